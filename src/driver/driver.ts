@@ -1,0 +1,261 @@
+import type { EntryOrigin, HistoryEntry, Position } from "../history/entry.ts";
+import type { Caller, RunAction, RunOutcome, RunProgress, RunRecord, RunStatus, RunTrigger } from "../history/run.ts";
+import type { EntryError } from "../history/entry.ts";
+import type { Direction, Migration, Statement } from "../migration/migration.ts";
+import type { HighWaterMark } from "../release/release.ts";
+
+/**
+ * Everything known of one database. The executor speaks to this interface only;
+ * implementations pass `driverSuite` of `test/conformance/driver.ts`.
+ *
+ * All methods throw `DATABASE_UNAVAILABLE`, `DATABASE_DENIED`, `DATABASE_TLS`, `DATABASE_READ_ONLY` or `DATABASE_FULL`
+ * where the database cannot be used, and never put a password into a message.
+ */
+export interface Driver {
+  /** `postgres://user@host:port/database`, without password, for people */
+  readonly url: string;
+
+  /** What the database says of a stream, in one round trip; works before any of our tables exist. */
+  state(stream: string, signal: AbortSignal): Promise<StreamState>;
+
+  /** Entries of a stream, oldest first; empty before our tables exist. */
+  history(stream: string, query: HistoryQuery, signal: AbortSignal): Promise<readonly HistoryEntry[]>;
+
+  /**
+   * Takes the lease of a stream, or waits for it, and runs `work` while it is held; creates our tables first where they are absent.
+   *
+   * The session's signal aborts as soon as the lease may no longer be trusted. Released also when `work` throws.
+   *
+   * @throws RunnerError `LEASE_HELD` when another holder still has it after `options.waitMs`
+   * @throws RunnerError `LEASE_LOST` when the database says another has it now
+   */
+  withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T>;
+
+  /**
+   * Records that a run was asked for, with its single-use id, in one round trip; creates our tables where absent.
+   * A repeated call with the same single-use id or idempotency key and the same body gives the run of the first call.
+   */
+  acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun>;
+
+  run(id: string, signal: AbortSignal): Promise<RunRecord | undefined>;
+
+  /** Newest first. */
+  runs(query: RunQuery, signal: AbortSignal): Promise<readonly RunRecord[]>;
+
+  /** Changes a run's row outside the lease: how a run that never got that far ends. Does nothing to one that has ended. */
+  updateRun(id: string, change: RunChange, signal: AbortSignal): Promise<void>;
+
+  /** Asks whoever executes the run to stop; false when it has already ended. */
+  requestCancel(id: string, reason: string, signal: AbortSignal): Promise<boolean>;
+
+  /**
+   * Takes the lease from a holder that died, by name of its run; the token grows, so the old holder can write nothing more.
+   *
+   * @throws RunnerError `LEASE_ALIVE` while the lease has not expired; `UNKNOWN_RUN` when another run, or none, holds it
+   */
+  unlock(stream: string, runId: string, reason: string, signal: AbortSignal): Promise<{ readonly token: number }>;
+
+  close(): Promise<void>;
+}
+
+/** One stream's row, and where its history stands. */
+export interface StreamState {
+  /** false: our tables or the stream's row are not there, all else is as for a fresh stream */
+  readonly exists: boolean;
+  readonly environment: string | null;
+  readonly targetId: string | null;
+  readonly highWaterMark: HighWaterMark | null;
+  /** digest of the release last applied whole; null after anything that moved the database otherwise */
+  readonly completed: string | null;
+  /** an entry that is not done, if it is the newest: what a next run has to deal with first */
+  readonly unfinished: HistoryEntry | null;
+  readonly position: Position;
+  /** set by a rollback: automatic triggers change nothing until a newer release, or a person, comes */
+  readonly held: Hold | null;
+  readonly paused: boolean;
+  readonly lease: LeaseHolder | null;
+  /** the database's clock */
+  readonly now: Date;
+}
+
+export interface Hold {
+  readonly runId: string;
+  readonly version: string | null;
+  readonly reason: string;
+}
+
+/** Who has the lease, for people who wait. */
+export interface LeaseHolder {
+  readonly holder: string;
+  readonly runId: string;
+  readonly token: number;
+  readonly acquiredAt: Date;
+  readonly expiresAt: Date;
+}
+
+export interface HistoryQuery {
+  /** only entries with a greater id */
+  readonly afterId?: number;
+  readonly runId?: string;
+  /** the newest `last` entries (still oldest first) */
+  readonly last?: number;
+}
+
+export interface LeaseOptions {
+  readonly stream: string;
+  readonly environment: string;
+  readonly targetId: string;
+  /** the run's row is added when it is not there yet */
+  readonly run: NewRun;
+  /** host and process, for people */
+  readonly holder: string;
+  /** milliseconds to wait for another holder; 0 tries once */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  /** called while another holds it, at every try */
+  onWaiting(holder: LeaseHolder): void;
+  /** asked between two tries: true ends the wait because somebody else did the work; then `withLease` throws `LEASE_HELD` */
+  isStillWanted?(state: StreamState): boolean;
+}
+
+/** A held lease. Every write is fenced by its token and run: once another has taken over, all of them throw `LEASE_LOST` and change nothing. */
+export interface LeasedSession {
+  readonly token: number;
+  /** aborts when the lease may no longer be trusted, a cancel was asked for, or the run's own signal aborts; its reason is a RunnerError */
+  readonly signal: AbortSignal;
+
+  /** As `Driver.state`, read again under the lease. */
+  state(): Promise<StreamState>;
+
+  /** Remembers the release that is about to be applied; before its first statement. */
+  raiseHighWaterMark(mark: HighWaterMark): Promise<void>;
+
+  /** Progress of the run's row. */
+  progress(progress: RunProgress): Promise<void>;
+
+  /**
+   * Runs bodies, each in a transaction of its own with its history entry, in as few messages as possible.
+   * The result says what committed, by the history: a prefix of `steps`, and the failure that ended it, if any.
+   */
+  applyInTransactions(steps: readonly TransactionStep[], settings: SessionSettings): Promise<AppliedSteps>;
+
+  /**
+   * Runs one body statement by statement with checkpoints, beside a fence; `onStatement` is told after each.
+   *
+   * @throws RunnerError `MIGRATION_FAILED` with the entry recorded as failed; `NEEDS_ATTENTION` when the outcome of one statement cannot be known
+   */
+  applyStatements(step: StatementStep, settings: SessionSettings, onStatement: (done: number) => void): Promise<{ readonly durationMs: number }>;
+
+  /** Adds entries that a person declared instead of running them (baseline, repair). */
+  declare(entries: readonly DeclaredEntry[]): Promise<void>;
+
+  /** Ends the run's row; `completed` is the release digest now applied whole, `held` the hold that a rollback sets (null clears it). */
+  finish(end: RunEnd): Promise<void>;
+}
+
+/** A body in one transaction, ready to send. */
+export interface TransactionStep {
+  readonly migration: Migration;
+  readonly direction: Direction;
+  readonly sha256: string;
+  readonly path: string;
+  /** SQL to send, as text: what `unwrapSql` left of the body */
+  readonly sql: string;
+  /** characters (code points) of the body before `sql`, to map error positions back */
+  readonly sqlOffset: number;
+  /** the whole body as text, for line and column */
+  readonly text: string;
+  /** may share a message with others */
+  readonly alone: boolean;
+  readonly signed: boolean;
+  readonly lockTimeoutMs: number | undefined;
+  readonly statementTimeoutMs: number | undefined;
+}
+
+/** A body that runs statement by statement. */
+export interface StatementStep extends Omit<TransactionStep, "sql" | "sqlOffset" | "alone"> {
+  readonly bytes: Buffer;
+  readonly statements: readonly Statement[];
+  /** index of the first statement to run */
+  readonly resumeAt: number;
+}
+
+/** Limits of one run's statements; a migration's header wins over them. 0 = none. */
+export interface SessionSettings {
+  readonly lockTimeoutMs: number;
+  readonly statementTimeoutMs: number;
+  readonly appliedBy: string;
+  /** told when a body is tried again after a lock timeout, deadlock or serialization failure */
+  onRetry(path: string, attempt: number, sqlstate: string, delayMs: number): void;
+}
+
+export interface AppliedSteps {
+  /** one for each step that committed, in order */
+  readonly done: readonly { readonly durationMs: number }[];
+  /** why the next one did not; its entry is recorded as failed, the database is as before it */
+  readonly failure: import("../error.ts").RunnerError | null;
+}
+
+export interface DeclaredEntry {
+  readonly migration: Pick<Migration, "seq" | "version" | "path" | "sha256" | "size" | "chain">;
+  readonly direction: Direction;
+  readonly origin: EntryOrigin;
+  readonly status: "done" | "failed";
+  readonly statementsDone: number;
+  readonly statements: number;
+  readonly statementChecksums: readonly string[];
+  readonly signed: boolean;
+  readonly note: string;
+  readonly appliedBy: string;
+}
+
+export interface RunEnd extends RunChange {
+  /** undefined leaves it, null clears it */
+  readonly completed?: string | null;
+  readonly held?: Hold | null;
+}
+
+export interface NewRun {
+  readonly id: string;
+  readonly target: string;
+  readonly stream: string;
+  readonly action: RunAction;
+  readonly trigger: RunTrigger;
+  readonly caller: Caller;
+  readonly releaseDigest: string | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly idempotencyKey: string | null;
+  /** sha256 of the request's body; tells an honest retry from another request under the same key or token */
+  readonly bodyDigest: string | null;
+  /** `(issuer, jti)` of the caller's token, usable for one body only */
+  readonly singleUse: { readonly issuer: string; readonly jti: string; readonly expiresAt: Date } | null;
+}
+
+export type AcceptedRun =
+  | { readonly kind: "accepted"; readonly state: StreamState }
+  /** an honest retry: the run of the first call */
+  | { readonly kind: "existing"; readonly run: RunRecord }
+  /** the token was used with another body */
+  | { readonly kind: "replay" }
+  /** the idempotency key was used with another body */
+  | { readonly kind: "idempotency-mismatch" };
+
+export interface RunChange {
+  readonly status: RunStatus;
+  readonly outcome?: RunOutcome | null;
+  readonly releaseDigest?: string | null;
+  readonly releaseVersion?: number | null;
+  readonly fromVersion?: string | null;
+  readonly toVersion?: string | null;
+  readonly progress?: RunProgress;
+  readonly error?: EntryError | null;
+}
+
+export interface RunQuery {
+  readonly target: string;
+  readonly status?: RunStatus;
+  readonly since?: Date;
+  /** only runs created before the one with this id */
+  readonly beforeId?: string;
+  readonly limit: number;
+}

@@ -1,0 +1,46 @@
+import type { ErrorFields, RunnerErrorCode } from "../error.ts";
+import type { Direction } from "../migration/migration.ts";
+
+/**
+ * What a run says while it goes on: the only voice of everything below `report`, `cli` and `http`.
+ * A listener must not throw and is not waited for.
+ */
+export type RunEvent =
+  | { readonly kind: "run.started"; readonly runId: string; readonly target: string }
+  | {
+      readonly kind: "release.verified";
+      readonly digest: string;
+      readonly version: number | null;
+      readonly migrations: number;
+      readonly signers: readonly string[];
+    }
+  | { readonly kind: "plan.made"; readonly digest: string; readonly steps: number; readonly from: string | null; readonly to: string | null }
+  | { readonly kind: "bodies.fetched"; readonly count: number; readonly bytes: number }
+  | { readonly kind: "lease.waiting"; readonly holder: string; readonly runId: string; readonly since: Date }
+  | { readonly kind: "lease.acquired"; readonly token: number }
+  | { readonly kind: "step.started"; readonly path: string; readonly version: string; readonly direction: Direction; readonly index: number; readonly total: number }
+  | { readonly kind: "statement.done"; readonly path: string; readonly statement: number; readonly statements: number }
+  | {
+      readonly kind: "step.succeeded";
+      readonly path: string;
+      readonly version: string;
+      readonly direction: Direction;
+      readonly durationMs: number;
+      /** steps done so far, this one included, of `total` */
+      readonly done: number;
+      readonly total: number;
+    }
+  | {
+      readonly kind: "step.failed";
+      readonly path: string;
+      readonly version: string;
+      readonly direction: Direction;
+      readonly code: RunnerErrorCode;
+      readonly message: string;
+      readonly fields: ErrorFields;
+    }
+  | { readonly kind: "step.retried"; readonly path: string; readonly attempt: number; readonly sqlstate: string; readonly delayMs: number }
+  | { readonly kind: "warning"; readonly message: string }
+  | { readonly kind: "run.done"; readonly runId: string; readonly status: string; readonly outcome: string | null };
+
+export type Emit = (event: RunEvent) => void;

@@ -1,0 +1,29 @@
+import type { RunnerError } from "../error.ts";
+import type { Position } from "../history/entry.ts";
+import type { RunOutcome } from "../history/run.ts";
+import type { Direction } from "../migration/migration.ts";
+
+/** How a run ended: a value also where it failed, because what got done matters as much as what did not. */
+export interface RunResult {
+  readonly runId: string;
+  readonly target: string;
+  readonly status: "succeeded" | "failed" | "canceled";
+  readonly outcome: RunOutcome | null;
+  readonly release: { readonly digest: string; readonly version: number | null } | null;
+  /** null where the database could not be asked */
+  readonly from: Position | null;
+  readonly to: Position | null;
+  /** steps done, in order */
+  readonly done: readonly StepResult[];
+  /** steps of the plan that were not done */
+  readonly left: number;
+  readonly durationMs: number;
+  readonly error: RunnerError | null;
+}
+
+export interface StepResult {
+  readonly version: string;
+  readonly path: string;
+  readonly direction: Direction;
+  readonly durationMs: number;
+}

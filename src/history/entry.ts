@@ -1,0 +1,67 @@
+import type { ErrorFields, RunnerErrorCode } from "../error.ts";
+import type { Direction } from "../migration/migration.ts";
+
+/**
+ * One row of the history: what happened to one migration, once. Rows are only added;
+ * the row of a migration outside a transaction is updated while it is under way (its checkpoints).
+ */
+export interface HistoryEntry {
+  /** grows with every entry; also the id of the event that a watcher of the run sees */
+  readonly id: number;
+  readonly seq: number;
+  readonly version: string;
+  readonly path: string;
+  readonly direction: Direction;
+  readonly sha256: string;
+  /** bytes of the up body */
+  readonly size: number;
+  readonly chain: string;
+  readonly origin: EntryOrigin;
+  readonly status: EntryStatus;
+  /** statements that took effect, of `statements` in all; 1 of 1 for a body in one transaction */
+  readonly statementsDone: number;
+  readonly statements: number;
+  /** sha256 of each statement done, so that a corrected file can go on after them; empty for a body in one transaction */
+  readonly statementChecksums: readonly string[];
+  readonly signed: boolean;
+  readonly runId: string;
+  /** fencing token of the lease it was written under */
+  readonly token: number;
+  /** by the database's clock */
+  readonly startedAt: Date;
+  readonly durationMs: number;
+  readonly appliedBy: string;
+  /** reason given by a person for a baseline or a repair */
+  readonly note: string | null;
+  readonly error: EntryError | null;
+}
+
+/** `started`: under way, or its runner died; `needs_attention`: nobody can tell whether one statement took effect. */
+export type EntryStatus = "started" | "done" | "failed" | "needs_attention";
+
+/** What made the entry: a run, or a person's declaration. */
+export type EntryOrigin = "run" | "baseline" | "repair" | "adopt";
+
+/** Why a migration failed, for people and programs; free of SQL text and row data. */
+export interface EntryError {
+  readonly code: RunnerErrorCode;
+  readonly message: string;
+  readonly hint: string | null;
+  readonly fields: ErrorFields;
+}
+
+/** How far a database is: the first `length` migrations of its sequence are applied. */
+export interface Position {
+  readonly length: number;
+  /** chain digest at `length`; that of the empty chain is the stream's `chain_0` */
+  readonly chain: string;
+  /** version of the last applied migration, null when none is */
+  readonly version: string | null;
+}
+
+/** Where a database stands after `last`, its newest entry: a migration counts only once it is done. */
+export function appliedLength(last: Pick<HistoryEntry, "seq" | "direction" | "status"> | undefined): number {
+  if (last === undefined) return 0;
+  const isApplied = last.direction === "up" ? last.status === "done" : last.status !== "done";
+  return isApplied ? last.seq : last.seq - 1;
+}

@@ -1,0 +1,52 @@
+import type { EntryError } from "./entry.ts";
+
+/** One row of `runs`: one request to change a database and what became of it. */
+export interface RunRecord {
+  /** `<target>.<ULID>` */
+  readonly id: string;
+  readonly target: string;
+  readonly stream: string;
+  readonly action: RunAction;
+  readonly status: RunStatus;
+  /** set once the run has ended */
+  readonly outcome: RunOutcome | null;
+  readonly trigger: RunTrigger;
+  readonly caller: Caller;
+  readonly releaseDigest: string | null;
+  readonly releaseVersion: number | null;
+  /** versions, as text; null before the first migration */
+  readonly fromVersion: string | null;
+  readonly toVersion: string | null;
+  readonly progress: RunProgress;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly cancelRequested: boolean;
+  readonly createdAt: Date;
+  readonly startedAt: Date | null;
+  readonly endedAt: Date | null;
+  readonly error: EntryError | null;
+}
+
+export type RunAction = "apply" | "rollback";
+export type RunStatus = "queued" | "waiting_lock" | "running" | "canceling" | "succeeded" | "failed" | "canceled";
+export type RunOutcome = "applied" | "noop" | "refused" | "rolled_back" | "needs_attention" | "failed";
+export type RunTrigger = "http" | "cli" | "library" | "event";
+
+/** Whether nothing more will happen in a run. */
+export function isEnded(status: RunStatus): boolean {
+  return status === "succeeded" || status === "failed" || status === "canceled";
+}
+
+/** Who asked: from a verified token, or the operating system's user for the CLI. */
+export interface Caller {
+  readonly issuer: string;
+  readonly subject: string;
+  /** id of the policy rule that allowed it; null outside HTTP */
+  readonly rule: string | null;
+}
+
+export interface RunProgress {
+  readonly applied: number;
+  readonly total: number;
+  /** label of the migration under way */
+  readonly current: string | null;
+}

@@ -1,0 +1,89 @@
+/**
+ * The vocabulary: what a migration is, before and after it is released. Pure data.
+ */
+
+/** Up applies a migration, down takes it back. */
+export type Direction = "up" | "down";
+
+/** `one`: the whole body in one transaction with its history row; `none`: statement by statement, checkpointed. */
+export type TxMode = "one" | "none";
+
+/** Which database speaks the bodies' language. */
+export type Engine = "postgres" | "mongodb";
+
+/** One statement of a body whose `tx` is `none`. */
+export interface Statement {
+  /** first byte in the body, UTF-8 */
+  readonly offset: number;
+  /** bytes, without the closing semicolon */
+  readonly length: number;
+  /** `transactional`, or which kind of statement must run outside a transaction: `create-index-concurrently`, `vacuum`… */
+  readonly kind: StatementKind;
+}
+
+/**
+ * `transactional` statements run in a transaction of their own together with their checkpoint;
+ * all others are the kinds that PostgreSQL refuses inside one (SQLSTATE 25001).
+ */
+export type StatementKind =
+  | "transactional"
+  | "create-index-concurrently"
+  | "drop-index-concurrently"
+  | "reindex-concurrently"
+  | "reindex-many"
+  | "detach-partition-concurrently"
+  | "vacuum"
+  | "cluster-all"
+  | "alter-system"
+  | "create-database"
+  | "drop-database"
+  | "alter-database-tablespace"
+  | "create-tablespace"
+  | "drop-tablespace"
+  | "create-subscription"
+  | "drop-subscription"
+  | "discard-all"
+  | "call";
+
+/** One body (an up or a down file) as a release lists it. */
+export interface Body {
+  /** label as the source tool wrote it, `000001_users.up.sql`: `[A-Za-z0-9._+-]{1,200}`, first not a dot */
+  readonly path: string;
+  /** lower-case hex over the exact bytes as stored */
+  readonly sha256: string;
+  /** bytes */
+  readonly size: number;
+  readonly tx: TxMode;
+  /** proven whole: no open quote or comment, no transaction control, no session setting, no COPY FROM STDIN; so it may share a message with others */
+  readonly alone: boolean;
+  /** strongest table locks its statements take, e.g. `ACCESS EXCLUSIVE`; for people */
+  readonly locks: readonly string[];
+  /** only where `tx` is `none` */
+  readonly statements?: readonly Statement[];
+}
+
+/** One versioned change: its up body, perhaps its down body, and its place in the sequence. */
+export interface Migration extends Body {
+  /** 1 for the first */
+  readonly seq: number;
+  /** the ordering key as the file name wrote it; compared only by `compareVersions` */
+  readonly version: string;
+  /** lower-case hex: digest over everything up to and including this migration (see `release/chain.ts`) */
+  readonly chain: string;
+  readonly down?: Body;
+}
+
+/** A migration's files as a format read them from a folder, before a release gives it a place in the sequence. */
+export interface MigrationFiles {
+  readonly version: string;
+  /** `users` of `000001_users.up.sql` */
+  readonly title: string;
+  readonly up: MigrationFile;
+  readonly down?: MigrationFile;
+}
+
+/** One file: its label and its exact bytes. */
+export interface MigrationFile {
+  readonly path: string;
+  readonly bytes: Buffer;
+}
