@@ -1,0 +1,58 @@
+import { RunnerError } from "../error.ts";
+
+/**
+ * A body's bytes as text, byte order mark included.
+ *
+ * @throws RunnerError `ENCODING` — not UTF-8, or a NUL character, which PostgreSQL cannot store or be sent
+ */
+export function decodeBody(bytes: Uint8Array, path: string): string {
+  const text = decodeUtf8(bytes, path);
+  const nul = text.indexOf("\0");
+  if (nul < 0) return text;
+  const line = countLines(text.slice(0, nul));
+  throw new RunnerError("ENCODING", `${path}:${line}: a NUL character`, {
+    hint: text.startsWith("\0") || text.startsWith("\0", 1) ? SAVE_AS_UTF8 : "remove it; PostgreSQL takes none in SQL text",
+    fields: { migration: path, line },
+  });
+}
+
+const SAVE_AS_UTF8 = "save the file as UTF-8";
+
+function decodeUtf8(bytes: Uint8Array, path: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    const offset = firstInvalidByte(bytes);
+    const line = countLines(Buffer.from(bytes.subarray(0, offset)).toString("latin1"));
+    throw new RunnerError("ENCODING", `${path}:${line}: not UTF-8 (byte ${offset})`, {
+      hint: SAVE_AS_UTF8,
+      fields: { migration: path, line, byte: offset },
+      cause,
+    });
+  }
+}
+
+/** Bisects: a prefix decodes as a stream exactly when no byte in it is wrong. */
+function firstInvalidByte(bytes: Uint8Array): number {
+  let valid = 0;
+  let invalid = bytes.length;
+  while (invalid - valid > 1) {
+    const middle = (valid + invalid) >>> 1;
+    if (isValidPrefix(bytes.subarray(0, middle))) valid = middle;
+    else invalid = middle;
+  }
+  return valid;
+}
+
+function isValidPrefix(bytes: Uint8Array): boolean {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function countLines(textBefore: string): number {
+  return textBefore.split(/\r\n|\r|\n/).length;
+}
