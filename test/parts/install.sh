@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Installs the real servers and tools that the tests use: `npm run parts`.
+#
+# What it builds lies in a cache outside the checkout, one folder a part, named by the part's version or by the hash of its
+# lock file, so that a second run takes a second and a changed lock rebuilds only what it locks. The checkout's `.parts`
+# holds links into it. Debian packages are installed only where they are absent and we are root.
+#
+#   LOCKKEEPER_PARTS   where the links go            (default: .parts in the checkout)
+#   XDG_CACHE_HOME     the cache's parent folder     (default: ~/.cache)
+#
+# A part that could not be installed is told at the end with what to do; the others are installed all the same.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+parts=$(realpath -m "${LOCKKEEPER_PARTS:-$here/../../.parts}")
+cache=$(realpath -m "${XDG_CACHE_HOME:-$HOME/.cache}/lockkeeper-parts")
+mkdir -p "$parts/bin" "$cache"
+
+uv_version=0.13.8
+versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
+fake_gcs_server=github.com/fsouza/fake-gcs-server@v1.56.1
+
+# Two runs at once (two checkouts, an impatient person) must not build into the same folder.
+exec 9>"$cache/.lock"
+flock 9
+
+failures=$(mktemp)
+trap 'rm -f "$failures"' EXIT
+say() { printf 'parts: %s\n' "$*"; }
+missing() { printf '%s\n' "$*" >>"$failures"; }
+
+# link TARGET NAME: points .parts/NAME at its folder or file in the cache.
+link() { ln -sfn "$1" "$parts/$2"; }
+
+# build FOLDER COMMAND…: runs the command once for ever; a folder that an interrupted run left half built is made anew.
+build() {
+  local folder=$1
+  shift
+  [ -e "$folder/.complete" ] && return 0
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  local began=$SECONDS
+  "$@" >"$folder.log" 2>&1 || { tail -n 20 "$folder.log" >&2; return 1; }
+  touch "$folder/.complete"
+  rm -f "$folder.log"
+  say "built $(basename "$folder") in $((SECONDS - began)) s"
+}
+
+hash_of() { sha256sum "$@" | sha256sum | cut -c1-16; }
+
+install_uv() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "uv==$uv_version"; }
+
+# Without pip inside: uv fills it, in a few seconds where pip takes half a minute.
+install_locked() {
+  python3 -m venv --without-pip "$1" && "$uv/bin/uv" pip install --quiet --python "$1/bin/python" --requirement "$2"
+}
+
+python_parts() {
+  if ! python3 -c 'import venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    missing 'localstack, ministack: need python3 3.11 or newer with its venv module'
+    return 0
+  fi
+  local python name lock
+  python=$(python3 -c 'import sys; print("py%d%d" % sys.version_info[:2])')
+  uv=$cache/uv-$uv_version-$python
+  build "$uv" install_uv "$uv" || { missing 'localstack, ministack: uv could not be installed'; return 0; }
+  for name in ministack localstack; do
+    for lock in "$here/$name"-*.lock.txt; do
+      local folder
+      folder=$cache/$name-$python-$(hash_of "$lock")
+      if build "$folder" install_locked "$folder" "$lock"; then link "$folder" "$name"; else missing "$name: see above"; fi
+    done
+  done
+}
+
+go_parts() {
+  if ! command -v go >/dev/null; then
+    missing 'versitygw, fake-gcs-server: need Go 1.25 or newer (https://go.dev/dl)'
+    return 0
+  fi
+  local module name folder
+  for module in "$versitygw" "$fake_gcs_server"; do
+    name=$(basename "${module%@*}")
+    folder=$cache/$name-${module##*@}
+    if build "$folder" env GOBIN="$folder" go install "$module"; then link "$folder/$name" "bin/$name"; else missing "$name: see above"; fi
+  done
+}
+
+# tool:package for each Debian package that carries a part.
+debian='pgbouncer:pgbouncer psql:postgresql-client-15 pg_dump:postgresql-client-15
+  buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap'
+
+debian_parts() {
+  # Administrators' folders are not on everybody's PATH.
+  local PATH=$PATH:/usr/sbin:/sbin
+  local pair wanted=()
+  for pair in $debian; do
+    command -v "${pair%%:*}" >/dev/null || [ -x "/usr/lib/postgresql/15/bin/${pair%%:*}" ] || wanted+=("${pair##*:}")
+  done
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    missing "${wanted[*]}: install these Debian packages as root"
+    return 0
+  fi
+  local began=$SECONDS log=$cache/debian.log
+  export DEBIAN_FRONTEND=noninteractive
+  if { apt-get -o DPkg::Lock::Timeout=300 -qq update &&
+    apt-get -o DPkg::Lock::Timeout=300 -qq install -y --no-install-recommends "${wanted[@]}"; } >"$log" 2>&1; then
+    say "installed ${wanted[*]} in $((SECONDS - began)) s"
+  else
+    tail -n 20 "$log" >&2
+    missing "${wanted[*]}: apt-get failed, see above"
+  fi
+}
+
+# The compiler keeps both cores busy for minutes; the other two mostly wait for the network, so they run beside it.
+go_parts 9>&- &
+debian_parts 9>&- &
+python_parts 9>&- &
+wait
+
+if [ -s "$failures" ]; then
+  while read -r line; do say "not installed: $line"; done <"$failures" >&2
+  exit 1
+fi
+say "ready in $parts ($SECONDS s)"

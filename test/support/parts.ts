@@ -1,0 +1,153 @@
+import { accessSync, constants, existsSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { aroundAll, beforeEach, type RunnerTestSuite, TestRunner } from "vitest";
+
+/** One real server or tool that tests use and npm alone does not install. */
+interface Part {
+  /** environment variable that names it: a path, or the URL of one that runs already */
+  readonly variable: string;
+  /** where `npm run parts` puts it, under `.parts` */
+  readonly installed?: string;
+  /** name on PATH, and folders besides PATH where Debian keeps it */
+  readonly program?: string;
+  readonly folders?: readonly string[];
+  /** how a person gets it */
+  readonly how: string;
+}
+
+const parts = {
+  versitygw: {
+    variable: "LOCKKEEPER_TEST_VERSITYGW",
+    installed: "bin/versitygw",
+    program: "versitygw",
+    how: "npm run parts; needs Go",
+  },
+  "fake-gcs-server": {
+    variable: "LOCKKEEPER_TEST_FAKE_GCS_SERVER",
+    installed: "bin/fake-gcs-server",
+    program: "fake-gcs-server",
+    how: "npm run parts; needs Go",
+  },
+  localstack: {
+    variable: "LOCKKEEPER_TEST_LOCALSTACK",
+    installed: "localstack/bin/python",
+    how: "npm run parts; needs Python 3.11",
+  },
+  ministack: {
+    variable: "LOCKKEEPER_TEST_MINISTACK",
+    installed: "ministack/bin/ministack",
+    how: "npm run parts; needs Python 3.11",
+  },
+  pgbouncer: {
+    variable: "LOCKKEEPER_TEST_PGBOUNCER",
+    program: "pgbouncer",
+    folders: ["/usr/sbin"],
+    how: "npm run parts as root on Debian, or your system's package",
+  },
+  psql: {
+    variable: "LOCKKEEPER_TEST_PSQL",
+    program: "psql",
+    how: "your system's PostgreSQL client package",
+  },
+  pg_dump: {
+    variable: "LOCKKEEPER_TEST_PG_DUMP",
+    program: "pg_dump",
+    folders: ["/usr/lib/postgresql/15/bin"],
+    how: "your system's PostgreSQL client package, version 15",
+  },
+  openssl: { variable: "LOCKKEEPER_TEST_OPENSSL", program: "openssl", how: "your system's openssl package" },
+  cosign: {
+    variable: "LOCKKEEPER_TEST_COSIGN",
+    program: "cosign",
+    how: "https://docs.sigstore.dev/cosign/system_config/installation",
+  },
+  buildah: {
+    variable: "LOCKKEEPER_TEST_BUILDAH",
+    program: "buildah",
+    how: "npm run parts as root on Debian, or your system's package",
+  },
+  podman: {
+    variable: "LOCKKEEPER_TEST_PODMAN",
+    program: "podman",
+    how: "npm run parts as root on Debian, or your system's package",
+  },
+  debootstrap: {
+    variable: "LOCKKEEPER_TEST_DEBOOTSTRAP",
+    program: "debootstrap",
+    folders: ["/usr/sbin"],
+    how: "npm run parts as root on Debian",
+  },
+} as const satisfies Record<string, Part>;
+
+/** A part's name, for {@link needs} and {@link findPart}. */
+export type PartName = keyof typeof parts;
+
+/** What the reporter looks for in a skipped test's note to list it as `not run`. */
+export const notRunNote = "needs ";
+
+/** `.parts` of the checkout, or where `LOCKKEEPER_PARTS` says that `npm run parts` put things. */
+export const partsFolder =
+  process.env["LOCKKEEPER_PARTS"] ?? path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "..", ".parts");
+
+/** A part's path (or URL, where its variable names one), or `undefined` when it is not here. */
+export function findPart(name: PartName): string | undefined {
+  const part: Part = parts[name];
+  const given = process.env[part.variable];
+  if (given !== undefined && given !== "") return given;
+  const installed = part.installed === undefined ? undefined : path.join(partsFolder, part.installed);
+  if (installed !== undefined && existsSync(installed)) return path.resolve(installed);
+  if (part.program === undefined) return undefined;
+  for (const folder of [...(process.env["PATH"] ?? "").split(path.delimiter), ...(part.folders ?? [])]) {
+    const candidate = path.join(folder, part.program);
+    if (folder !== "" && isExecutable(candidate)) return candidate;
+  }
+  return undefined;
+}
+
+/** A part's path or URL, for code that runs only after {@link needs}. */
+export function part(name: PartName): string {
+  const found = findPart(name);
+  if (found === undefined) throw new Error(missing(name));
+  return found;
+}
+
+/**
+ * Says, at the top of a test file or of a `describe`, what its tests cannot do without.
+ *
+ * Where a part is missing none of them runs, nor their hooks, and each is listed at the end of the run.
+ *
+ * @throws Error where a part is missing and `CI` is set: there, everything runs
+ */
+export function needs(...names: readonly PartName[]): void {
+  const absent = names.filter((name) => findPart(name) === undefined);
+  if (absent.length === 0) return;
+  const note = absent.map(missing).join("; ");
+  if (process.env["CI"] !== undefined && process.env["CI"] !== "") throw new Error(note);
+  aroundAll(async (runSuite, suite) => {
+    dropHooks(suite);
+    await runSuite();
+  });
+  beforeEach((context) => context.skip(note));
+}
+
+function missing(name: PartName): string {
+  return `${notRunNote}${name} (${parts[name].how}; or ${parts[name].variable})`;
+}
+
+/** Without this, a `beforeAll` that starts the missing part would run, and fail. */
+function dropHooks(suite: Readonly<RunnerTestSuite>): void {
+  const hooks = TestRunner.getSuiteHooks(suite);
+  hooks.beforeAll.length = 0;
+  hooks.afterAll.length = 0;
+  for (const child of suite.tasks) if (child.type === "suite") dropHooks(child);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

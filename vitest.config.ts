@@ -1,0 +1,19 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    globalSetup: ["test/support/setup.ts"],
+    reporters: ["default", "./test/support/reporter.ts"],
+    // Tests start servers, send signals and read exit codes: each file in a process of its own.
+    pool: "forks",
+    // Twice the cores: most of a test's time is spent waiting for a server.
+    maxWorkers: 4,
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 10_000,
+    // A test that leaves a promise unhandled fails, a repeated run tells nothing.
+    retry: 0,
+    unstubEnvs: true,
+  },
+});
