@@ -19,7 +19,7 @@ export interface Header {
  * @throws RunnerError `HEADER` — an unknown or repeated key, a bad value, or such a line further down, where it would be overlooked
  */
 export function parseHeader(text: string, path: string): Header {
-  if (!text.includes(MARK)) return {};
+  if (!/lockkeeper/i.test(text)) return {};
   const values = new Map<Key, string>();
   let line = 0;
   let index = text.charCodeAt(0) === BOM ? 1 : 0;
@@ -30,6 +30,7 @@ export function parseHeader(text: string, path: string): Header {
     if (!LEADING.test(content)) break;
     const settings = HEADER_LINE.exec(content)?.[1];
     if (settings !== undefined) readSettings(settings, values, path, line);
+    else if (NEAR_MISS.test(content)) throw headerError(path, line, "this comment is not quite a lockkeeper header", "write it as -- lockkeeper: key=value");
     index = text.startsWith("\r\n", end) ? end + 2 : end + 1;
   }
   refuseLateHeader(text, index, path);
@@ -54,6 +55,10 @@ const EXPECTED = {
 const MARK = "lockkeeper:";
 const BOM = 0xfeff;
 const LEADING = /^[ \t]*(--|$)/;
+/** `-- Lockkeeper: tx=none` or `-- lockkeeper tx=none`: meant as a header, and would be overlooked. */
+const NEAR_MISS = /^[ \t]*--[ \t]*lockkeeper[ \t:]+[a-z_]+=/i;
+/** Comment marks and indentation before a header that is looked for anywhere in a line. */
+const MAX_INDENT = 200;
 const HEADER_LINE = /^[ \t]*--[ \t]*lockkeeper:(.*)$/;
 
 function readSettings(settings: string, values: Map<Key, string>, path: string, line: number): void {
@@ -81,8 +86,7 @@ function isKey(text: string): text is Key {
 
 function refuseLateHeader(text: string, from: number, path: string): void {
   for (let at = text.indexOf(MARK, from); at >= 0; at = text.indexOf(MARK, at + MARK.length)) {
-    const start = Math.max(text.lastIndexOf("\n", at), text.lastIndexOf("\r", at)) + 1;
-    if (!/^[ \t]*--[ \t]*$/.test(text.slice(start, at))) continue;
+    if (!/(^|[\r\n])[ \t]*--[ \t]*$/.test(text.slice(Math.max(0, at - MAX_INDENT), at))) continue;
     if (!/^[ \t]*[a-z_]+=/.test(text.slice(at + MARK.length, at + MARK.length + 80))) continue;
     const line = text.slice(0, at).split(/\r\n|\r|\n/).length;
     throw headerError(path, line, "a lockkeeper header after the first statement or a block comment", "move it to the first line of the file");
