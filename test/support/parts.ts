@@ -124,7 +124,7 @@ export function needs(...names: readonly PartName[]): void {
   if (absent.length === 0) return;
   const note = absent.map(missing).join("; ");
   if (process.env["CI"] !== undefined && process.env["CI"] !== "") throw new Error(note);
-  aroundAll(async (runSuite, suite) => {
+  aroundAll(async (runSuite, {}, suite) => {
     dropHooks(suite);
     await runSuite();
   });
