@@ -26,6 +26,7 @@ export const traits = {
   SOURCE_UNAVAILABLE: { http: 503, exit: 31, retry: true },
   SOURCE_DENIED: { http: 503, exit: 31, retry: false },
   SOURCE_NOT_FOUND: { http: 503, exit: 31, retry: false },
+  SOURCE_REFUSED: { http: 503, exit: 31, retry: false },
   SOURCE_CONFLICT: { http: 409, exit: 20, retry: true },
   SOURCE_CHANGED: { http: 409, exit: 20, retry: true },
   SOURCE_UNSAFE: { http: 422, exit: 20, retry: false },

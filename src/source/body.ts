@@ -1,0 +1,54 @@
+import type { Readable } from "node:stream";
+import { RunnerError } from "../error.ts";
+
+/** Which body, for its ceiling and for messages. */
+export interface ExpectedBody {
+  readonly source: string;
+  readonly key: string;
+  readonly maxBytes: number;
+  /** what the store announced, if it did */
+  readonly size: number | undefined;
+}
+
+/**
+ * Collects a body, never more than `maxBytes` of it. Closes the stream whatever happens.
+ *
+ * @throws RunnerError `TOO_LARGE` — announced or found to be over the ceiling
+ * @throws RunnerError `TRUNCATED` — shorter or longer than announced
+ * @throws unknown what the stream itself failed with, for the caller to name
+ */
+export async function collectBody(stream: Readable, expected: ExpectedBody): Promise<Buffer> {
+  if (expected.size !== undefined && expected.size > expected.maxBytes) {
+    stream.destroy();
+    throw tooLarge(expected, expected.size);
+  }
+  const chunks: Buffer[] = [];
+  let length = 0;
+  // Leaving the loop early destroys the stream.
+  for await (const chunk of stream) {
+    if (!Buffer.isBuffer(chunk)) throw new TypeError("a source's body is not a byte stream");
+    length += chunk.length;
+    if (length > expected.maxBytes) throw tooLarge(expected, length);
+    chunks.push(chunk);
+  }
+  if (expected.size !== undefined && length !== expected.size) throw truncated(expected, length);
+  // A copy, so that a small body does not keep the network buffer around it alive.
+  return Buffer.concat(chunks, length);
+}
+
+/** The error of a body over its ceiling. */
+export function tooLarge(expected: ExpectedBody, atLeast: number): RunnerError {
+  return new RunnerError("TOO_LARGE", `${expected.source}: "${expected.key}" is larger than ${expected.maxBytes} bytes`, {
+    fields: { source: expected.source, key: expected.key, maxBytes: expected.maxBytes, atLeastBytes: atLeast },
+  });
+}
+
+/** The error of a body that ended early, or otherwise than announced. */
+export function truncated(expected: ExpectedBody, length: number | undefined, cause?: unknown): RunnerError {
+  const got = length === undefined ? "broke off" : `came with ${length} of ${expected.size} bytes`;
+  return new RunnerError("TRUNCATED", `${expected.source}: the body of "${expected.key}" ${got}`, {
+    hint: "try again; if it stays, look at what is between this machine and the store",
+    fields: { source: expected.source, key: expected.key, ...(expected.size === undefined ? {} : { expectedBytes: expected.size }) },
+    cause,
+  });
+}
