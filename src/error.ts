@@ -48,6 +48,8 @@ export const traits = {
   // releases: what is signed and how it is judged
   RELEASE_NOT_FOUND: { http: 422, exit: 20, retry: false },
   UNEXPECTED_RELEASE: { http: 412, exit: 20, retry: false },
+  RELEASE_UNSUPPORTED: { http: 422, exit: 20, retry: false },
+  RELEASE_REVOKED: { http: 422, exit: 20, retry: false },
   B64: { http: 422, exit: 20, retry: false },
   JSON_SYNTAX: { http: 422, exit: 20, retry: false },
   JSON_DUPLICATE: { http: 422, exit: 20, retry: false },
