@@ -6,7 +6,9 @@ describe("a test's database", () => {
   test("is empty and writable", async () => {
     const database = await createDatabase();
     await database.query("create table t (a int)");
-    expect(await database.query("select count(*)::int as n from pg_tables where schemaname = 'public'")).toEqual([{ n: 1 }]);
+    expect(
+      await database.query("select count(*)::int as n from pg_tables where schemaname = 'public'"),
+    ).toEqual([{ n: 1 }]);
   });
 
   test("is gone after the test, whoever is still connected", async () => {
@@ -37,7 +39,9 @@ describe("a server of its own", () => {
   test("serves TLS only, with a certificate that its CA vouches for", async () => {
     const server = await ownPostgres({ tls: {} });
     const database = await createDatabase({ server });
-    expect(await database.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")).toEqual([{ ssl: true }]);
+    expect(await database.query("select ssl from pg_stat_ssl where pid = pg_backend_pid()")).toEqual([
+      { ssl: true },
+    ]);
     await expect(new pg.Client(server.url).connect()).rejects.toMatchObject({ code: "28000" });
   });
 });

@@ -13,7 +13,10 @@ export interface TestDatabase extends AsyncDisposable {
   /** superuser's URL, with password; without `sslmode`, also where the server serves TLS only */
   readonly url: string;
   /** Rows of one statement, on a connection of its own. */
-  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
+  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(
+    sql: string,
+    values?: readonly unknown[],
+  ): Promise<Row[]>;
   /** A connected client, closed before the database is dropped. */
   connect(): Promise<pg.Client>;
   /** Drops it now, whoever is still connected. */
@@ -23,11 +26,13 @@ export interface TestDatabase extends AsyncDisposable {
 /** What to clean up when the file ends, newest first. */
 const open = new Set<() => Promise<void>>();
 afterAll(async () => {
-  for (const close of [...open].reverse()) await close();
+  for (const close of [...open].toReversed()) await close();
 });
 
 /** A fresh, empty database on the run's PostgreSQL 18, or on another server. */
-export async function createDatabase(options: { readonly server?: PostgresServer } = {}): Promise<TestDatabase> {
+export async function createDatabase(
+  options: { readonly server?: PostgresServer } = {},
+): Promise<TestDatabase> {
   const admin = accessOf(options.server);
   const name = `test_${randomBytes(8).toString("hex")}`;
   await once(admin, (client) => client.query(`create database ${name} template template0`));

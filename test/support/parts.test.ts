@@ -7,7 +7,9 @@ const folder = path.join(import.meta.dirname, "fixture");
 const vitest = path.join(import.meta.dirname, "../../node_modules/vitest/vitest.mjs");
 
 /** Runs the fixtures with no part to be found anywhere. */
-function runFixtures(env: Readonly<Record<string, string>>): Promise<{ readonly code: number; readonly output: string }> {
+function runFixtures(
+  env: Readonly<Record<string, string>>,
+): Promise<{ readonly code: number; readonly output: string }> {
   return new Promise((resolve) => {
     execFile(
       process.execPath,
@@ -21,7 +23,9 @@ function runFixtures(env: Readonly<Record<string, string>>): Promise<{ readonly 
 test("lists what a missing part kept from running, and ends with the total", async () => {
   const { code, output } = await runFixtures({});
   expect(code).toBe(0);
-  expect(output).toMatch(/^not run: needs\.fixture\.ts: needs cosign \(.+LOCKKEEPER_TEST_COSIGN\) \(2 tests\)$/m);
+  expect(output).toMatch(
+    /^not run: needs\.fixture\.ts: needs cosign \(.+LOCKKEEPER_TEST_COSIGN\) \(2 tests\)$/m,
+  );
   expect(output.trimEnd().split("\n").at(-1)).toBe("1 passed, 0 failed, 2 skipped");
 });
 

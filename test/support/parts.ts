@@ -88,7 +88,8 @@ export const notRunNote = "needs ";
 
 /** `.parts` of the checkout, or where `LOCKKEEPER_PARTS` says that `npm run parts` put things. */
 export const partsFolder =
-  process.env["LOCKKEEPER_PARTS"] ?? path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "..", ".parts");
+  process.env["LOCKKEEPER_PARTS"] ??
+  path.join(path.dirname(fileURLToPath(import.meta.url)), "..", "..", ".parts");
 
 /** A part's path (or URL, where its variable names one), or `undefined` when it is not here. */
 export function findPart(name: PartName): string | undefined {

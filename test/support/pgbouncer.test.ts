@@ -17,7 +17,9 @@ test("shares few backends among many clients", async () => {
     }),
   );
   const pids = await Promise.all(
-    clients.map(async (client) => (await client.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0]?.pid),
+    clients.map(
+      async (client) => (await client.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0]?.pid,
+    ),
   );
   expect(new Set(pids).size).toBeLessThanOrEqual(2);
   await Promise.all(clients.map((client) => client.end()));

@@ -19,10 +19,13 @@ export interface Pooler extends AsyncDisposable {
  *
  * @param options.poolSize - connections to PostgreSQL, 2 when absent: few enough that clients share them
  */
-export async function startPgBouncer(url: string, options: { readonly poolSize?: number } = {}): Promise<Pooler> {
+export async function startPgBouncer(
+  url: string,
+  options: { readonly poolSize?: number } = {},
+): Promise<Pooler> {
   const upstream = new URL(url);
-  const folder = serverFolder("pgbouncer", true);
   const pooler = await withFreePort(async (port) => {
+    const folder = serverFolder("pgbouncer", true);
     const server = startServer({
       command: part("pgbouncer"),
       args: [writeSettings(folder, upstream, port, options.poolSize ?? 2)],

@@ -44,7 +44,11 @@ export interface PostgresServer extends AsyncDisposable {
 const superuser = { name: "postgres", password: "postgres" };
 
 /** Starts a PostgreSQL: about 0.6 s. Ends with this process at the latest, however that ends. */
-export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+export function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+  return withFreePort((port) => startOn(port, options));
+}
+
+async function startOn(port: number, options: PostgresOptions): Promise<PostgresServer> {
   const major = options.major ?? 18;
   const binaries = postgresBinaries(major);
   const folder = serverFolder(`postgres${major}`, true);
@@ -52,18 +56,23 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const user = plainUser();
   const own = (file: string) => user !== undefined && chownSync(file, user.uid, user.gid);
 
-  const reachable = user === undefined || isReachable(binaries) ? binaries : await copyFor(user, binaries, folder);
+  const reachable =
+    user === undefined || isReachable(binaries) ? binaries : await copyFor(user, binaries, folder);
   const passwordFile = path.join(folder, "password");
   writeFileSync(passwordFile, superuser.password, { mode: 0o600 });
   own(passwordFile);
   await run(
     path.join(reachable, "initdb"),
-    [`--pgdata=${data}`, `--username=${superuser.name}`, `--pwfile=${passwordFile}`, "--auth=scram-sha-256"].concat([
+    [
+      `--pgdata=${data}`,
+      `--username=${superuser.name}`,
+      `--pwfile=${passwordFile}`,
+      "--auth=scram-sha-256",
       "--no-sync",
       "--no-instructions",
       "--encoding=UTF8",
       "--locale=C",
-    ]),
+    ],
     { cwd: folder, ...user },
   );
   const caFile = options.tls === undefined ? undefined : await makeCertificates(folder, options.tls.hostname);
@@ -72,40 +81,42 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     writeFileSync(path.join(data, "pg_hba.conf"), "hostssl all all all scram-sha-256\n");
   }
 
-  return withFreePort(async (port) => {
-    const settings: Record<string, string> = {
-      port: String(port),
-      listen_addresses: "127.0.0.1",
-      unix_socket_directories: "",
-      max_connections: "300",
-      // Nothing here has to survive a crash of the machine, and the disk is shared by many tests.
-      fsync: "off",
-      full_page_writes: "off",
-      timezone: "UTC",
-      ...(caFile === undefined
-        ? {}
-        : { ssl: "on", ssl_cert_file: path.join(folder, "server.crt"), ssl_key_file: path.join(folder, "server.key") }),
-      ...options.settings,
-    };
-    const server = startServer({
-      command: path.join(reachable, "postgres"),
-      args: ["-D", data, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
-      env: { LC_ALL: "C" },
-      folder,
-      stopSignal: "QUIT",
-      unprivileged: true,
-    });
-    await untilReady(`PostgreSQL ${major}`, server, /database system is ready to accept connections/);
-    return {
-      major,
-      port,
-      url: `postgres://${superuser.name}:${superuser.password}@127.0.0.1:${port}/postgres`,
-      caFile,
-      output: () => server.output(),
-      stop: () => server.stop(),
-      [Symbol.asyncDispose]: () => server.stop(),
-    };
+  const settings: Record<string, string> = {
+    port: String(port),
+    listen_addresses: "127.0.0.1",
+    unix_socket_directories: "",
+    max_connections: "300",
+    // Nothing here has to survive a crash of the machine, and the disk is shared by many tests.
+    fsync: "off",
+    full_page_writes: "off",
+    timezone: "UTC",
+    ...(caFile === undefined
+      ? {}
+      : {
+          ssl: "on",
+          ssl_cert_file: path.join(folder, "server.crt"),
+          ssl_key_file: path.join(folder, "server.key"),
+        }),
+    ...options.settings,
+  };
+  const server = startServer({
+    command: path.join(reachable, "postgres"),
+    args: ["-D", data, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
+    env: { LC_ALL: "C" },
+    folder,
+    stopSignal: "QUIT",
+    unprivileged: true,
   });
+  await untilReady(`PostgreSQL ${major}`, server, /database system is ready to accept connections/);
+  return {
+    major,
+    port,
+    url: `postgres://${superuser.name}:${superuser.password}@127.0.0.1:${port}/postgres`,
+    caFile,
+    output: () => server.output(),
+    stop: () => server.stop(),
+    [Symbol.asyncDispose]: () => server.stop(),
+  };
 }
 
 /** The folder with `initdb` and `postgres` of an installed version. */
@@ -126,7 +137,11 @@ function isReachable(folder: string): boolean {
   }
 }
 
-async function copyFor(user: { uid: number; gid: number }, binaries: string, folder: string): Promise<string> {
+async function copyFor(
+  user: { uid: number; gid: number },
+  binaries: string,
+  folder: string,
+): Promise<string> {
   const copy = path.join(folder, "native");
   cpSync(path.dirname(binaries), copy, { recursive: true, verbatimSymlinks: true });
   // Its new owner also has to be able to remove it.
@@ -140,13 +155,33 @@ async function makeCertificates(folder: string, hostname = "localhost"): Promise
   const openssl = (...args: string[]) => run("openssl", args, { cwd: folder });
   const names = hostname === "localhost" ? "DNS:localhost,IP:127.0.0.1" : `DNS:${hostname}`;
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-  await openssl("req", "-x509", ...key, "-days", "2", "-subj", "/CN=test CA", "-keyout", at("ca.key"), "-out", at("ca.crt"));
-  await openssl("req", ...key, "-subj", `/CN=${hostname}`, "-keyout", at("server.key"), "-out", at("server.csr"));
-  writeFileSync(at("names"), `subjectAltName=${names}\n`);
   await openssl(
-    ...["x509", "-req", "-days", "2", "-in", at("server.csr"), "-CA", at("ca.crt"), "-CAkey", at("ca.key")],
-    ...["-CAcreateserial", "-extfile", at("names"), "-out", at("server.crt")],
+    "req",
+    "-x509",
+    ...key,
+    "-days",
+    "2",
+    "-subj",
+    "/CN=test CA",
+    "-keyout",
+    at("ca.key"),
+    "-out",
+    at("ca.crt"),
   );
+  await openssl(
+    "req",
+    ...key,
+    "-subj",
+    `/CN=${hostname}`,
+    "-keyout",
+    at("server.key"),
+    "-out",
+    at("server.csr"),
+  );
+  writeFileSync(at("names"), `subjectAltName=${names}\n`);
+  const authority = ["-CA", at("ca.crt"), "-CAkey", at("ca.key"), "-CAcreateserial"];
+  const request = ["-req", "-in", at("server.csr"), "-extfile", at("names"), "-days", "2"];
+  await openssl("x509", ...request, ...authority, "-out", at("server.crt"));
   chmodSync(at("server.key"), 0o600);
   chmodSync(folder, 0o755);
   return at("ca.crt");

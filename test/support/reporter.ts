@@ -28,7 +28,9 @@ export default class TotalReporter implements Reporter {
         }
       }
     }
-    const lines = [...notRun].map(([line, tests]) => `not run: ${line}${tests > 1 ? ` (${tests} tests)` : ""}`);
+    const lines = [...notRun].map(
+      ([line, tests]) => `not run: ${line}${tests > 1 ? ` (${tests} tests)` : ""}`,
+    );
     const skipped = count.skipped > 0 ? `, ${count.skipped} skipped` : "";
     lines.push(`${count.passed} passed, ${count.failed} failed${skipped}`);
     // After the default reporter's own summary, which is printed in the same turn.

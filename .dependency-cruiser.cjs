@@ -1,0 +1,89 @@
+// Who may import whom, as data: `npm run check` and test/architecture.test.ts hold src to it.
+// Lowest room first. A room may import itself, src/error.ts and what is named here.
+const rooms = {
+  trigger: "",
+  source: "",
+  migration: "",
+  release: "source migration",
+  history: "migration",
+  plan: "migration release history",
+  driver: "migration release history",
+  executor: "migration release plan history driver",
+  status: "migration release history plan driver",
+  "runner.ts": "trigger source migration release history plan driver executor status",
+  "maintenance.ts": "migration release history plan driver executor status",
+  report: "migration history plan executor status",
+  http: "trigger migration release history plan driver executor status report runner.ts maintenance.ts",
+  cli: "source migration release history plan driver executor status report runner.ts maintenance.ts",
+};
+
+// Interfaces (source.ts, driver.ts) are for everybody; what they are made of is chosen where the program is put together.
+const concrete = "^src/(source/(open|s3|gcs|folder)|driver/(open|postgres))";
+const wiring = "^src/(source|driver|bin)/|^src/index\\.ts$";
+
+// One owner for each package that is heavy, or that we might want to exchange.
+const owners = {
+  "@aws-sdk/": "source/s3",
+  "@smithy/": "source/s3",
+  "@google-cloud/": "source/gcs",
+  "pg/": "driver/postgres/",
+  "jose/": "http/auth/",
+  "hono/": "(http|bin)/",
+  "@hono/": "(http|bin)/",
+  "libpg-query/": "migration/parse-sql",
+  "commander/": "cli/",
+  "yaml/": "bin/",
+};
+
+// swc's visitor stops at `using`, which it does not know yet; its declarators are those of any variable.
+const { Visitor } = require("@swc/core/Visitor.js");
+for (const method of ["visitStatement", "visitModuleItem"]) {
+  const known = Visitor.prototype[method];
+  Visitor.prototype[method] = function visit(node) {
+    if (node.type !== "UsingDeclaration") return known.call(this, node);
+    return { ...node, decls: this.visitVariableDeclarators(node.decls) };
+  };
+}
+
+const either = (words) => words.map((word) => word.replace(".", "\\.")).join("|");
+const error = (name, from, to) => ({ name, severity: "error", from, to });
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+module.exports = {
+  forbidden: [
+    ...Object.entries(rooms).map(([room, may]) =>
+      error(
+        `room ${room}`,
+        { path: `^src/${either([room])}(/|$)` },
+        {
+          path: "^src/",
+          pathNot: `^src/(${either([room, "error.ts", ...may.split(" ").filter(Boolean)])})(/|$)`,
+        },
+      ),
+    ),
+    error("error.ts stands alone", { path: "^src/error\\.ts$" }, { path: "^src/" }),
+    error("concrete edges are wired in bin", { path: "^src/", pathNot: wiring }, { path: concrete }),
+    ...Object.entries(owners).map(([sdk, owner]) =>
+      error(
+        `owner of ${sdk}`,
+        { path: "^src/", pathNot: `^src/${owner}` },
+        { path: `(^|node_modules/)(@types/)?${sdk}` },
+      ),
+    ),
+    error(
+      "only what the published package carries",
+      { path: "^src/", pathNot: "^src/bin/demo\\.ts$" },
+      { dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"], dependencyTypesNot: ["type-only"] },
+    ),
+    error("src knows no test", { path: "^src/" }, { path: "^(test|bench|infra)/" }),
+    error("no cycle", {}, { circular: true }),
+    error("unresolved", {}, { couldNotResolve: true }),
+  ],
+  options: {
+    // TypeScript 7 has no API for other tools: without swc nothing would be read, and everything would seem fine.
+    parser: "swc",
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: "node_modules" },
+    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["node", "import", "types", "default"] },
+  },
+};
