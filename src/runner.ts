@@ -1,9 +1,22 @@
-import type { Driver } from "./driver/driver.ts";
+import { hostname } from "node:os";
+
+import { ulid } from "ulid";
+
+import type { Driver, LeasedSession, NewRun, StreamState } from "./driver/driver.ts";
+import { RunnerError } from "./error.ts";
 import type { Emit } from "./executor/event.ts";
+import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
+import { appliedEntries } from "./history/applied.ts";
 import type { Caller, RunAction, RunTrigger } from "./history/run.ts";
+import { explainPlanChange } from "./plan/changed-plan.ts";
+import { continues, rewritten } from "./plan/continuity.ts";
+import { makePlan } from "./plan/make-plan.ts";
 import type { Goal, Plan } from "./plan/plan.ts";
-import type { ReleaseProvider } from "./release/release.ts";
+import type { Release, ReleaseProvider } from "./release/release.ts";
+import { assertNotExpired, checkHighWaterMark } from "./release/verify.ts";
+import { RunLog } from "./run-log.ts";
+import { assertUsable } from "./usable.ts";
 
 /** A named database with the release stream it follows: one entry of the configuration, opened. */
 export interface Target {
@@ -15,7 +28,7 @@ export interface Target {
   readonly limits: Limits;
 }
 
-/** Milliseconds; 0 means none for `statementTimeoutMs` and `deadlineMs`. */
+/** Milliseconds; 0 means none for all but `waitMs`, where it means one try. */
 export interface Limits {
   /** for another run's lease */
   readonly waitMs: number;
@@ -39,25 +52,207 @@ export interface RunRequest {
   readonly caller: Caller;
   readonly labels: Readonly<Record<string, string>>;
   readonly limits: Limits;
-  /** idempotency and single use, already recorded by `Driver.acceptRun` for HTTP */
+  /** `Driver.acceptRun` has recorded it already, so its row must be ended whatever happens */
   readonly isAccepted: boolean;
 }
 
+/** What a run is given by whoever starts it. */
 export interface RunOptions {
   readonly signal: AbortSignal;
   readonly emit: Emit;
   now(): Date;
 }
 
-/** One run, start to end. Never throws for what can go wrong in a run: that is in the result. */
-export declare function run(request: RunRequest, target: Target, options: RunOptions): Promise<RunResult>;
+/**
+ * One run, start to end: fetch, verify, lease, plan, execute, record. The network to the bucket is done, and every
+ * byte verified, before the lease is taken.
+ *
+ * Never throws for what can go wrong in a run: that is in the result.
+ */
+export async function run(request: RunRequest, target: Target, options: RunOptions): Promise<RunResult> {
+  const log = new RunLog(request, target, options);
+  try {
+    const { release, state } = await prepare(request, target, log);
+    if (release === undefined) return await log.noop(state.position, state.completed);
+    const plan = await planFor(release, state, request, target, log);
+    if (plan === "done") return await log.noop(state.position, release.digest);
+    if (plan.steps.length === 0 && isRecorded(release, state)) return await log.noop(state.position, release.digest);
+    if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
+    const bodies = await fetchBodies(release, plan, target, log);
+    return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
+      log.hasLease(session);
+      return await runUnderLease(release, bodies, request, target, session, log);
+    });
+  } catch (cause) {
+    return await log.failed(cause);
+  } finally {
+    log.close();
+  }
+}
 
 /** What `run` would do now, without the lease and without changing anything. */
-export declare function planRun(
-  request: Pick<RunRequest, "goal" | "release">,
-  target: Target,
-  options: RunOptions,
-): Promise<Plan>;
+export async function planRun(request: Pick<RunRequest, "goal" | "release">, target: Target, options: RunOptions): Promise<Plan> {
+  const state = await target.driver.state(target.stream, options.signal);
+  const release = await fetchRelease(request.release, state, target, options.now(), options.signal);
+  assertUsable(release, state, target);
+  await assertContinues(release, state, target, options.signal);
+  return makePlan(release, state, request.goal);
+}
 
 /** `<target>.<ULID>`, unique and growing with time. */
-export declare function newRunId(target: string): string;
+export function newRunId(target: string): string {
+  return `${target}.${ulid()}`;
+}
+
+interface Prepared {
+  /** undefined: the database already has what is asked for */
+  readonly release: Release | undefined;
+  readonly state: StreamState;
+}
+
+/** The idle path first: the bucket's head and the database's row at once, and done when they name the same release. */
+async function prepare(request: RunRequest, target: Target, log: RunLog): Promise<Prepared> {
+  const [state, head] = await Promise.all([
+    target.driver.state(target.stream, log.signal),
+    request.release ?? target.releases.head(log.signal),
+  ]);
+  log.from(state.position);
+  const isIdle = request.goal.kind === "latest" && request.plan === null && head !== undefined && state.completed === head;
+  if (isIdle) {
+    assertUsable(undefined, state, target);
+    return { release: undefined, state };
+  }
+  const release = await fetchRelease(request.release, state, target, log.startedAt, log.signal);
+  log.verified(release);
+  assertUsable(release, state, target);
+  return { release, state };
+}
+
+function fetchRelease(expected: string | null, state: StreamState, target: Target, now: Date, signal: AbortSignal): Promise<Release> {
+  const context = {
+    highWaterMark: state.highWaterMark ?? undefined,
+    expected: expected ?? undefined,
+    now,
+    applied: async () => appliedEntries(await target.driver.history(target.stream, {}, signal)),
+  };
+  return target.releases.fetch(context, signal);
+}
+
+async function planFor(release: Release, state: StreamState, request: RunRequest, target: Target, log: RunLog): Promise<Plan | "done"> {
+  await assertContinues(release, state, target, log.signal);
+  const plan = makePlan(release, state, request.goal);
+  if (request.plan === null || request.plan === plan.digest) {
+    log.planned(plan);
+    return plan;
+  }
+  const change = explainPlanChange(request.plan, release, plan);
+  if (change.kind === "done") return "done";
+  throw change.error;
+}
+
+async function assertContinues(release: Release, state: StreamState, target: Target, signal: AbortSignal): Promise<void> {
+  if (continues(release, state.position)) return;
+  throw rewritten(release, appliedEntries(await target.driver.history(target.stream, {}, signal)));
+}
+
+/** Whether the stream's row already says what a run without steps would write. */
+function isRecorded(release: Release, state: StreamState): boolean {
+  return state.completed === release.digest || state.position.length < release.migrations.length || release.kind === "plain";
+}
+
+async function fetchBodies(release: Release, plan: Plan, target: Target, log: RunLog): Promise<ReadonlyMap<string, Buffer>> {
+  const bodies = await target.releases.bodies(
+    release,
+    plan.steps.map(({ body }) => body),
+    log.signal,
+  );
+  log.fetched(bodies);
+  return bodies;
+}
+
+function leaseOptions(request: RunRequest, target: Target, release: Release, log: RunLog): Parameters<Driver["withLease"]>[0] {
+  return {
+    stream: target.stream,
+    environment: target.environment,
+    targetId: target.name,
+    run: newRun(request, target, release),
+    holder: `${hostname()}/${process.pid}`,
+    waitMs: request.limits.waitMs,
+    signal: log.signal,
+    onWaiting: (holder) => log.waiting(holder),
+  };
+}
+
+function newRun(request: RunRequest, target: Target, release: Release): NewRun {
+  return {
+    id: request.id,
+    target: target.name,
+    stream: target.stream,
+    action: request.action,
+    trigger: request.trigger,
+    caller: request.caller,
+    releaseDigest: release.digest,
+    labels: request.labels,
+    idempotencyKey: null,
+    bodyDigest: null,
+    singleUse: null,
+  };
+}
+
+/** Everything was judged without the lease; under it the database may have moved on, so all that depends on it is judged again. */
+async function runUnderLease(
+  release: Release,
+  fetched: ReadonlyMap<string, Buffer>,
+  request: RunRequest,
+  target: Target,
+  session: LeasedSession,
+  log: RunLog,
+): Promise<RunResult> {
+  const state = await session.state();
+  assertUsable(release, state, target);
+  checkHighWaterMark(release, state.highWaterMark ?? undefined);
+  const plan = await planFor(release, state, request, target, log);
+  if (plan === "done" || plan.steps.length === 0) return await log.succeeded(session, release, state.position, request);
+  assertOutcomeKnown(state);
+  const bodies = plan.steps.every(({ body }) => fetched.has(body.sha256)) ? fetched : await fetchBodies(release, plan, target, log);
+  await session.begin({
+    highWaterMark: release.rank === undefined ? null : { ...release.rank, digest: release.digest },
+    releaseDigest: release.digest,
+    fromVersion: plan.from.version,
+    toVersion: plan.to.version,
+    steps: plan.steps.length,
+  });
+  log.begun(plan);
+  const failure = await execute(plan, session, {
+    bodies,
+    signed: release.kind === "signed",
+    unfinished: state.unfinished,
+    lockTimeoutMs: request.limits.lockTimeoutMs,
+    statementTimeoutMs: request.limits.statementTimeoutMs,
+    appliedBy: request.caller.subject,
+    emit: log.emit,
+  });
+  if (failure !== null) throw failure;
+  return await log.succeeded(session, release, plan.to, request);
+}
+
+/** An entry that is still `started` under our lease belongs to a runner that died in the middle of it. */
+function assertOutcomeKnown({ unfinished }: StreamState): void {
+  if (unfinished === null || unfinished.status === "failed") return;
+  const statement = unfinished.statementsDone + 1;
+  throw new RunnerError(
+    "NEEDS_ATTENTION",
+    `"${unfinished.path}" (${unfinished.direction}): a runner died at statement ${statement} of ${unfinished.statements}, and whether it took effect is not known`,
+    {
+      hint: 'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
+      fields: {
+        migration: unfinished.path,
+        version: unfinished.version,
+        direction: unfinished.direction,
+        statement,
+        statements: unfinished.statements,
+        run: unfinished.runId,
+      },
+    },
+  );
+}

@@ -1,6 +1,6 @@
-import type { EntryOrigin, HistoryEntry, Position } from "../history/entry.ts";
-import type { Caller, RunAction, RunOutcome, RunProgress, RunRecord, RunStatus, RunTrigger } from "../history/run.ts";
-import type { EntryError } from "../history/entry.ts";
+import type { RunnerError } from "../error.ts";
+import type { EntryError, EntryOrigin, HistoryEntry, Position } from "../history/entry.ts";
+import type { Caller, RunAction, RunOutcome, RunRecord, RunStatus, RunTrigger } from "../history/run.ts";
 import type { Direction, Migration, Statement } from "../migration/migration.ts";
 import type { HighWaterMark } from "../release/release.ts";
 
@@ -127,11 +127,8 @@ export interface LeasedSession {
   /** As `Driver.state`, read again under the lease. */
   state(): Promise<StreamState>;
 
-  /** Remembers the release that is about to be applied; before its first statement. */
-  raiseHighWaterMark(mark: HighWaterMark): Promise<void>;
-
-  /** Progress of the run's row. */
-  progress(progress: RunProgress): Promise<void>;
+  /** Remembers, before the first statement, what is about to be applied; clears `completed`. */
+  begin(beginning: RunBeginning): Promise<void>;
 
   /**
    * Runs bodies, each in a transaction of its own with its history entry, in as few messages as possible.
@@ -193,7 +190,7 @@ export interface AppliedSteps {
   /** one for each step that committed, in order */
   readonly done: readonly { readonly durationMs: number }[];
   /** why the next one did not; its entry is recorded as failed, the database is as before it */
-  readonly failure: import("../error.ts").RunnerError | null;
+  readonly failure: RunnerError | null;
 }
 
 export interface DeclaredEntry {
@@ -207,6 +204,16 @@ export interface DeclaredEntry {
   readonly signed: boolean;
   readonly note: string;
   readonly appliedBy: string;
+}
+
+/** What is known of a run once it is planned. */
+export interface RunBeginning {
+  /** null for a plain folder */
+  readonly highWaterMark: HighWaterMark | null;
+  readonly releaseDigest: string;
+  readonly fromVersion: string | null;
+  readonly toVersion: string | null;
+  readonly steps: number;
 }
 
 export interface RunEnd extends RunChange {
@@ -247,7 +254,6 @@ export interface RunChange {
   readonly releaseVersion?: number | null;
   readonly fromVersion?: string | null;
   readonly toVersion?: string | null;
-  readonly progress?: RunProgress;
   readonly error?: EntryError | null;
 }
 

@@ -53,8 +53,8 @@ export interface EntryError {
 /** How far a database is: the first `length` migrations of its sequence are applied. */
 export interface Position {
   readonly length: number;
-  /** chain digest at `length`; that of the empty chain is the stream's `chain_0` */
-  readonly chain: string;
+  /** chain digest at `length`; null when none is applied */
+  readonly chain: string | null;
   /** version of the last applied migration, null when none is */
   readonly version: string | null;
 }

@@ -1,0 +1,81 @@
+import { RunnerError, type RunnerErrorCode } from "../../error.ts";
+import type { EntryError } from "../../history/entry.ts";
+import { locate } from "../../migration/position.ts";
+import type { StatementStep, TransactionStep } from "../driver.ts";
+import { serverError, type ServerError } from "./failure.ts";
+import { sqlstate } from "./sqlstate.ts";
+
+/** Where in the file the failed text began, and where in the message. */
+export interface SentPlace {
+  /** code points of the file before what was sent of it */
+  readonly sqlOffset: number;
+  /** code points of the message before that text */
+  readonly messageOffset: number;
+  /** index of the failed statement, for a body that runs statement by statement */
+  readonly statement?: { readonly index: number; readonly of: number };
+}
+
+/** What a body's failure is to a person: file, line and column, the server's own words, and the state the database is in. */
+export function bodyFailure(step: TransactionStep | StatementStep, cause: unknown, place: SentPlace): RunnerError {
+  const server = serverError(cause);
+  const told: ServerError = server ?? {
+    sqlstate: "08006",
+    message: "the connection was lost again and again",
+    hint: undefined,
+    position: undefined,
+    fields: { sqlstate: "08006" },
+  };
+  const codePoint = told.position === undefined ? place.sqlOffset : place.sqlOffset + told.position - 1 - place.messageOffset;
+  const isPlaced = told.position !== undefined && codePoint >= 0;
+  const at = isPlaced || place.statement !== undefined ? locate(step.text, Math.max(codePoint, place.sqlOffset)) : undefined;
+  const { code, hint } = meaning(told);
+  const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
+  return new RunnerError(code, `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(place)}`, {
+    hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
+    fields: {
+      migration: step.path,
+      version: step.migration.version,
+      direction: step.direction,
+      ...(at === undefined ? {} : { line: at.line, column: at.column }),
+      ...(place.statement === undefined ? {} : { statement: place.statement.index + 1, statements: place.statement.of }),
+      ...told.fields,
+    },
+    cause,
+  });
+}
+
+/** The part of an error that is kept in the database and shown to callers. */
+export function toEntryError(error: RunnerError): EntryError {
+  return { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
+}
+
+function stateNow(place: SentPlace): string {
+  if (place.statement === undefined) return "nothing of this migration was applied, those before it stay applied";
+  const { index, of } = place.statement;
+  return index === 0
+    ? `none of its ${of} statements took effect`
+    : `its first ${index} of ${of} statements are done and will not be repeated`;
+}
+
+function meaning(server: ServerError): { code: RunnerErrorCode; hint: string } {
+  const fix = "correct the migration, publish it and run again";
+  switch (server.sqlstate) {
+    case sqlstate.lockNotAvailable:
+      return { code: "LOCK_TIMEOUT", hint: "another session holds the lock: run again, or raise lock_timeout" };
+    case sqlstate.deadlockDetected:
+    case sqlstate.serializationFailure:
+      return { code: "MIGRATION_FAILED", hint: "it clashed with the application again and again: run again when it is quieter" };
+    case sqlstate.readOnlyTransaction:
+      return { code: "DATABASE_READ_ONLY", hint: "connect to the primary, or make the database writable" };
+    case sqlstate.diskFull:
+      return { code: "DATABASE_FULL", hint: "free disk space on the server and run again" };
+    case sqlstate.bodyEndedTransaction:
+      return { code: "TRANSACTION_CONTROL", hint: "remove COMMIT and ROLLBACK, or say -- lockkeeper: tx=none in the first line" };
+    case sqlstate.queryCanceled:
+      return { code: "MIGRATION_FAILED", hint: "it took too long: raise statement_timeout, or do less in one migration" };
+    case "25001":
+      return { code: "MIGRATION_FAILED", hint: "this statement must run outside a transaction: say -- lockkeeper: tx=none in the first line" };
+    default:
+      return { code: "MIGRATION_FAILED", hint: fix };
+  }
+}

@@ -1,0 +1,164 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+import pg from "pg";
+
+import { RunnerError } from "../../error.ts";
+import type { Address } from "./address.ts";
+import { databaseFailure, isNotReadyYet, serverError } from "./failure.ts";
+
+/** One row, by column name. */
+export type Row = Readonly<Record<string, unknown>>;
+
+/** What one statement of a message gave. */
+export interface StatementResult {
+  readonly command: string | null;
+  readonly rowCount: number | null;
+  readonly rows: readonly Row[];
+}
+
+/**
+ * One connection, spoken to by the simple protocol only: a message may hold several statements and needs no
+ * prepared statement, so the same code works through a pooler in transaction mode.
+ */
+export interface Connection {
+  /**
+   * Sends one message and gives the results of its statements.
+   *
+   * Throws what `pg` throws. When `signal` aborts, the socket is closed and the call rejects; the server may go on for a while.
+   */
+  send(message: string, signal?: AbortSignal): Promise<readonly StatementResult[]>;
+  /** as the server, or a pooler before it, said at start-up */
+  readonly processId: number;
+  /** true once the socket is gone; every further `send` rejects */
+  isLost(): boolean;
+  /** Back to the pool, or closed when `isBroken`. */
+  release(isBroken?: boolean): void;
+}
+
+/** Gives connections to one database. */
+export interface ConnectionPool {
+  /** @throws RunnerError `DATABASE_…` */
+  connect(signal: AbortSignal): Promise<Connection>;
+  close(): Promise<void>;
+}
+
+/** Connections one target may hold: readers of a busy server, beside the three of a run. */
+const maxConnections = 12;
+/** milliseconds; as long as a server that is starting, or has no free slot, is asked again */
+const notReadyPatienceMs = 30_000;
+const idleTimeoutMs = 30_000;
+const keepAliveInitialDelayMs = 15_000;
+
+/** A pool that connects when first asked. */
+export function openPool(address: Address): ConnectionPool {
+  let opening: Promise<pg.Pool> | undefined;
+  const pool = async (signal: AbortSignal): Promise<pg.Pool> => {
+    opening ??= negotiate(address, signal);
+    try {
+      return await opening;
+    } catch (cause) {
+      opening = undefined;
+      throw cause;
+    }
+  };
+  return {
+    async connect(signal) {
+      const giveUpAt = performance.now() + notReadyPatienceMs;
+      for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
+        signal.throwIfAborted();
+        try {
+          return wrap(await (await pool(signal)).connect());
+        } catch (cause) {
+          if (!isNotReadyYet(cause) || performance.now() > giveUpAt) throw databaseFailure(cause, address.shown);
+          await sleep(delayMs * (0.5 + Math.random()), undefined, { signal });
+        }
+      }
+    },
+    async close() {
+      const opened = await opening?.catch(() => undefined);
+      await opened?.end();
+    },
+  };
+}
+
+/** Finds out once whether the server wants TLS, as libpq does for `allow` and `prefer`. */
+async function negotiate(address: Address, signal: AbortSignal): Promise<pg.Pool> {
+  const plain = poolOf(address, false);
+  const secured = poolOf(address, true);
+  const order = { disable: [plain], allow: [plain, secured], prefer: [secured, plain], require: [secured] }[address.tls];
+  for (const [index, candidate] of order.entries()) {
+    signal.throwIfAborted();
+    try {
+      (await candidate.connect()).release();
+      return candidate;
+    } catch (cause) {
+      await candidate.end();
+      if (index + 1 === order.length || !isAboutTls(cause)) throw cause;
+    }
+  }
+  throw new RunnerError("INTERNAL", "no way of connecting was tried");
+}
+
+/** The server has no TLS (`prefer` goes on without), or its pg_hba.conf takes none but TLS connections (`allow` goes on with). */
+function isAboutTls(cause: unknown): boolean {
+  const server = serverError(cause);
+  return server === undefined ? cause instanceof Error && cause.message.includes("does not support SSL") : server.sqlstate === "28000";
+}
+
+function poolOf(address: Address, secured: boolean): pg.Pool {
+  const pool = new pg.Pool({
+    host: address.host,
+    port: address.port,
+    database: address.database,
+    user: address.user,
+    password: address.password,
+    ssl: secured ? address.tlsOptions : false,
+    options: address.startupOptions,
+    application_name: address.applicationName,
+    connectionTimeoutMillis: address.connectTimeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: keepAliveInitialDelayMs,
+    max: maxConnections,
+    idleTimeoutMillis: idleTimeoutMs,
+    allowExitOnIdle: true,
+  });
+  // An idle connection that the server ends is not an error: the next caller gets a new one.
+  pool.on("error", () => undefined);
+  return pool;
+}
+
+function wrap(client: pg.PoolClient): Connection {
+  let lost = false;
+  let released = false;
+  const onError = (): void => {
+    lost = true;
+  };
+  client.on("error", onError);
+  client.on("end", onError);
+  return {
+    processId: Number(Reflect.get(client, "processID")),
+    async send(message, signal) {
+      signal?.throwIfAborted();
+      const cut = (): void => {
+        lost = true;
+        // The only way to stop waiting for a server that no longer answers.
+        Reflect.get(Reflect.get(client, "connection") as object, "stream").destroy();
+      };
+      signal?.addEventListener("abort", cut, { once: true });
+      try {
+        const results: unknown = await client.query(message);
+        return (Array.isArray(results) ? results : [results]) as readonly StatementResult[];
+      } finally {
+        signal?.removeEventListener("abort", cut);
+      }
+    },
+    isLost: () => lost,
+    release(isBroken = false) {
+      if (released) return;
+      released = true;
+      client.off("error", onError);
+      client.off("end", onError);
+      client.release(isBroken || lost);
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import { RunnerError, type ErrorFields, type RunnerErrorCode } from "../../error.ts";
+import { endsSession, notReadyYet, sqlstate } from "./sqlstate.ts";
+
+/** What the server said, as far as it may be shown: no `detail` (it holds row data), no `where` (it holds SQL). */
+export interface ServerError {
+  readonly sqlstate: string;
+  readonly message: string;
+  readonly hint: string | undefined;
+  /** code points from the start of the message that was sent, 1-based */
+  readonly position: number | undefined;
+  readonly fields: ErrorFields;
+}
+
+/** The server's own error inside whatever `pg` threw; undefined for a network failure. */
+export function serverError(thrown: unknown): ServerError | undefined {
+  if (!(thrown instanceof Error) || !("severity" in thrown) || !("code" in thrown) || typeof thrown.code !== "string") return undefined;
+  const read = (name: string): string | undefined => {
+    const value: unknown = Reflect.get(thrown, name);
+    return typeof value === "string" && value !== "" ? value : undefined;
+  };
+  const fields: Record<string, string> = { sqlstate: thrown.code };
+  for (const name of ["schema", "table", "column", "constraint"]) {
+    const value = read(name);
+    if (value !== undefined) fields[name] = value;
+  }
+  const position = Number(read("position"));
+  return {
+    sqlstate: thrown.code,
+    message: thrown.message,
+    hint: read("hint"),
+    position: Number.isInteger(position) && position > 0 ? position : undefined,
+    fields,
+  };
+}
+
+/** Whether the connection is gone, so that nobody told us whether the last message took effect. */
+export function isConnectionLoss(thrown: unknown): boolean {
+  const server = serverError(thrown);
+  return server === undefined ? thrown instanceof Error && !(thrown instanceof RunnerError) : endsSession(server.sqlstate);
+}
+
+/** Whether connecting again later may succeed without anybody changing anything. */
+export function isNotReadyYet(thrown: unknown): boolean {
+  const server = serverError(thrown);
+  return server !== undefined && notReadyYet.has(server.sqlstate);
+}
+
+/** Any failure to reach or use the database, outside a body, under its public code. */
+export function databaseFailure(thrown: unknown, shownUrl: string): RunnerError {
+  if (thrown instanceof RunnerError) return thrown;
+  const server = serverError(thrown);
+  if (server === undefined) return networkFailure(thrown, shownUrl);
+  const { code, hint } = classify(server);
+  return new RunnerError(code, `${shownUrl}: ${server.message}`, {
+    hint: server.hint ?? hint,
+    fields: server.fields,
+    cause: thrown,
+  });
+}
+
+function classify(server: ServerError): { code: RunnerErrorCode; hint: string } {
+  switch (server.sqlstate) {
+    case sqlstate.invalidPassword:
+    case sqlstate.invalidAuthorization:
+      return { code: "DATABASE_DENIED", hint: "check user, password and the server's pg_hba.conf" };
+    case sqlstate.invalidCatalog:
+      return { code: "DATABASE_DENIED", hint: "create the database first, or correct its name in the URL" };
+    case sqlstate.insufficientPrivilege:
+      return {
+        code: "DATABASE_DENIED",
+        hint: "grant the role CREATE on the database, or create the schema lockkeeper owned by it",
+      };
+    case sqlstate.readOnlyTransaction:
+      return { code: "DATABASE_READ_ONLY", hint: "connect to the primary, or make the database writable" };
+    case sqlstate.diskFull:
+      return { code: "DATABASE_FULL", hint: "free disk space on the server and run again" };
+    default:
+      return { code: "DATABASE_UNAVAILABLE", hint: "look at the server's log, then run again" };
+  }
+}
+
+/** Node's codes for a certificate that does not hold, and OpenSSL's for a handshake that fails. */
+const tlsCodes = /^(ERR_TLS|ERR_SSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|EPROTO|HOSTNAME_MISMATCH)/;
+
+function networkFailure(thrown: unknown, shownUrl: string): RunnerError {
+  const code = thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
+  const message = thrown instanceof Error ? thrown.message : "unknown failure";
+  if (tlsCodes.test(code) || /SSL/.test(message)) {
+    return new RunnerError("DATABASE_TLS", `${shownUrl}: no TLS connection: ${message}`, {
+      hint: "check sslmode and sslrootcert of the URL against the server's certificate",
+      cause: thrown,
+    });
+  }
+  const why: Record<string, string> = {
+    ECONNREFUSED: "nothing listens there",
+    ENOTFOUND: "the host name is unknown",
+    EAI_AGAIN: "the host name cannot be looked up now",
+    ENOENT: "there is no such socket",
+    ETIMEDOUT: "no answer in time",
+  };
+  return new RunnerError("DATABASE_UNAVAILABLE", `${shownUrl}: ${why[code] ?? (message || code || "connection failed")}`, {
+    hint: "check host and port, and that the server is up",
+    cause: thrown,
+  });
+}

@@ -1,0 +1,110 @@
+import type { EntryError, EntryOrigin, EntryStatus, HistoryEntry } from "../../history/entry.ts";
+import type { Direction } from "../../migration/migration.ts";
+import type { HistoryQuery } from "../driver.ts";
+import type { Row } from "./connection.ts";
+import { jsonLiteral, literal, type TableNames } from "./tables.ts";
+
+/** Values of a new entry; times and duration come from the database's clock. */
+export interface NewEntry {
+  readonly stream: string;
+  readonly seq: number;
+  readonly version: string;
+  readonly path: string;
+  readonly direction: Direction;
+  readonly sha256: string;
+  readonly size: number;
+  readonly chain: string;
+  readonly origin: EntryOrigin;
+  readonly status: EntryStatus;
+  readonly statementsDone: number;
+  readonly statements: number;
+  readonly statementChecksums: readonly string[];
+  readonly signed: boolean;
+  readonly runId: string;
+  readonly token: number;
+  readonly appliedBy: string;
+  readonly note: string | null;
+  readonly error: EntryError | null;
+}
+
+const columns = `stream, seq, version, path, direction, sha256, size, chain, origin, status, statements_done, statements,
+ statement_checksums, signed, run_id, token, applied_by, note, error, started_at, duration_ms`;
+
+/** Milliseconds since the transaction began, by the database's clock. */
+const sinceTransactionStart =
+  "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000";
+
+/**
+ * Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`.
+ *
+ * @param guard - an integer expression that raises when the entry must not be written; its value is not used otherwise
+ */
+export function insertEntry(t: TableNames, entry: NewEntry, guard = "1"): string {
+  const checksums = `ARRAY[${entry.statementChecksums.map(literal).join(",")}]::text[]`;
+  return `INSERT INTO ${t.history} (${columns}) SELECT ${[
+    literal(entry.stream),
+    `${entry.seq} / (${guard})`,
+    literal(entry.version),
+    literal(entry.path),
+    literal(entry.direction),
+    literal(entry.sha256),
+    entry.size,
+    literal(entry.chain),
+    literal(entry.origin),
+    literal(entry.status),
+    entry.statementsDone,
+    entry.statements,
+    checksums,
+    entry.signed,
+    literal(entry.runId),
+    entry.token,
+    literal(entry.appliedBy),
+    literal(entry.note),
+    jsonLiteral(entry.error),
+    "pg_catalog.transaction_timestamp()",
+    sinceTransactionStart,
+  ].join(", ")} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
+}
+
+/** Entries of a stream, oldest first. */
+export function selectHistory(t: TableNames, stream: string, query: HistoryQuery): string {
+  const conditions = [`stream = ${literal(stream)}`];
+  if (query.afterId !== undefined) conditions.push(`id > ${query.afterId}`);
+  if (query.runId !== undefined) conditions.push(`run_id = ${literal(query.runId)}`);
+  const where = conditions.join(" AND ");
+  if (query.last === undefined) return `SELECT * FROM ${t.history} WHERE ${where} ORDER BY id`;
+  return `SELECT * FROM (SELECT * FROM ${t.history} WHERE ${where} ORDER BY id DESC LIMIT ${query.last}) newest ORDER BY id`;
+}
+
+/** One row of the table as an entry; `prefix` where it was selected beside other columns. */
+export function readEntry(row: Row, prefix = ""): HistoryEntry {
+  const value = (name: string): unknown => row[prefix + name];
+  return {
+    id: Number(value("id")),
+    seq: Number(value("seq")),
+    version: String(value("version")),
+    path: String(value("path")),
+    direction: value("direction") as Direction,
+    sha256: String(value("sha256")),
+    size: Number(value("size")),
+    chain: String(value("chain")),
+    origin: value("origin") as EntryOrigin,
+    status: value("status") as EntryStatus,
+    statementsDone: Number(value("statements_done")),
+    statements: Number(value("statements")),
+    statementChecksums: value("statement_checksums") as readonly string[],
+    signed: value("signed") === true,
+    runId: String(value("run_id")),
+    token: Number(value("token")),
+    startedAt: value("started_at") as Date,
+    durationMs: Number(value("duration_ms")),
+    appliedBy: String(value("applied_by")),
+    note: value("note") as string | null,
+    error: value("error") as EntryError | null,
+  };
+}
+
+/** Columns of the table under `prefix`, for {@link readEntry}. */
+export function entryColumns(alias: string, prefix: string): string {
+  return ["id", ...columns.split(",").map((name) => name.trim())].map((name) => `${alias}.${name} AS ${prefix}${name}`).join(", ");
+}

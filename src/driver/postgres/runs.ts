@@ -1,0 +1,122 @@
+import type { EntryError } from "../../history/entry.ts";
+import type { Caller, RunAction, RunOutcome, RunRecord, RunStatus, RunTrigger } from "../../history/run.ts";
+import type { NewRun, RunBeginning, RunChange, RunQuery } from "../driver.ts";
+import type { Row } from "./connection.ts";
+import { jsonLiteral, literal, type TableNames } from "./tables.ts";
+
+const endedStatuses = "('succeeded', 'failed', 'canceled')";
+
+/** Adds a run's row; gives its id, or no row when id or idempotency key are taken. `where` may name a further condition. */
+export function insertRun(t: TableNames, run: NewRun, status: RunStatus, where = "true"): string {
+  return `INSERT INTO ${t.runs} (id, target, stream, action, status, trigger, caller, release_digest, labels, idempotency_key, body_digest)
+ SELECT ${[
+   literal(run.id),
+   literal(run.target),
+   literal(run.stream),
+   literal(run.action),
+   literal(status),
+   literal(run.trigger),
+   jsonLiteral(run.caller),
+   literal(run.releaseDigest),
+   jsonLiteral(run.labels),
+   literal(run.idempotencyKey),
+   literal(run.bodyDigest),
+ ].join(", ")} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run`;
+}
+
+/**
+ * Records a request with its single-use id in one statement: the run's row is added only when the id is new.
+ * Expired ids of the same issuer are swept along the way.
+ */
+export function acceptRun(t: TableNames, run: NewRun): string {
+  if (run.singleUse === null) return insertRun(t, run, "queued");
+  const { issuer, jti, expiresAt } = run.singleUse;
+  return `WITH swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()),
+ used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
+  VALUES (${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${literal(run.id)}, ${literal(expiresAt)})
+  ON CONFLICT DO NOTHING RETURNING 1)
+ ${insertRun(t, run, "queued", "EXISTS (SELECT FROM used)")}`;
+}
+
+/** What stands in the way of a run that could not be added: the earlier use of its token, and of its key. */
+export function selectEarlier(t: TableNames, run: NewRun): string {
+  const used =
+    run.singleUse === null
+      ? `SELECT NULL::text, NULL::text WHERE false`
+      : `SELECT run_id, body_digest FROM ${t.requests} WHERE issuer = ${literal(run.singleUse.issuer)} AND jti = ${literal(run.singleUse.jti)}`;
+  return `SELECT 'token' AS lockkeeper_by, run_id, body_digest FROM (${used}) u (run_id, body_digest)
+ UNION ALL SELECT 'key', id, body_digest FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} OR id = ${literal(run.id)}`;
+}
+
+/** A run's row with its progress, which is what the history says of the run. */
+export function selectRuns(t: TableNames, where: string, limit: number): string {
+  return `SELECT r.*, (SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run') AS applied,
+ (SELECT h.path FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'started' ORDER BY h.id DESC LIMIT 1) AS current
+ FROM ${t.runs} r WHERE ${where} ORDER BY r.id DESC LIMIT ${limit}`;
+}
+
+export function runConditions(query: RunQuery): string {
+  const conditions = [`r.target = ${literal(query.target)}`];
+  if (query.status !== undefined) conditions.push(`r.status = ${literal(query.status)}`);
+  if (query.since !== undefined) conditions.push(`r.created_at >= ${literal(query.since)}`);
+  if (query.beforeId !== undefined) conditions.push(`r.id < ${literal(query.beforeId)}`);
+  return conditions.join(" AND ");
+}
+
+/** The run has a plan and starts to carry it out. */
+export function beginRun(t: TableNames, id: string, beginning: RunBeginning): string {
+  const rank = beginning.highWaterMark;
+  return `UPDATE ${t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()), total = ${beginning.steps},
+ release_digest = ${literal(beginning.releaseDigest)}, release_version = ${literal(rank?.version)},
+ from_version = ${literal(beginning.fromVersion)}, to_version = ${literal(beginning.toVersion)} WHERE id = ${literal(id)}`;
+}
+
+/** Changes a run that has not ended. */
+export function updateRun(t: TableNames, id: string, change: RunChange): string {
+  const values = [`status = ${literal(change.status)}`];
+  const set = (column: string, value: string | number | null | undefined): void => {
+    if (value !== undefined) values.push(`${column} = ${literal(value)}`);
+  };
+  set("outcome", change.outcome);
+  set("release_digest", change.releaseDigest);
+  set("release_version", change.releaseVersion);
+  set("from_version", change.fromVersion);
+  set("to_version", change.toVersion);
+  if (change.error !== undefined) values.push(`error = ${jsonLiteral(change.error)}`);
+  if (change.status === "running") values.push("started_at = coalesce(started_at, pg_catalog.clock_timestamp())");
+  if (change.status === "succeeded" || change.status === "failed" || change.status === "canceled") {
+    values.push("ended_at = pg_catalog.clock_timestamp()");
+  }
+  return `UPDATE ${t.runs} SET ${values.join(", ")} WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses}`;
+}
+
+/** Asks a run to stop; one that nobody executes yet ends at once. A row when it had not ended. */
+export function requestCancel(t: TableNames, id: string, reason: string): string {
+  return `UPDATE ${t.runs} SET cancel_requested = true, cancel_reason = ${literal(reason)},
+ status = CASE WHEN status = 'running' THEN 'canceling' ELSE status END
+ WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses} RETURNING id AS lockkeeper_run`;
+}
+
+export function readRun(row: Row): RunRecord {
+  return {
+    id: String(row["id"]),
+    target: String(row["target"]),
+    stream: String(row["stream"]),
+    action: row["action"] as RunAction,
+    status: row["status"] as RunStatus,
+    outcome: row["outcome"] as RunOutcome | null,
+    trigger: row["trigger"] as RunTrigger,
+    caller: row["caller"] as Caller,
+    releaseDigest: row["release_digest"] as string | null,
+    releaseVersion: row["release_version"] === null ? null : Number(row["release_version"]),
+    fromVersion: row["from_version"] as string | null,
+    toVersion: row["to_version"] as string | null,
+    progress: { applied: Number(row["applied"]), total: Number(row["total"]), current: row["current"] as string | null },
+    labels: row["labels"] as Readonly<Record<string, string>>,
+    cancelRequested: row["cancel_requested"] === true,
+    createdAt: row["created_at"] as Date,
+    startedAt: row["started_at"] as Date | null,
+    endedAt: row["ended_at"] as Date | null,
+    error: row["error"] as EntryError | null,
+  };
+}

@@ -1,0 +1,259 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { RunnerError } from "../../error.ts";
+import type {
+  AppliedSteps,
+  DeclaredEntry,
+  LeasedSession,
+  RunBeginning,
+  RunEnd,
+  SessionSettings,
+  StatementStep,
+  StreamState,
+  TransactionStep,
+} from "../driver.ts";
+import { bodyFailure, toEntryError } from "./body-failure.ts";
+import type { StatementResult } from "./connection.ts";
+import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
+import { insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
+import { fenced, selectOurs, type LeaseKey } from "./lease.ts";
+import { beginRun, updateRun } from "./runs.ts";
+import { retryableBody, sqlstate } from "./sqlstate.ts";
+import { readState, selectState } from "./state.ts";
+import { runStatements } from "./statements.ts";
+import { jsonLiteral, literal } from "./tables.ts";
+import { transactionMessage, type Surroundings } from "./transaction.ts";
+import type { Workbench } from "./workbench.ts";
+
+/** Tries of a body that met a lock time-out, a deadlock or a serialization failure, the first included. */
+const bodyTries = 10;
+/** milliseconds between two tries: doubles from the first to the second, with jitter */
+const retryDelayMs = { first: 250, longest: 8_000 };
+
+/** What can be done while the lease of `bench` is held; see {@link LeasedSession}. */
+export function openSession(bench: Workbench): LeasedSession {
+  return {
+    get token() {
+      return bench.key().token;
+    },
+    signal: bench.kept.signal,
+    state: () => readOwnState(bench),
+    begin: (beginning) => writeFenced(bench, beginStatements(bench, beginning)),
+    applyInTransactions: (steps, settings) => applyInTransactions(bench, steps, settings),
+    applyStatements: (step, settings, onStatement) => runStatements(bench, step, settings, onStatement),
+    declare: (entries) => writeFenced(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
+    finish: (end) => writeFenced(bench, finishStatements(bench, end)),
+  };
+}
+
+async function readOwnState(bench: Workbench): Promise<StreamState> {
+  bench.kept.assertTrusted();
+  const [result] = await bench.send(selectState(bench.t, bench.key().stream));
+  const row = result?.rows[0];
+  if (row === undefined) throw new RunnerError("INTERNAL", "the stream's state came back empty");
+  return readState(row);
+}
+
+/** Writes our own state under the fence; a lost fence is `LEASE_LOST`. */
+async function writeFenced(bench: Workbench, statements: string): Promise<void> {
+  if (statements === "") return;
+  bench.kept.assertTrusted();
+  try {
+    await bench.send(fenced(bench.t, bench.key(), statements));
+  } catch (cause) {
+    await bench.rollBack();
+    await assertOurs(bench);
+    throw databaseFailure(cause, bench.shownUrl);
+  }
+}
+
+function beginStatements(bench: Workbench, beginning: RunBeginning): string {
+  const { t } = bench;
+  const mark = beginning.highWaterMark;
+  const raised =
+    mark === null
+      ? ""
+      : `, epoch = ${mark.epoch}, version = ${mark.version}, release = ${literal(mark.digest)}, environment = coalesce(environment, ${literal(bench.environment)})`;
+  const { stream, runId } = bench.key();
+  return `UPDATE ${t.streams} SET completed = NULL${raised} WHERE name = ${literal(stream)}; ${beginRun(t, runId, beginning)}`;
+}
+
+function finishStatements(bench: Workbench, end: RunEnd): string {
+  const { t } = bench;
+  const { stream, runId } = bench.key();
+  const values: string[] = [];
+  if (end.completed !== undefined) values.push(`completed = ${literal(end.completed)}`);
+  if (end.held !== undefined) values.push(`held = ${jsonLiteral(end.held)}`);
+  const ended = updateRun(t, runId, end);
+  return values.length === 0 ? ended : `UPDATE ${t.streams} SET ${values.join(", ")} WHERE name = ${literal(stream)}; ${ended}`;
+}
+
+function declared(entry: DeclaredEntry, key: LeaseKey): NewEntry {
+  return { ...entry, ...entry.migration, stream: key.stream, runId: key.runId, token: key.token, error: null };
+}
+
+async function applyInTransactions(
+  bench: Workbench,
+  steps: readonly TransactionStep[],
+  settings: SessionSettings,
+): Promise<AppliedSteps> {
+  const done: { durationMs: number }[] = [];
+  for (const group of messages(steps, bench.facts.standardStrings)) {
+    const { durations, failure } = group.length === 1 ? await applyOne(bench, group[0], settings) : await applyMany(bench, group, settings);
+    done.push(...durations.map((durationMs) => ({ durationMs })));
+    if (failure !== null) return { done, failure };
+  }
+  return { done, failure: null };
+}
+
+type Group = readonly [TransactionStep, ...TransactionStep[]];
+
+/** Neighbours that may share a message share one; every other step has its own. */
+function messages(steps: readonly TransactionStep[], mayShare: boolean): Group[] {
+  const groups: [TransactionStep, ...TransactionStep[]][] = [];
+  let open: [TransactionStep, ...TransactionStep[]] | undefined;
+  for (const step of steps) {
+    // Limits of its own make a step wait or fail on its own.
+    const isPlain = mayShare && step.alone && step.lockTimeoutMs === undefined && step.statementTimeoutMs === undefined;
+    if (isPlain && open !== undefined) {
+      open.push(step);
+      continue;
+    }
+    groups.push([step]);
+    open = isPlain ? groups.at(-1) : undefined;
+  }
+  return groups;
+}
+
+interface Applied {
+  readonly durations: readonly number[];
+  readonly failure: RunnerError | null;
+}
+
+/**
+ * Several bodies in one message. If any of it fails, the history tells how many committed, and the rest run one by
+ * one: so those before the wrong one still apply, and the wrong one is blamed with its own line.
+ */
+async function applyMany(bench: Workbench, steps: Group, settings: SessionSettings): Promise<Applied> {
+  bench.kept.assertTrusted();
+  try {
+    const results = await bench.sendBody(transactionMessage(steps, surroundings(bench, settings)).text);
+    return { durations: readDurations(bench, results, steps.length), failure: null };
+  } catch (cause) {
+    await settle(bench, cause);
+  }
+  const committed = await committedMeanwhile(bench);
+  const durations = [...committed];
+  for (const step of steps.slice(committed.length)) {
+    const one = await applyOne(bench, step, settings);
+    durations.push(...one.durations);
+    if (one.failure !== null) return { durations, failure: one.failure };
+  }
+  return { durations, failure: null };
+}
+
+/** One body in its own message, tried again where it merely met a lock. */
+async function applyOne(bench: Workbench, step: TransactionStep, settings: SessionSettings): Promise<Applied> {
+  let delayMs = retryDelayMs.first;
+  for (let attempt = 1; ; attempt += 1) {
+    bench.kept.assertTrusted();
+    const message = transactionMessage([step], surroundings(bench, settings));
+    try {
+      const results = await bench.sendBody(message.text);
+      return { durations: readDurations(bench, results, 1), failure: null };
+    } catch (cause) {
+      await settle(bench, cause);
+      const committed = await committedMeanwhile(bench);
+      if (committed.length > 0) return { durations: committed, failure: null };
+      const code = serverError(cause)?.sqlstate;
+      const mayRetry = code === undefined ? isConnectionLoss(cause) : retryableBody.has(code) || isConnectionLoss(cause);
+      if (!mayRetry || attempt === bodyTries) {
+        const failure = bodyFailure(step, cause, { sqlOffset: step.sqlOffset, messageOffset: message.bodyOffset });
+        await recordFailure(bench, step, settings, failure);
+        return { durations: [], failure };
+      }
+      const jitteredMs = Math.round(delayMs * (0.5 + Math.random()));
+      settings.onRetry(step.path, attempt, code ?? "08006", jitteredMs);
+      await sleep(jitteredMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
+      delayMs = Math.min(delayMs * 2, retryDelayMs.longest);
+    }
+  }
+}
+
+/**
+ * After a message failed: ends what is left of its transaction, or, when the connection was lost, takes a new token,
+ * which waits for the old transaction. Only then does the history say what committed (`protocol.md` 7, 8).
+ */
+async function settle(bench: Workbench, cause: unknown): Promise<void> {
+  if (isConnectionLoss(cause) || bench.isLost()) {
+    await bench.reconnect(cause);
+    return;
+  }
+  await bench.rollBack();
+  if (bench.kept.signal.aborted && serverError(cause)?.sqlstate === sqlstate.queryCanceled) bench.kept.assertTrusted();
+  await assertOurs(bench);
+}
+
+/** @throws RunnerError `LEASE_LOST` when token and run are no longer ours */
+async function assertOurs(bench: Workbench): Promise<void> {
+  const [result] = await bench.send(selectOurs(bench.t, bench.key()));
+  if (result?.rows.length === 1) return;
+  throw new RunnerError("LEASE_LOST", "the lease of this run is lost: another runner has taken it over", {
+    hint: "nothing was written after that; run again to go on where it stopped",
+  });
+}
+
+/** Durations of the bodies of this run that the history has beyond those already counted, in order. */
+async function committedMeanwhile(bench: Workbench): Promise<readonly number[]> {
+  const { stream, runId } = bench.key();
+  const [result] = await bench.send(selectHistory(bench.t, stream, { afterId: bench.lastEntryId, runId }));
+  const entries = (result?.rows ?? []).map((row) => readEntry(row));
+  bench.lastEntryId = entries.at(-1)?.id ?? bench.lastEntryId;
+  return entries.filter((entry) => entry.status === "done").map((entry) => entry.durationMs);
+}
+
+async function recordFailure(bench: Workbench, step: TransactionStep, settings: SessionSettings, failure: RunnerError): Promise<void> {
+  const { migration } = step;
+  const { stream, runId, token } = bench.key();
+  const entry: NewEntry = {
+    stream,
+    seq: migration.seq,
+    version: migration.version,
+    path: step.path,
+    direction: step.direction,
+    sha256: step.sha256,
+    size: migration.size,
+    chain: migration.chain,
+    origin: "run",
+    status: "failed",
+    statementsDone: 0,
+    statements: 1,
+    statementChecksums: [],
+    signed: step.signed,
+    runId,
+    token,
+    appliedBy: settings.appliedBy,
+    note: null,
+    error: toEntryError(failure),
+  };
+  await writeFenced(bench, insertEntry(bench.t, entry));
+}
+
+function readDurations(bench: Workbench, results: readonly StatementResult[], expected: number): readonly number[] {
+  const entries = results.flatMap((result) => result.rows).filter((row) => "lockkeeper_ms" in row);
+  if (entries.length !== expected) {
+    throw new RunnerError("INTERNAL", `a message of ${expected} migrations gave ${entries.length} history entries`);
+  }
+  bench.lastEntryId = Number(entries.at(-1)?.["lockkeeper_entry"]);
+  return entries.map((row) => Number(row["lockkeeper_ms"]));
+}
+
+function surroundings(bench: Workbench, settings: SessionSettings): Surroundings {
+  return {
+    t: bench.t,
+    key: bench.key(),
+    settings,
+    leaseMs: bench.times.leaseMs,
+    checkIntervalMs: bench.facts.isLinux ? 2_000 : undefined,
+  };
+}

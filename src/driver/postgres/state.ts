@@ -1,0 +1,100 @@
+import { appliedLength } from "../../history/entry.ts";
+import type { Hold, LeaseHolder, StreamState } from "../driver.ts";
+import type { Row } from "./connection.ts";
+import { entryColumns, readEntry } from "./history.ts";
+import { literal, type TableNames } from "./tables.ts";
+
+/** What the driver needs to know of the server besides the stream's state. */
+export interface ServerFacts {
+  /** through a pooler the process id that the start-up named is not that of the backend that answers */
+  readonly backendPid: number;
+  readonly versionNumber: number;
+  readonly isReadOnly: boolean;
+  /** `client_connection_check_interval` is an error on servers that are not Linux */
+  readonly isLinux: boolean;
+  /** off: a backslash in a plain string is an escape, so no scan of ours holds and nothing is batched */
+  readonly standardStrings: boolean;
+}
+
+const facts = `pg_catalog.clock_timestamp() AS now, pg_catalog.pg_backend_pid() AS backend,
+ pg_catalog.current_setting('server_version_num') AS version_number, pg_catalog.current_setting('transaction_read_only') AS read_only,
+ pg_catalog.current_setting('standard_conforming_strings') AS standard_strings, pg_catalog.version() LIKE '%linux%' AS linux`;
+
+/** The server's facts alone, for a database that has none of our tables. */
+export const selectFacts = `SELECT ${facts}`;
+
+/**
+ * The stream's row, its newest entry and the entry it stands at, in one statement.
+ * The position comes from the history itself: there is no second count that could disagree.
+ */
+export function selectState(t: TableNames, stream: string): string {
+  return `SELECT ${facts}, s.*, ${entryColumns("h", "last_")}, p.version AS position_version, p.chain AS position_chain
+ FROM (SELECT 1) one LEFT JOIN ${t.streams} s ON s.name = ${literal(stream)}
+ LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name ORDER BY id DESC LIMIT 1) h ON true
+ LEFT JOIN LATERAL (SELECT version, chain FROM ${t.history} WHERE stream = s.name AND direction = 'up' AND status = 'done'
+  AND seq = CASE WHEN (h.direction = 'up') = (h.status = 'done') THEN h.seq ELSE h.seq - 1 END
+  ORDER BY id DESC LIMIT 1) p ON true`;
+}
+
+export function readFacts(row: Row): ServerFacts {
+  return {
+    backendPid: Number(row["backend"]),
+    versionNumber: Number(row["version_number"]),
+    isReadOnly: row["read_only"] === "on",
+    isLinux: row["linux"] === true,
+    standardStrings: row["standard_strings"] === "on",
+  };
+}
+
+/** The state of a stream that has no row, or no table to have it in. */
+export function freshState(row: Row): StreamState {
+  return {
+    exists: false,
+    environment: null,
+    targetId: null,
+    highWaterMark: null,
+    completed: null,
+    unfinished: null,
+    position: { length: 0, chain: null, version: null },
+    held: null,
+    paused: false,
+    lease: null,
+    now: row["now"] as Date,
+  };
+}
+
+/** One row of {@link selectState}. */
+export function readState(row: Row): StreamState {
+  if (row["name"] === null) return freshState(row);
+  const last = row["last_id"] === null ? undefined : readEntry(row, "last_");
+  const digest = row["release"] as string | null;
+  return {
+    exists: true,
+    environment: row["environment"] as string | null,
+    targetId: row["target_id"] as string | null,
+    highWaterMark: digest === null ? null : { epoch: Number(row["epoch"]), version: Number(row["version"]), digest },
+    completed: row["completed"] as string | null,
+    unfinished: last === undefined || last.status === "done" ? null : last,
+    position: {
+      length: appliedLength(last),
+      chain: row["position_chain"] as string | null,
+      version: row["position_version"] as string | null,
+    },
+    held: row["held"] as Hold | null,
+    paused: row["paused"] === true,
+    lease: readHolder(row),
+    now: row["now"] as Date,
+  };
+}
+
+function readHolder(row: Row): LeaseHolder | null {
+  const holder = row["holder"] as string | null;
+  if (holder === null) return null;
+  return {
+    holder,
+    runId: String(row["run_id"]),
+    token: Number(row["token"]),
+    acquiredAt: row["acquired_at"] as Date,
+    expiresAt: row["expires_at"] as Date,
+  };
+}

@@ -1,0 +1,142 @@
+/**
+ * Our own tables, all in one schema of the target database, owned by the migration role:
+ * they are backed up and restored together with what they describe.
+ */
+
+/** Quotes a value for a message of the simple protocol; null and undefined are NULL. */
+export function literal(value: string | number | boolean | Date | null | undefined): string {
+  if (value === null || value === undefined) return "NULL";
+  if (typeof value === "number" || typeof value === "boolean") return String(value);
+  const text = value instanceof Date ? value.toISOString() : value;
+  if (text.includes("\0")) throw new TypeError("a NUL cannot be stored in PostgreSQL");
+  const quoted = `'${text.replaceAll("'", "''")}'`;
+  return text.includes("\\") ? ` E${quoted.replaceAll("\\", "\\\\")}` : quoted;
+}
+
+/** A JSON document as a quoted `jsonb` value. */
+export function jsonLiteral(value: unknown): string {
+  return value === null || value === undefined ? "NULL" : `${literal(JSON.stringify(value).replaceAll("\\u0000", ""))}::jsonb`;
+}
+
+/** Quotes a name. */
+export function identifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+/** Names that statements need, quoted. */
+export interface TableNames {
+  readonly schema: string;
+  readonly streams: string;
+  readonly history: string;
+  readonly runs: string;
+  readonly requests: string;
+  /** key of the advisory locks on this schema's set-up */
+  readonly setupLock: string;
+}
+
+export function tableNames(schema: string): TableNames {
+  const quoted = identifier(schema);
+  return {
+    schema: quoted,
+    streams: `${quoted}.streams`,
+    history: `${quoted}.history`,
+    runs: `${quoted}.runs`,
+    requests: `${quoted}.requests`,
+    setupLock: `pg_catalog.hashtextextended(${literal(`lockkeeper/setup/${schema}`)}, 0)`,
+  };
+}
+
+/**
+ * One message that creates what is absent, in one transaction. Two runners at once: one of them gets a code of
+ * `creationClash` and looks again. Trying for the advisory lock is safe beside an index build, waiting for it would not be.
+ *
+ * `streams_name_token` is the guarantee of the lease (`protocol.md` 2): it makes every change of the token,
+ * even by a person's plain UPDATE, take the row lock that conflicts with the fence's KEY SHARE.
+ */
+export function createTables(t: TableNames): string {
+  return `
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL client_min_messages = warning;
+SELECT 1 / pg_catalog.pg_try_advisory_xact_lock(${t.setupLock})::int;
+CREATE SCHEMA IF NOT EXISTS ${t.schema};
+CREATE TABLE IF NOT EXISTS ${t.streams} (
+  name text PRIMARY KEY,
+  environment text,
+  target_id text,
+  epoch bigint,
+  version bigint,
+  release text,
+  completed text,
+  held jsonb,
+  paused boolean NOT NULL DEFAULT false,
+  token bigint NOT NULL DEFAULT 0,
+  holder text,
+  run_id text,
+  acquired_at timestamptz,
+  expires_at timestamptz,
+  backend_pid int,
+  backend_start timestamptz
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX IF NOT EXISTS streams_name_token ON ${t.streams} (name, token);
+CREATE TABLE IF NOT EXISTS ${t.history} (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  stream text NOT NULL,
+  seq int NOT NULL,
+  version text NOT NULL,
+  path text NOT NULL,
+  direction text NOT NULL,
+  sha256 text NOT NULL,
+  size bigint NOT NULL,
+  chain text NOT NULL,
+  origin text NOT NULL,
+  status text NOT NULL,
+  statements_done int NOT NULL,
+  statements int NOT NULL,
+  statement_checksums text[] NOT NULL DEFAULT '{}',
+  signed boolean NOT NULL,
+  run_id text NOT NULL,
+  token bigint NOT NULL,
+  started_at timestamptz NOT NULL,
+  duration_ms double precision NOT NULL,
+  applied_by text NOT NULL,
+  note text,
+  error jsonb
+);
+CREATE INDEX IF NOT EXISTS history_stream_id ON ${t.history} (stream, id);
+CREATE INDEX IF NOT EXISTS history_stream_seq ON ${t.history} (stream, seq, id);
+CREATE INDEX IF NOT EXISTS history_run_id ON ${t.history} (run_id, id);
+CREATE TABLE IF NOT EXISTS ${t.runs} (
+  id text PRIMARY KEY,
+  target text NOT NULL,
+  stream text NOT NULL,
+  action text NOT NULL,
+  status text NOT NULL,
+  outcome text,
+  trigger text NOT NULL,
+  caller jsonb NOT NULL,
+  release_digest text,
+  release_version bigint,
+  from_version text,
+  to_version text,
+  total int NOT NULL DEFAULT 0,
+  labels jsonb NOT NULL,
+  idempotency_key text UNIQUE,
+  body_digest text,
+  cancel_requested boolean NOT NULL DEFAULT false,
+  cancel_reason text,
+  created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  started_at timestamptz,
+  ended_at timestamptz,
+  error jsonb
+);
+CREATE INDEX IF NOT EXISTS runs_target_id ON ${t.runs} (target, id);
+CREATE TABLE IF NOT EXISTS ${t.requests} (
+  issuer text NOT NULL,
+  jti text NOT NULL,
+  body_digest text NOT NULL,
+  run_id text NOT NULL,
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (issuer, jti)
+);
+COMMIT`;
+}

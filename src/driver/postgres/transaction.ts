@@ -1,0 +1,115 @@
+import { randomUUID } from "node:crypto";
+
+import type { SessionSettings, TransactionStep } from "../driver.ts";
+import { insertEntry } from "./history.ts";
+import { begin, fence, type LeaseKey } from "./lease.ts";
+import { literal, type TableNames } from "./tables.ts";
+
+/**
+ * The message that applies bodies, each in a transaction of its own with its history entry (`protocol.md` 3 to 6):
+ * fence, settings, the body, its entry, commit.
+ */
+
+/** A message ready to send, and where its first body lies in it. */
+export interface TransactionMessage {
+  readonly text: string;
+  /** code points before the first body; for mapping an error's position back when the message holds one body */
+  readonly bodyOffset: number;
+}
+
+/** What settings depend on besides the step. */
+export interface Surroundings {
+  readonly t: TableNames;
+  readonly key: LeaseKey;
+  readonly settings: SessionSettings;
+  /** milliseconds; how long the server lets a frozen runner keep a transaction open */
+  readonly leaseMs: number;
+  /** `client_connection_check_interval` in milliseconds; undefined where the server has none */
+  readonly checkIntervalMs: number | undefined;
+}
+
+/**
+ * Writes the message. All transactions but the last commit without waiting for the disk: the log is in order, so
+ * the last, synchronous commit covers them, and nothing is reported before it.
+ */
+export function transactionMessage(steps: readonly TransactionStep[], around: Surroundings): TransactionMessage {
+  const mark = runMark(around.key);
+  const parts: string[] = [mark];
+  let bodyOffset = 0;
+  for (const [index, step] of steps.entries()) {
+    const nonce = randomUUID();
+    parts.push(`${begin};${fence(around.t, around.key)};${settingsOf(step, around, nonce)};\n`);
+    if (index === 0) bodyOffset = codePoints(parts.join(""));
+    parts.push(step.sql, "\n;", after(step, around, nonce, index + 1 === steps.length));
+  }
+  return { text: parts.join(""), bodyOffset };
+}
+
+/** Starts every message of a run, so that its backend can be found, also through a pooler. */
+export function runMark(key: LeaseKey): string {
+  return `/*lockkeeper:${key.stream}:${key.token}*/`;
+}
+
+/** Ends the statement of the run that is under way, wherever it runs. */
+export function cancelRun(key: LeaseKey): string {
+  return `SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity
+ WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()
+ AND pg_catalog.starts_with(query, ${literal(runMark(key))})`;
+}
+
+/** Undoes whatever a body set for its session, so that nothing leaks into the next one, or to a pooler's next client. */
+export const resetSession = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE";
+
+function settingsOf(step: TransactionStep, around: Surroundings, nonce: string): string {
+  const values: [name: string, value: string][] = [
+    ["lockkeeper.tx", nonce],
+    ["idle_in_transaction_session_timeout", String(around.leaseMs)],
+    ["lock_timeout", String(step.lockTimeoutMs ?? around.settings.lockTimeoutMs)],
+    ["statement_timeout", String(step.statementTimeoutMs ?? around.settings.statementTimeoutMs)],
+  ];
+  if (around.checkIntervalMs !== undefined) values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
+  return `SELECT ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
+}
+
+/**
+ * The nonce is gone when the body ended its transaction: then the guard asks for a bucket between 0 and 0, which
+ * raises `sqlstate.bodyEndedTransaction`, a code that no body has a reason to raise, and no wrong entry is written.
+ * Session settings are undone last, because that clears the nonce as well.
+ */
+function after(step: TransactionStep, around: Surroundings, nonce: string, isLast: boolean): string {
+  const holds = `(coalesce(pg_catalog.current_setting('lockkeeper.tx', true), '') = ${literal(nonce)})::int`;
+  const guard = `pg_catalog.width_bucket(0.5, 0, ${holds}, 1)`;
+  const { migration } = step;
+  const entry = insertEntry(
+    around.t,
+    {
+      stream: around.key.stream,
+      seq: migration.seq,
+      version: migration.version,
+      path: step.path,
+      direction: step.direction,
+      sha256: step.sha256,
+      size: migration.size,
+      chain: migration.chain,
+      origin: "run",
+      status: "done",
+      statementsDone: 1,
+      statements: 1,
+      statementChecksums: [],
+      signed: step.signed,
+      runId: around.key.runId,
+      token: around.key.token,
+      appliedBy: around.settings.appliedBy,
+      note: null,
+      error: null,
+    },
+    guard,
+  );
+  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;`;
+}
+
+function codePoints(text: string): number {
+  let count = 0;
+  for (const _ of text) count += 1;
+  return count;
+}

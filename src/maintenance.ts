@@ -1,0 +1,132 @@
+import { hostname } from "node:os";
+
+import type { DeclaredEntry, LeasedSession } from "./driver/driver.ts";
+import { RunnerError } from "./error.ts";
+import type { HistoryEntry } from "./history/entry.ts";
+import { makePlan } from "./plan/make-plan.ts";
+import { newRunId, type RunOptions, type RunRequest, type Target } from "./runner.ts";
+import { assertUsable } from "./usable.ts";
+
+/** Who declares something about a database, and why; both are kept in the history. */
+export interface Declaration {
+  readonly reason: string;
+  readonly caller: RunRequest["caller"];
+  readonly trigger: RunRequest["trigger"];
+}
+
+/** What a person found out about the statement that needed attention. */
+export type RepairDecision = "applied" | "not-applied";
+
+/**
+ * Declares all migrations up to `version` as already applied, without running them: how a database that existed
+ * before comes under our care.
+ *
+ * @returns how many were declared
+ * @throws RunnerError `HISTORY_NOT_EMPTY` - something was applied or declared already
+ */
+export async function baseline(version: string, declaration: Declaration, target: Target, options: RunOptions): Promise<{ readonly declared: number }> {
+  const before = await target.driver.state(target.stream, options.signal);
+  const release = await target.releases.fetch(
+    { highWaterMark: before.highWaterMark ?? undefined, expected: undefined, now: options.now(), applied: async () => [] },
+    options.signal,
+  );
+  return declareUnderLease(declaration, target, options, async (session) => {
+    const state = await session.state();
+    assertUsable(release, state, target);
+    if (state.position.length > 0 || state.unfinished !== null) {
+      throw new RunnerError("HISTORY_NOT_EMPTY", `the history already stands at version "${state.position.version ?? "none"}"`, {
+        hint: "a baseline is for a database without history; look at it with history",
+      });
+    }
+    const plan = makePlan(release, state, { kind: "version", version, allow: "up" });
+    const entries = plan.steps.map(
+      ({ migration }): DeclaredEntry => ({
+        migration,
+        direction: "up",
+        origin: "baseline",
+        status: "done",
+        statementsDone: 1,
+        statements: 1,
+        statementChecksums: [],
+        signed: release.kind === "signed",
+        note: declaration.reason,
+        appliedBy: declaration.caller.subject,
+      }),
+    );
+    await session.declare(entries);
+    return { declared: entries.length };
+  });
+}
+
+/**
+ * Records a person's decision about the one statement whose outcome nobody could know, so that the next run goes on
+ * after it, or runs it again.
+ *
+ * @throws RunnerError `NOTHING_TO_REPAIR` - the newest entry needs no decision
+ */
+export async function repair(decision: RepairDecision, declaration: Declaration, target: Target, options: RunOptions): Promise<HistoryEntry> {
+  return declareUnderLease(declaration, target, options, async (session) => {
+    const { unfinished } = await session.state();
+    if (unfinished === null || unfinished.status === "failed") {
+      throw new RunnerError("NOTHING_TO_REPAIR", "no migration needs a decision", {
+        hint: unfinished === null ? "run up as usual" : "the outcome of the failed migration is known: correct it and run up again",
+      });
+    }
+    await session.declare([decided(unfinished, decision, declaration)]);
+    return unfinished;
+  });
+}
+
+function decided(entry: HistoryEntry, decision: RepairDecision, declaration: Declaration): DeclaredEntry {
+  const statementsDone = entry.statementsDone + (decision === "applied" ? 1 : 0);
+  return {
+    migration: entry,
+    direction: entry.direction,
+    origin: "repair",
+    status: statementsDone === entry.statements ? "done" : "failed",
+    statementsDone,
+    statements: entry.statements,
+    statementChecksums: entry.statementChecksums,
+    signed: entry.signed,
+    note: `${decision}: ${declaration.reason}`,
+    appliedBy: declaration.caller.subject,
+  };
+}
+
+function declareUnderLease<T>(
+  declaration: Declaration,
+  target: Target,
+  options: RunOptions,
+  work: (session: LeasedSession) => Promise<T>,
+): Promise<T> {
+  const id = newRunId(target.name);
+  return target.driver.withLease(
+    {
+      stream: target.stream,
+      environment: target.environment,
+      targetId: target.name,
+      run: {
+        id,
+        target: target.name,
+        stream: target.stream,
+        action: "apply",
+        trigger: declaration.trigger,
+        caller: declaration.caller,
+        releaseDigest: null,
+        labels: {},
+        idempotencyKey: null,
+        bodyDigest: null,
+        singleUse: null,
+      },
+      holder: `${hostname()}/${process.pid}`,
+      waitMs: target.limits.waitMs,
+      signal: options.signal,
+      onWaiting: (holder) => options.emit({ kind: "lease.waiting", holder: holder.holder, runId: holder.runId, since: holder.acquiredAt }),
+    },
+    async (session) => {
+      const result = await work(session);
+      await session.finish({ status: "succeeded", outcome: "applied" });
+      return result;
+    },
+  );
+}

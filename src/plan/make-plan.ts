@@ -1,0 +1,139 @@
+import { RunnerError } from "../error.ts";
+import type { HistoryEntry, Position } from "../history/entry.ts";
+import { formatDigest, sha256Hex } from "../migration/checksum.ts";
+import type { Direction, Migration } from "../migration/migration.ts";
+import { compareVersions } from "../migration/version.ts";
+import { emptyChain } from "../release/chain.ts";
+import type { Release } from "../release/release.ts";
+import type { Goal, Plan, Step } from "./plan.ts";
+
+/** Where a database stands, as far as a plan depends on it. */
+export interface Standing {
+  readonly position: Position;
+  /** newest entry, when it is not done */
+  readonly unfinished: HistoryEntry | null;
+}
+
+/**
+ * The steps that bring a database from where it stands to where `goal` wants it. Pure; the same answer for the same arguments.
+ *
+ * The caller has made sure that what is applied is the beginning of the release (`assertContinues`).
+ *
+ * @throws RunnerError `UNKNOWN_VERSION`, `WRONG_DIRECTION` - the goal names a version that is not there, or is on the other side
+ * @throws RunnerError `NO_DOWN` - a step back has no down file; never skipped
+ * @throws RunnerError `NEEDS_ATTENTION` - a half-done migration is in the way of another step
+ */
+export function makePlan(release: Release, standing: Standing, goal: Goal): Plan {
+  const { position } = standing;
+  const steps =
+    goal.kind === "redo"
+      ? redoSteps(release, position.length)
+      : stepsBetween(release, position.length, goalLength(release, position.length, goal));
+  const endLength = goal.kind === "redo" ? position.length : position.length + steps.reduce((sum, step) => sum + (step.direction === "up" ? 1 : -1), 0);
+  const resumed = resume(steps, standing.unfinished);
+  return {
+    stream: release.stream,
+    from: position,
+    to: positionAt(release, endLength),
+    steps: resumed,
+    releaseDigest: release.digest,
+    digest: planDigest(release.stream, position, resumed),
+  };
+}
+
+/** Digest of a plan: over where it starts and what it runs in which order. */
+export function planDigest(stream: string, from: Position, steps: readonly Step[]): string {
+  const lines = [
+    "lockkeeper/plan/v1",
+    stream,
+    `${from.length} ${from.chain ?? emptyChain(stream)}`,
+    ...steps.map(({ direction, migration, body }) => `${direction} ${migration.seq} ${migration.version} ${body.sha256}`),
+  ];
+  return formatDigest(sha256Hex(`${lines.join("\n")}\n`));
+}
+
+/** The position that a database has with the first `length` migrations of `release` applied. */
+export function positionAt(release: Release, length: number): Position {
+  const last = release.migrations[length - 1];
+  return { length, chain: last?.chain ?? null, version: last?.version ?? null };
+}
+
+function stepsBetween(release: Release, from: number, to: number): readonly Step[] {
+  if (to >= from) return release.migrations.slice(from, to).map(up);
+  return release.migrations.slice(to, from).toReversed().map(down);
+}
+
+function redoSteps(release: Release, length: number): readonly Step[] {
+  const last = release.migrations[length - 1];
+  if (last === undefined) {
+    throw new RunnerError("UNKNOWN_VERSION", "there is nothing to redo: no migration is applied", { hint: "run up first" });
+  }
+  return [down(last), up(last)];
+}
+
+function up(migration: Migration): Step {
+  return { direction: "up", migration, body: migration, resumeAt: 0 };
+}
+
+function down(migration: Migration): Step {
+  if (migration.down === undefined) {
+    throw new RunnerError("NO_DOWN", `"${migration.path}" has no down file, so it cannot be taken back`, {
+      hint: "write the down file and publish it, or go forward with a new migration",
+      fields: { migration: migration.path, version: migration.version },
+    });
+  }
+  return { direction: "down", migration, body: migration.down, resumeAt: 0 };
+}
+
+function goalLength(release: Release, length: number, goal: Exclude<Goal, { kind: "redo" }>): number {
+  switch (goal.kind) {
+    case "latest":
+      return release.migrations.length;
+    case "steps":
+      return goal.direction === "up" ? Math.min(length + goal.count, release.migrations.length) : Math.max(length - goal.count, 0);
+    case "version": {
+      const target = lengthOf(release, goal.version);
+      assertDirection(goal, length, target);
+      return target;
+    }
+  }
+}
+
+function lengthOf(release: Release, version: string): number {
+  const index = release.migrations.findIndex((migration) => compareVersions(migration.version, version) === 0);
+  if (index >= 0) return index + 1;
+  if (/^0+$/.test(version)) return 0;
+  const last = release.migrations.at(-1);
+  throw new RunnerError("UNKNOWN_VERSION", `the release has no version "${version}"; its last is "${last?.version ?? "none"}"`, {
+    hint: 'name a version of the release, or "0" for none',
+    fields: { version },
+  });
+}
+
+function assertDirection(goal: { readonly version: string; readonly allow: Direction | "both" }, length: number, target: number): void {
+  const needed: Direction = target < length ? "down" : "up";
+  if (target === length || goal.allow === "both" || goal.allow === needed) return;
+  const verb = needed === "down" ? "rollback (down, goto)" : "apply (up, goto)";
+  throw new RunnerError("WRONG_DIRECTION", `version "${goal.version}" lies ${needed === "down" ? "below" : "above"} what is applied`, {
+    hint: `ask for ${verb} if that is what you want`,
+    fields: { version: goal.version },
+  });
+}
+
+/** Lets the first step go on after the statements that an earlier attempt has done. */
+function resume(steps: readonly Step[], unfinished: HistoryEntry | null): readonly Step[] {
+  if (unfinished === null || unfinished.statementsDone === 0) return steps;
+  const [first, ...rest] = steps;
+  if (first === undefined) return steps;
+  if (first.migration.seq !== unfinished.seq || first.direction !== unfinished.direction) {
+    throw new RunnerError(
+      "NEEDS_ATTENTION",
+      `"${unfinished.path}" (${unfinished.direction}) is half done: ${unfinished.statementsDone} of ${unfinished.statements} statements`,
+      {
+        hint: "run up to finish it first, or correct what is left of it and publish that",
+        fields: { migration: unfinished.path, statement: unfinished.statementsDone, statements: unfinished.statements },
+      },
+    );
+  }
+  return [{ ...first, resumeAt: unfinished.statementsDone }, ...rest];
+}

@@ -1,0 +1,67 @@
+import type { Hold, LeaseHolder } from "../driver/driver.ts";
+import { RunnerError } from "../error.ts";
+import { appliedEntries } from "../history/applied.ts";
+import type { HistoryEntry, Position } from "../history/entry.ts";
+import { continues, rewritten } from "../plan/continuity.ts";
+import type { Release } from "../release/release.ts";
+import type { Target } from "../runner.ts";
+
+/** What a person or a probe asks of one target: where it stands, and what would come next. */
+export interface TargetStatus {
+  readonly target: string;
+  readonly stream: string;
+  readonly environment: string;
+  readonly position: Position;
+  /** release last applied whole */
+  readonly completed: string | null;
+  /** newest release of the source; null where there is none or it was refused (`problem` says why) */
+  readonly release: { readonly digest: string; readonly version: number | null; readonly expires: Date | null; readonly kind: Release["kind"] } | null;
+  /** false: the release has expired, so nothing of it can be applied any more */
+  readonly fresh: boolean;
+  readonly pending: readonly { readonly version: string; readonly path: string }[];
+  readonly applied: readonly HistoryEntry[];
+  /** newest entry when it is not done */
+  readonly unfinished: HistoryEntry | null;
+  readonly held: Hold | null;
+  readonly paused: boolean;
+  readonly lease: LeaseHolder | null;
+  /** why the release cannot be used; what the database says is shown all the same */
+  readonly problem: RunnerError | null;
+}
+
+/** Asks database and source; only a database that cannot be asked is an error. */
+export async function readStatus(target: Target, options: { readonly signal: AbortSignal; now(): Date }): Promise<TargetStatus> {
+  const { driver, stream } = target;
+  const [state, entries] = await Promise.all([driver.state(stream, options.signal), driver.history(stream, {}, options.signal)]);
+  const applied = appliedEntries(entries);
+  const now = options.now();
+  let release: Release | null = null;
+  let problem: RunnerError | null = null;
+  try {
+    const highWaterMark = state.highWaterMark ?? undefined;
+    release = await target.releases.fetch({ highWaterMark, expected: undefined, now, applied: async () => applied }, options.signal);
+    if (!continues(release, state.position)) problem = rewritten(release, applied);
+  } catch (cause) {
+    if (!(cause instanceof RunnerError)) throw cause;
+    problem = cause;
+  }
+  return {
+    target: target.name,
+    stream,
+    environment: state.environment ?? target.environment,
+    position: state.position,
+    completed: state.completed,
+    release:
+      release === null
+        ? null
+        : { digest: release.digest, version: release.rank?.version ?? null, expires: release.expires ?? null, kind: release.kind },
+    fresh: release?.expires === undefined || release.expires > now,
+    pending: problem === null ? (release?.migrations ?? []).slice(state.position.length).map(({ version, path }) => ({ version, path })) : [],
+    applied,
+    unfinished: state.unfinished,
+    held: state.held,
+    paused: state.paused,
+    lease: state.lease !== null && state.lease.expiresAt > state.now ? state.lease : null,
+    problem,
+  };
+}
