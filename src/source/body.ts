@@ -1,3 +1,4 @@
+import type { FileHandle } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { RunnerError } from "../error.ts";
 
@@ -36,11 +37,42 @@ export async function collectBody(stream: Readable, expected: ExpectedBody): Pro
   return Buffer.concat(chunks, length);
 }
 
-/** The error of a body over its ceiling. */
-export function tooLarge(expected: ExpectedBody, atLeast: number): RunnerError {
-  return new RunnerError("TOO_LARGE", `${expected.source}: "${expected.key}" is larger than ${expected.maxBytes} bytes`, {
-    fields: { source: expected.source, key: expected.key, maxBytes: expected.maxBytes, atLeastBytes: atLeast },
-  });
+/**
+ * Reads an open file from its start, as many bytes as were announced.
+ *
+ * @throws RunnerError `TOO_LARGE` — announced to be over the ceiling
+ * @throws RunnerError `TRUNCATED` — shorter or longer than announced
+ */
+export async function collectFile(
+  file: FileHandle,
+  expected: ExpectedBody & { readonly size: number },
+): Promise<Buffer> {
+  if (expected.size > expected.maxBytes) throw tooLarge(expected, expected.size);
+  // One byte more than there should be, to see that it is not there.
+  const buffer = Buffer.allocUnsafe(expected.size + 1);
+  let length = 0;
+  while (length < buffer.length) {
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length, length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  if (length !== expected.size) throw truncated(expected, length);
+  return buffer.subarray(0, length);
+}
+
+function tooLarge(expected: ExpectedBody, atLeast: number): RunnerError {
+  return new RunnerError(
+    "TOO_LARGE",
+    `${expected.source}: "${expected.key}" is larger than ${expected.maxBytes} bytes`,
+    {
+      fields: {
+        source: expected.source,
+        key: expected.key,
+        maxBytes: expected.maxBytes,
+        atLeastBytes: atLeast,
+      },
+    },
+  );
 }
 
 /** The error of a body that ended early, or otherwise than announced. */
@@ -48,7 +80,11 @@ export function truncated(expected: ExpectedBody, length: number | undefined, ca
   const got = length === undefined ? "broke off" : `came with ${length} of ${expected.size} bytes`;
   return new RunnerError("TRUNCATED", `${expected.source}: the body of "${expected.key}" ${got}`, {
     hint: "try again; if it stays, look at what is between this machine and the store",
-    fields: { source: expected.source, key: expected.key, ...(expected.size === undefined ? {} : { expectedBytes: expected.size }) },
+    fields: {
+      source: expected.source,
+      key: expected.key,
+      ...(expected.size === undefined ? {} : { expectedBytes: expected.size }),
+    },
     cause,
   });
 }

@@ -4,8 +4,23 @@ import { RunnerError } from "../error.ts";
 
 /** Where a source is, read from what a person wrote. `prefix` is empty or ends with `/`. */
 export type Location =
-  | { readonly kind: "s3" | "gcs"; readonly url: string; readonly bucket: string; readonly prefix: string }
-  | { readonly kind: "folder"; readonly url: string; readonly folder: string };
+  | ({ readonly kind: "s3" } & BucketLocation)
+  | ({ readonly kind: "gcs" } & BucketLocation)
+  | ({ readonly kind: "folder" } & FolderLocation);
+
+/** A prefix in a bucket. */
+export interface BucketLocation {
+  readonly url: string;
+  readonly bucket: string;
+  readonly prefix: string;
+}
+
+/** A folder on disk. */
+export interface FolderLocation {
+  readonly url: string;
+  /** absolute */
+  readonly folder: string;
+}
 
 /** The union of what S3 and GCS allow; each store has the last word. */
 const bucketName = /^[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]$/;
@@ -30,14 +45,14 @@ export function parseLocation(text: string): Location {
   const name = scheme.exec(text)?.[1]?.toLowerCase();
   switch (name) {
     case undefined:
-      return folderLocation(resolve(text));
+      return { kind: "folder", ...folderLocation(resolve(text)) };
     case "file":
-      return folderLocation(folderOfUrl(text));
+      return { kind: "folder", ...folderLocation(folderOfUrl(text)) };
     case "s3":
-      return bucketLocation("s3", "s3", text);
+      return { kind: "s3", ...bucketLocation("s3", text) };
     case "gs":
     case "gcs":
-      return bucketLocation("gcs", "gs", text);
+      return { kind: "gcs", ...bucketLocation("gs", text) };
     default:
       throw usage(`the source's scheme "${name}" is not known`);
   }
@@ -50,7 +65,10 @@ export function parseLocation(text: string): Location {
  */
 export function assertKey(key: string, url: string): void {
   const isSafe =
-    key !== "" && !key.includes("\\") && !control.test(key) && key.split("/").every((segment) => !["", ".", ".."].includes(segment));
+    key !== "" &&
+    !key.includes("\\") &&
+    !control.test(key) &&
+    key.split("/").every((segment) => !["", ".", ".."].includes(segment));
   if (isSafe) return;
   throw new RunnerError("SOURCE_UNSAFE", `the key ${JSON.stringify(key)} could lead out of ${url}`, {
     fields: { source: url, key },
@@ -62,17 +80,23 @@ export function compareKeys(a: { readonly key: string }, b: { readonly key: stri
   return a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
 }
 
-function bucketLocation(kind: "s3" | "gcs", shown: string, text: string): Location {
+function bucketLocation(shown: string, text: string): BucketLocation {
   const rest = text.slice(text.indexOf(":") + 1);
   if (!rest.startsWith("//")) throw usage(`after "${shown}:" two slashes and a bucket are expected`);
   const slash = rest.indexOf("/", 2);
   const bucket = slash === -1 ? rest.slice(2) : rest.slice(2, slash);
   const path = slash === -1 ? "" : rest.slice(slash + 1).replace(/\/$/, "");
   if (bucket.includes("@")) {
-    throw usage("credentials do not belong into a source's URL", "give them by the environment or the configuration");
+    throw usage(
+      "credentials do not belong into a source's URL",
+      "give them by the environment or the configuration",
+    );
   }
   if (/[?#]/.test(rest)) {
-    throw usage("a source's URL has no options", "give the region or the endpoint by the environment or the configuration");
+    throw usage(
+      "a source's URL has no options",
+      "give the region or the endpoint by the environment or the configuration",
+    );
   }
   if (!bucketName.test(bucket)) throw usage(`"${bucket}" is not a bucket's name`);
   const segments = path === "" ? [] : path.split("/");
@@ -80,7 +104,7 @@ function bucketLocation(kind: "s3" | "gcs", shown: string, text: string): Locati
     throw usage(`the prefix "${path}" has an empty, "." or ".." segment`);
   }
   const url = [`${shown}://${bucket}`, ...segments].join("/");
-  return { kind, url, bucket, prefix: segments.map((segment) => `${segment}/`).join("") };
+  return { url, bucket, prefix: segments.map((segment) => `${segment}/`).join("") };
 }
 
 function folderOfUrl(text: string): string {
@@ -91,10 +115,10 @@ function folderOfUrl(text: string): string {
   }
 }
 
-function folderLocation(folder: string): Location {
+function folderLocation(folder: string): FolderLocation {
   // Not pathToFileURL: a person should find their folder's name in a message, not its percent-encoding.
   const path = folder.split(sep).join("/");
-  return { kind: "folder", url: `file://${path.startsWith("/") ? "" : "/"}${path}`, folder };
+  return { url: `file://${path.startsWith("/") ? "" : "/"}${path}`, folder };
 }
 
 function usage(message: string, hint: string = shapes, cause?: unknown): RunnerError {

@@ -2,7 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 
 /** How long and how often a store is asked: `sourceLimits` in production, short in tests. */
-export type Patience = Readonly<Record<"attempts" | "backoffMs" | "maxBackoffMs" | "connectMs" | "idleMs", number>>;
+export type Patience = Readonly<
+  Record<"attempts" | "backoffMs" | "maxBackoffMs" | "connectMs" | "idleMs", number>
+>;
 
 /** What another try may cure. A refusal, a missing bucket or a body over its ceiling stays what it is. */
 const curable: ReadonlySet<RunnerErrorCode> = new Set(["SOURCE_UNAVAILABLE", "TRUNCATED", "CLOCK_SKEW"]);

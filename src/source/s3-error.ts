@@ -36,8 +36,13 @@ export function s3Failure(error: unknown, source: string, { act, key }: S3Act): 
     : { name: "", message: "", $metadata: undefined, $response: undefined };
   const status = $metadata?.httpStatusCode;
   const what = key === undefined ? act : `${act} "${key}"`;
-  const answer = status === undefined ? "" : ` (${status}${name === "" || name === "Error" ? "" : ` ${name}`})`;
-  const fields = { source, ...(key === undefined ? {} : { key }), ...(status === undefined ? {} : { status }) };
+  const answer =
+    status === undefined ? "" : ` (${status}${name === "" || name === "Error" ? "" : ` ${name}`})`;
+  const fields = {
+    source,
+    ...(key === undefined ? {} : { key }),
+    ...(status === undefined ? {} : { status }),
+  };
 
   switch (name) {
     case "NoSuchBucket":
@@ -53,22 +58,33 @@ export function s3Failure(error: unknown, source: string, { act, key }: S3Act): 
         cause: error,
       });
     case "RequestTimeTooSkewed":
-      return new RunnerError("CLOCK_SKEW", `${source}: this machine's clock differs too much from the store's`, {
-        hint: "set the clock by NTP",
-        fields,
-        cause: error,
-      });
+      return new RunnerError(
+        "CLOCK_SKEW",
+        `${source}: this machine's clock differs too much from the store's`,
+        {
+          hint: "set the clock by NTP",
+          fields,
+          cause: error,
+        },
+      );
     case "PermanentRedirect":
     case "AuthorizationHeaderMalformed":
     case "IllegalLocationConstraintException":
-      return new RunnerError("CONFIG", `${source}: the bucket is in another region${region($response?.headers)}`, {
-        hint: "set that region (AWS_REGION, or the source's region in the configuration)",
+      return new RunnerError(
+        "CONFIG",
+        `${source}: the bucket is in another region${region($response?.headers)}`,
+        {
+          hint: "set that region (AWS_REGION, or the source's region in the configuration)",
+          fields,
+          cause: error,
+        },
+      );
+    case "BadDigest":
+    case "XAmzContentChecksumMismatch":
+      return new RunnerError("TRUNCATED", `${source}: ${what} failed, the bytes were damaged on the way`, {
         fields,
         cause: error,
       });
-    case "BadDigest":
-    case "XAmzContentChecksumMismatch":
-      return new RunnerError("TRUNCATED", `${source}: ${what} failed, the bytes were damaged on the way`, { fields, cause: error });
   }
   // The SDK names this one only by its text.
   if (status === undefined && message === "Region is missing") {
@@ -87,30 +103,44 @@ export function s3Failure(error: unknown, source: string, { act, key }: S3Act): 
   }
   if (isCurable(status, name)) {
     const wait = retryAfterMs($response?.headers["retry-after"], new Date());
-    return new RunnerError("SOURCE_UNAVAILABLE", `${source}: ${what} failed${answer === "" ? reason(error) : answer}`, {
-      hint: "the store did not answer as it should; try again later",
-      fields: { ...fields, ...(wait === undefined ? {} : { [retryAfterField]: wait }) },
-      cause: error,
-    });
+    return new RunnerError(
+      "SOURCE_UNAVAILABLE",
+      `${source}: ${what} failed${answer === "" ? reason(error) : answer}`,
+      {
+        hint: "the store did not answer as it should; try again later",
+        fields: { ...fields, ...(wait === undefined ? {} : { [retryAfterField]: wait }) },
+        cause: error,
+      },
+    );
   }
-  return new RunnerError(status === 404 ? "SOURCE_NOT_FOUND" : "SOURCE_REFUSED", `${source}: ${what} was refused${answer}`, {
-    hint: "check the endpoint, the bucket's name and whether the store supports conditional requests",
-    fields,
-    cause: error,
-  });
+  return new RunnerError(
+    status === 404 ? "SOURCE_NOT_FOUND" : "SOURCE_REFUSED",
+    `${source}: ${what} was refused${answer}`,
+    {
+      hint: "check the endpoint, the bucket's name and whether the store supports conditional requests",
+      fields,
+      cause: error,
+    },
+  );
 }
 
 const deniedHints = {
   listing: "grant s3:ListBucket on the bucket",
   // Without ListBucket, S3 answers 403 instead of 404 for an object that does not exist.
-  reading: "grant s3:GetObject on the prefix, and s3:ListBucket on the bucket: without it a missing object looks denied",
+  reading:
+    "grant s3:GetObject on the prefix, and s3:ListBucket on the bucket: without it a missing object looks denied",
   writing: "grant s3:PutObject on the prefix",
 } as const satisfies Record<S3Act["act"], string>;
 
 /** No answer at all, a server's fault, or "later": another try may help. 409 is two conditional writes at once. */
 function isCurable(status: number | undefined, name: string): boolean {
   if (status === undefined || status < 300) return true;
-  if (name === "ConditionalRequestConflict" || name === "OperationAborted" || name === "SlowDown" || name === "RequestTimeout") {
+  if (
+    name === "ConditionalRequestConflict" ||
+    name === "OperationAborted" ||
+    name === "SlowDown" ||
+    name === "RequestTimeout"
+  ) {
     return true;
   }
   return status === 408 || status === 429 || (status >= 500 && status !== 501);
@@ -123,5 +153,7 @@ function region(headers: Readonly<Record<string, string>> | undefined): string {
 
 function reason(error: unknown): string {
   if (isTimeout(error)) return ", it took too long";
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? ` (${error.code})` : "";
+  return error instanceof Error && "code" in error && typeof error.code === "string"
+    ? ` (${error.code})`
+    : "";
 }

@@ -9,10 +9,12 @@ import {
 } from "@aws-sdk/client-s3";
 import { RunnerError } from "../error.ts";
 import { collectBody, truncated } from "./body.ts";
-import { assertKey, compareKeys, type Location } from "./location.ts";
+import { changed, writeConditionally } from "./conditional.ts";
+import { incomplete, listPages } from "./listing.ts";
+import { assertKey, type BucketLocation } from "./location.ts";
 import { type Patience, withRetries } from "./retry.ts";
 import { isTimeout, s3Failure, s3Status } from "./s3-error.ts";
-import { type Listed, sourceLimits, type StoredObject, type WritableSource } from "./source.ts";
+import { sourceLimits, type StoredObject, type WritableSource } from "./source.ts";
 
 /** How to reach an S3 server. What is absent, the SDK finds in its own environment, files and instance metadata. */
 export interface S3Options {
@@ -42,7 +44,7 @@ const anyRegion = "us-east-1";
  * A version is the ETag, and where the bucket keeps old versions also the version id: `"<etag>"` or `"<etag>"@<id>`.
  */
 export function openS3(
-  location: Extract<Location, { kind: "s3" | "gcs" }>,
+  location: BucketLocation,
   options: S3Options = {},
   patience: Patience = sourceLimits,
 ): WritableSource {
@@ -82,7 +84,9 @@ export function openS3(
     } catch (error) {
       if (error instanceof RunnerError) throw error;
       // A reset, a premature end, or a checksum of the store that does not fit.
-      throw isTimeout(error) ? s3Failure(error, url, { act: "reading", key }) : truncated(expected, undefined, error);
+      throw isTimeout(error)
+        ? s3Failure(error, url, { act: "reading", key })
+        : truncated(expected, undefined, error);
     }
   }
 
@@ -104,20 +108,14 @@ export function openS3(
       if (error.code === "SOURCE_DENIED" && id !== undefined) return readVersion(key, maxBytes, etag, signal);
       if (s3Status(error.cause) !== 412) throw error;
     }
-    throw new RunnerError("SOURCE_CHANGED", `${url}: "${key}" was replaced or removed while it was being read`, {
-      hint: "run again",
-      fields: { source: url, key },
-    });
+    throw changed(url, key);
   }
 
   return {
     url,
 
-    async list(listPrefix, signal) {
-      const rows: Listed[] = [];
-      const cursors = new Set<string>();
-      let cursor: string | undefined;
-      do {
+    list(listPrefix, signal) {
+      return listPages(location, async (cursor) => {
         const command = new ListObjectsV2Command({
           Bucket,
           Prefix: prefix + listPrefix,
@@ -131,17 +129,13 @@ export function openS3(
             throw s3Failure(error, url, { act: "listing" });
           }
         });
-        for (const { Key: name, Size, ETag } of page.Contents ?? []) {
-          if (name === undefined || Size === undefined || ETag === undefined || !name.startsWith(prefix)) {
-            throw brokenListing(url, "an object without name, size or ETag");
-          }
-          // The "folder" object that consoles make has the prefix itself as its name.
-          if (name !== prefix && !name.endsWith("/")) rows.push({ key: name.slice(prefix.length), size: Size, version: ETag });
-        }
-        if (rows.length > sourceLimits.listedObjects) throw tooMany(url);
-        cursor = page.IsTruncated === true ? nextCursor(page.NextContinuationToken, cursors, url) : undefined;
-      } while (cursor !== undefined);
-      return rows.sort(compareKeys);
+        const rows = (page.Contents ?? []).map(({ Key: name, Size: size, ETag: version }) => {
+          if (name !== undefined && size !== undefined && version !== undefined)
+            return { name, size, version };
+          throw incomplete(url, "an object without name, size or ETag");
+        });
+        return { rows, next: page.IsTruncated === true ? (page.NextContinuationToken ?? "") : undefined };
+      });
     },
 
     async read(key, { maxBytes, version }, signal) {
@@ -151,7 +145,12 @@ export function openS3(
     },
 
     async readIfChanged(key, version, { maxBytes }, signal) {
-      return get(key, version === undefined ? {} : { IfNoneMatch: decodeVersion(version).etag }, maxBytes, signal);
+      return get(
+        key,
+        version === undefined ? {} : { IfNoneMatch: decodeVersion(version).etag },
+        maxBytes,
+        signal,
+      );
     },
 
     async write(key, bytes, condition, signal) {
@@ -161,24 +160,19 @@ export function openS3(
         Body: bytes,
         ContentType: "application/octet-stream",
         ChecksumSHA256: createHash("sha256").update(bytes).digest("base64"),
-        ...("absent" in condition ? { IfNoneMatch: "*" } : { IfMatch: decodeVersion(condition.version).etag }),
+        ...("absent" in condition
+          ? { IfNoneMatch: "*" }
+          : { IfMatch: decodeVersion(condition.version).etag }),
       });
-      let isUnsure = false;
-      const written = await withRetries(patience, signal, async () => {
+      const put = async () => {
         try {
-          const output = await client.send(command, { abortSignal: signal });
-          return { version: encodeVersion(output, url, key) };
+          return { version: encodeVersion(await client.send(command, { abortSignal: signal }), url, key) };
         } catch (error) {
           if (isConflict(error)) return "conflict";
-          isUnsure = true;
           throw s3Failure(error, url, { act: "writing", key });
         }
-      });
-      if (written !== "conflict" || !isUnsure) return written;
-      // A try whose answer was lost may have been the one that wrote what is now in the way.
-      const stored = await get(key, {}, bytes.length, signal).catch(ignoreTooLarge);
-      const isOurs = stored !== undefined && stored !== "unchanged" && stored.bytes.equals(bytes);
-      return isOurs ? { version: stored.version } : "conflict";
+      };
+      return writeConditionally(bytes, patience, signal, put, () => get(key, {}, bytes.length, signal));
     },
   };
 }
@@ -226,7 +220,9 @@ function encodeVersion(
 
 function decodeVersion(version: string): { readonly etag: string; readonly id: string | undefined } {
   const end = version.indexOf('"@');
-  return end === -1 ? { etag: version, id: undefined } : { etag: version.slice(0, end + 1), id: version.slice(end + 2) };
+  return end === -1
+    ? { etag: version, id: undefined }
+    : { etag: version.slice(0, end + 1), id: version.slice(end + 2) };
 }
 
 function isMissing(error: unknown): boolean {
@@ -236,30 +232,4 @@ function isMissing(error: unknown): boolean {
 /** 412: the condition did not hold. 404 of a conditional PUT: the object to replace is gone. */
 function isConflict(error: unknown): boolean {
   return s3Status(error) === 412 || isMissing(error);
-}
-
-function nextCursor(next: string | undefined, seen: Set<string>, url: string): string {
-  if (next === undefined || next === "") throw brokenListing(url, "a page that has a next one, but no cursor");
-  if (seen.has(next)) throw brokenListing(url, "the same cursor twice");
-  seen.add(next);
-  return next;
-}
-
-function brokenListing(url: string, what: string): RunnerError {
-  return new RunnerError("SOURCE_UNAVAILABLE", `${url}: the listing is incomplete: the store sent ${what}`, {
-    hint: "no partial list is used; try again, or report it to the store's makers",
-    fields: { source: url },
-  });
-}
-
-function tooMany(url: string): RunnerError {
-  return new RunnerError("TOO_LARGE", `${url}: more than ${sourceLimits.listedObjects} objects in one listing`, {
-    hint: "give the migrations a prefix of their own",
-    fields: { source: url },
-  });
-}
-
-function ignoreTooLarge(error: unknown): undefined {
-  if (error instanceof RunnerError && error.code === "TOO_LARGE") return undefined;
-  throw error;
 }

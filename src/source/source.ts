@@ -26,7 +26,11 @@ export interface Source {
    * @param options.version - read exactly the object state that a listing or an earlier read named; if it is gone, `SOURCE_CHANGED`
    * @throws RunnerError `SOURCE_UNAVAILABLE`, `SOURCE_DENIED` (403), `SOURCE_NOT_FOUND` (no such bucket), `SOURCE_UNSAFE` (folder: symlink out, not a regular file)
    */
-  read(key: string, options: { maxBytes: number; version?: string }, signal: AbortSignal): Promise<StoredObject | undefined>;
+  read(
+    key: string,
+    options: { maxBytes: number; version?: string },
+    signal: AbortSignal,
+  ): Promise<StoredObject | undefined>;
 
   /**
    * As `read`, but answers `"unchanged"` without a body when the object still has the state `version`. One request.
