@@ -1,0 +1,128 @@
+import * as v from "valibot";
+
+import { RunnerError } from "../error.ts";
+import { decodeBase64 } from "./base64.ts";
+import { isSignedBy, signBytes } from "./key.ts";
+import type { PublicKey, SigningKey } from "./key.ts";
+import { releaseLimits } from "./limits.ts";
+import { check } from "./schema.ts";
+import { parseStrictJson } from "./strict-json.ts";
+
+/** What the envelope says its payload is. */
+export const payloadType = "application/vnd.in-toto+json";
+
+const mediaType = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/** One signer's bundle, taken apart; nothing in it is trusted yet. */
+export interface Envelope {
+  /** exact bytes that were signed, the statement */
+  readonly payload: Buffer;
+  readonly signature: Buffer;
+  /** which key it claims to be of; may only narrow the search */
+  readonly hint: string | undefined;
+}
+
+/**
+ * The bytes a DSSE signature is over.
+ *
+ * DSSE 1.0.2 protocol.md: `"DSSEv1" SP LEN(type) SP type SP LEN(body) SP body`.
+ */
+export function preAuthEncoding(type: string, body: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(`DSSEv1 ${Buffer.byteLength(type)} ${type} ${body.length} `), body]);
+}
+
+/** One line of a release: a Sigstore bundle v0.3 with a DSSE envelope, as cosign reads it. No newline at its end. */
+export function signEnvelope(payload: Uint8Array, key: SigningKey): string {
+  const signature = signBytes(preAuthEncoding(payloadType, payload), key);
+  return JSON.stringify({
+    mediaType,
+    verificationMaterial: { publicKey: { hint: key.public.hint } },
+    dsseEnvelope: {
+      payload: Buffer.from(payload).toString("base64"),
+      payloadType,
+      // cosign 3.1.3 refuses a bundle whose signature has a `keyid`, or with more than one signature
+      signatures: [{ sig: signature.toString("base64") }],
+    },
+  });
+}
+
+/**
+ * The lines of a release, each taken apart, all with the same payload.
+ *
+ * @throws RunnerError `TOO_LARGE`, `JSON_…`, `BUNDLE`, `PAYLOAD_TYPE`, `SIG_COUNT`, `B64`, `PAYLOAD_DIFFERS` - trust.md 2.5.3 and 2.5.4
+ */
+export function readEnvelopes(bytes: Buffer): readonly Envelope[] {
+  const envelopes = splitLines(bytes).map(readEnvelope);
+  const first = envelopes[0];
+  if (first === undefined) throw new RunnerError("BUNDLE", "the release holds no signature");
+  for (const envelope of envelopes) {
+    if (!envelope.payload.equals(first.payload)) {
+      throw new RunnerError("PAYLOAD_DIFFERS", "the lines of the release sign different statements");
+    }
+  }
+  return envelopes;
+}
+
+/** Those of `keys` that signed, each once, whatever number of lines it wrote. Lines of unknown keys count nothing (trust.md 2.5.4). */
+export function signersOf(envelopes: readonly Envelope[], keys: readonly PublicKey[]): readonly PublicKey[] {
+  const signers = new Set<PublicKey>();
+  for (const { payload, signature, hint } of envelopes) {
+    const message = preAuthEncoding(payloadType, payload);
+    const signer = keys.find((key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key));
+    if (signer !== undefined) signers.add(signer);
+  }
+  return [...signers];
+}
+
+/** The known parts of a bundle. Proofs that cosign adds (log entries, timestamps) are let through and count nothing. */
+const bundleSchema = v.strictObject({
+  mediaType: v.literal(mediaType),
+  verificationMaterial: v.strictObject({
+    publicKey: v.strictObject({ hint: v.exactOptional(v.string()) }),
+    tlogEntries: v.exactOptional(v.array(v.unknown())),
+    timestampVerificationData: v.exactOptional(v.unknown()),
+  }),
+  dsseEnvelope: v.strictObject({
+    payload: v.string(),
+    payloadType: v.string(),
+    // DSSE: a keyid must not decide anything, so it is not looked at
+    signatures: v.array(v.strictObject({ sig: v.string(), keyid: v.exactOptional(v.string()) })),
+  }),
+});
+
+function readEnvelope(line: Buffer, index: number): Envelope {
+  const what = `line ${index + 1} of the release`;
+  const bundle = check(bundleSchema, parseStrictJson(line, what, releaseLimits.bundleBytes), what, "BUNDLE");
+  const { payload, payloadType: type, signatures } = bundle.dsseEnvelope;
+  if (type !== payloadType) throw new RunnerError("PAYLOAD_TYPE", `${what} signs another type of payload`);
+  const [signature] = signatures;
+  if (signature === undefined || signatures.length !== 1) {
+    throw new RunnerError("SIG_COUNT", `${what} holds ${signatures.length} signatures instead of one`);
+  }
+  return {
+    payload: decodeBase64(payload, `the payload of ${what}`),
+    signature: decodeBase64(signature.sig, `the signature of ${what}`),
+    hint: bundle.verificationMaterial.publicKey.hint,
+  };
+}
+
+const newline = 0x0a;
+
+/** Lines without their ends; the last one may lack its end, no other may be empty. */
+function splitLines(bytes: Buffer): readonly Buffer[] {
+  if (bytes.length > releaseLimits.releaseBytes) {
+    throw new RunnerError("TOO_LARGE", `the release has ${bytes.length} bytes, more than ${releaseLimits.releaseBytes}`);
+  }
+  const lines: Buffer[] = [];
+  let start = 0;
+  while (start < bytes.length) {
+    if (lines.length === releaseLimits.bundles) {
+      throw new RunnerError("TOO_LARGE", `the release has more than ${releaseLimits.bundles} lines`);
+    }
+    const at = bytes.indexOf(newline, start);
+    const end = at === -1 ? bytes.length : at;
+    lines.push(bytes.subarray(start, end));
+    start = end + 1;
+  }
+  return lines;
+}

@@ -1,0 +1,33 @@
+/** Ceilings of everything that comes out of a bucket, in one place; each is enforced before the thing is used. */
+export const releaseLimits = {
+  /** bytes of `head.json` */
+  headBytes: 4_096,
+  /** bytes of a release: its bundles, one a line */
+  releaseBytes: 1_048_576,
+  /** bundles, so signatures, of one release */
+  bundles: 16,
+  /** bytes of one bundle line */
+  bundleBytes: 65_536,
+  /** bytes of a manifest */
+  manifestBytes: 32 * 1_048_576,
+  /** migrations in one manifest */
+  migrations: 100_000,
+  /** statements of one body that is not run in one transaction */
+  statements: 10_000,
+  /** nesting of any JSON text of a release */
+  jsonDepth: 16,
+  /** bytes of one body */
+  blobBytes: 16 * 1_048_576,
+  /** bytes of all bodies of one run, which are in memory at once */
+  runBytes: 64 * 1_048_576,
+  /** bytes of a pack */
+  packBytes: 64 * 1_048_576,
+  /** characters of a name: stream, environment, version */
+  nameLength: 200,
+  /** environments that one release is for */
+  environments: 32,
+  /** keys that one trust names */
+  keys: 32,
+  /** bytes of a key file or trust file */
+  keyFileBytes: 65_536,
+} as const;

@@ -1,0 +1,182 @@
+import * as v from "valibot";
+
+import { RunnerError } from "../error.ts";
+import { isVersion } from "../migration/version.ts";
+import type { Body, Engine, Migration, StatementKind } from "../migration/migration.ts";
+import { releaseLimits } from "./limits.ts";
+import { check, count, nameText, sha256Text } from "./schema.ts";
+import { parseStrictJson } from "./strict-json.ts";
+
+/** A release's list of migrations, manifest v1. Its digest is in the signed statement. */
+export interface Manifest {
+  readonly stream: string;
+  readonly engine: Engine;
+  /** whose file layout the labels follow: `golang-migrate` */
+  readonly format: string;
+  /** what found `tx`, `alone`, `locks` and `statements`: `libpg-query 18.1.5` */
+  readonly parser: string;
+  readonly migrations: readonly Migration[];
+  readonly pack?: Pack;
+}
+
+/** Bodies of many migrations in one object, back to back, so that one request brings them all. */
+export interface Pack {
+  readonly sha256: string;
+  /** bytes */
+  readonly size: number;
+  /** where the up body of a migration begins; its length is that body's `size` */
+  readonly offsets: readonly { readonly seq: number; readonly offset: number }[];
+}
+
+const schemaName = "urn:lockkeeper:manifest:v1";
+
+/** The bytes of a manifest: one migration a line, so that two of them compare well in a pull request. */
+export function writeManifest(manifest: Manifest): Buffer {
+  const { stream, engine, format, parser, migrations, pack } = manifest;
+  const top = Object.entries({ schema: schemaName, stream, engine, format, parser, ...(pack && { pack }) });
+  const lines = migrations.map((migration) => `  ${JSON.stringify(inOrder(migration))}`);
+  return Buffer.from(
+    `{\n${top.map(([name, value]) => ` ${JSON.stringify(name)}: ${JSON.stringify(value)},\n`).join("")} "migrations": [\n${lines.join(",\n")}\n ]\n}\n`,
+  );
+}
+
+/**
+ * The bytes that a verified statement names → manifest.
+ *
+ * @throws RunnerError `TOO_LARGE`, `JSON_…`, `SCHEMA`, `NAME` - a label that is not plain ASCII, or twice without regard to case
+ * @throws RunnerError `RELEASE_UNSUPPORTED` - it uses a part of the format that this version cannot honour
+ */
+export function readManifest(bytes: Uint8Array): Manifest {
+  const value = parseStrictJson(bytes, what, releaseLimits.manifestBytes);
+  const { schema: _, base, repeatable, registry, pack, migrations, ...top } = check(manifestSchema, value, what);
+  assertSupported({ base, repeatable, registry, checks: migrations.find(({ checks }) => checks !== undefined) });
+  assertLabels(migrations);
+  return { ...top, migrations: migrations.map(({ checks: _checks, ...migration }) => migration), ...(pack && { pack }) };
+}
+
+const what = "the manifest";
+
+/** `path` is judged by {@link assertLabels}, with a code of its own. */
+const bodyEntries = {
+  path: v.string(),
+  sha256: sha256Text,
+  size: count(0, releaseLimits.blobBytes),
+  tx: v.picklist(["one", "none"]),
+  alone: v.boolean(),
+  locks: v.pipe(v.array(v.pipe(v.string(), v.regex(/^[A-Z][A-Z ]{0,39}$/, "a lock mode"))), v.maxLength(8, "at most 8 lock modes")),
+  statements: v.exactOptional(
+    v.pipe(
+      v.array(v.strictObject({ offset: count(0, releaseLimits.blobBytes), length: count(1, releaseLimits.blobBytes), kind: statementKind() })),
+      v.maxLength(releaseLimits.statements, `at most ${releaseLimits.statements} statements`),
+    ),
+  ),
+};
+
+const plainBody = v.strictObject({ path: v.string(), sha256: sha256Text, size: count(0, releaseLimits.blobBytes) });
+
+const manifestSchema = v.strictObject({
+  schema: v.literal(schemaName),
+  stream: nameText,
+  engine: v.picklist(["postgres", "mongodb"]),
+  format: nameText,
+  parser: v.pipe(v.string(), v.regex(/^[\x20-\x7e]{1,100}$/, "1 to 100 printable characters")),
+  migrations: v.pipe(
+    v.array(
+      v.strictObject({
+        seq: count(1, releaseLimits.migrations),
+        version: v.pipe(v.string(), v.maxLength(releaseLimits.nameLength), v.check(isVersion, "a version")),
+        ...bodyEntries,
+        chain: sha256Text,
+        down: v.exactOptional(v.strictObject(bodyEntries)),
+        checks: v.exactOptional(v.array(plainBody)),
+      }),
+    ),
+    v.maxLength(releaseLimits.migrations, `at most ${releaseLimits.migrations} migrations`),
+  ),
+  /** squashed history: the chain begins here */
+  base: v.exactOptional(v.strictObject({ length: count(1, releaseLimits.migrations), chain: sha256Text })),
+  /** run again whenever their bytes change */
+  repeatable: v.exactOptional(v.array(v.strictObject(bodyEntries))),
+  /** names of migrations that are code, with the digest of the program that holds them */
+  registry: v.exactOptional(v.strictObject({ sha256: sha256Text, names: v.array(nameText) })),
+  pack: v.exactOptional(
+    v.strictObject({
+      sha256: sha256Text,
+      size: count(1, releaseLimits.packBytes),
+      offsets: v.pipe(
+        v.array(v.strictObject({ seq: count(1, releaseLimits.migrations), offset: count(0, releaseLimits.packBytes) })),
+        v.maxLength(releaseLimits.migrations, "one offset a migration"),
+      ),
+    }),
+  ),
+});
+
+function statementKind() {
+  return v.picklist([
+    "transactional",
+    "create-index-concurrently",
+    "drop-index-concurrently",
+    "reindex-concurrently",
+    "reindex-many",
+    "detach-partition-concurrently",
+    "vacuum",
+    "cluster-all",
+    "alter-system",
+    "create-database",
+    "drop-database",
+    "alter-database-tablespace",
+    "create-tablespace",
+    "drop-tablespace",
+    "create-subscription",
+    "drop-subscription",
+    "discard-all",
+    "call",
+  ] satisfies StatementKind[]);
+}
+
+/** To skip what we do not understand would apply another release than the one that was signed. */
+function assertSupported(uses: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(uses)) {
+    if (value === undefined) continue;
+    throw new RunnerError("RELEASE_UNSUPPORTED", `the release uses "${name}", which this version of lockkeeper cannot run`, {
+      hint: "use a newer lockkeeper, or publish without it",
+      fields: { field: name },
+    });
+  }
+}
+
+const label = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}$/;
+
+/** trust.md 2.2: ASCII only, so no two normal forms, directions or alphabets; never two that a file system could mix up. */
+function assertLabels(migrations: readonly (Pick<Body, "path"> & { readonly down?: Pick<Body, "path"> })[]): void {
+  const seen = new Set<string>();
+  for (const { path } of migrations.flatMap((migration) => (migration.down ? [migration, migration.down] : [migration]))) {
+    if (!label.test(path)) {
+      throw new RunnerError("NAME", `a label of the manifest is not 1 to 200 of A-Z a-z 0-9 . _ + - (and no dot first)`);
+    }
+    const folded = path.toLowerCase();
+    if (seen.has(folded)) throw new RunnerError("NAME", `"${path}" is in the manifest twice`);
+    seen.add(folded);
+  }
+}
+
+/** Members in the order of the documentation, whatever order the object was built in. */
+function inOrder({ seq, version, path, sha256, size, chain, tx, alone, locks, down, statements }: Migration): object {
+  return {
+    seq,
+    version,
+    path,
+    sha256,
+    size,
+    chain,
+    tx,
+    alone,
+    locks,
+    ...(statements && { statements }),
+    ...(down && { down: bodyInOrder(down) }),
+  };
+}
+
+function bodyInOrder({ path, sha256, size, tx, alone, locks, statements }: Body): object {
+  return { path, sha256, size, tx, alone, locks, ...(statements && { statements }) };
+}

@@ -1,0 +1,168 @@
+import { RunnerError } from "../error.ts";
+import { analyzeUnsigned } from "../migration/analyze.ts";
+import type { Format } from "../migration/format/format.ts";
+import { golangMigrate } from "../migration/format/golang-migrate.ts";
+import type { Body, Engine, Migration } from "../migration/migration.ts";
+import { sourceLimits } from "../source/source.ts";
+import type { Source } from "../source/source.ts";
+import { assertRunBytes } from "./body.ts";
+import { emptyChain, nextChain } from "./chain.ts";
+import { mapConcurrently } from "./concurrent.ts";
+import { readAgain, readFolder } from "./folder.ts";
+import type { FileRead, FolderFile, FolderMigration } from "./folder.ts";
+import type { AppliedMigration, Release, ReleaseContext, ReleaseProvider } from "./release.ts";
+import { continueSequence, findVersion, sortByVersion } from "./sequence.ts";
+import type { Place } from "./sequence.ts";
+
+export interface PlainOptions {
+  readonly source: Source;
+  readonly stream: string;
+  readonly environment: string;
+  readonly engine: Engine;
+  /** default: golang-migrate's */
+  readonly format?: Format;
+  /** take a version lower than the highest applied one, at the end of the sequence */
+  readonly allowLate: boolean;
+  /** `up`: for a run that cannot go down; leaves down files unread, half the requests. Default `both` */
+  readonly directions?: "up" | "both";
+}
+
+/**
+ * A plain folder of migration files as a release. Nobody signed it: every body is read, and what the database says
+ * was applied must still be there unchanged. Only for `--unsigned`.
+ */
+export function plainReleases(options: PlainOptions): ReleaseProvider {
+  const folders = new WeakMap<Release, PlainFiles>();
+  return {
+    kind: "plain",
+    stream: options.stream,
+    url: options.source.url,
+    // what a folder holds is known only by reading all of it
+    head: () => Promise.resolve(undefined),
+    async fetch(context, signal) {
+      assertUnsignedAllowed(options.environment, context);
+      const { release, files } = await fetchPlain(options, context, signal);
+      folders.set(release, files);
+      return release;
+    },
+    async bodies(release, bodies, signal) {
+      const files = folders.get(release);
+      if (files === undefined) throw new RunnerError("INTERNAL", "bodies were asked of a release that was not fetched here");
+      assertRunBytes(bodies);
+      const read = await mapConcurrently(bodies, sourceLimits.concurrency, signal, (body, stop) =>
+        readBody(options.source, body, files, stop),
+      );
+      return new Map(read);
+    },
+  };
+}
+
+/** Files by the checksum of their bytes: equal bytes are one body, whatever the file is called. */
+type PlainFiles = ReadonlyMap<string, FolderFile<Analysis>>;
+
+/** What a look into a body said; a failure is kept until somebody wants to run that very body. */
+type Analysis = Facts | RunnerError | undefined;
+type Facts = Pick<Body, "tx" | "alone" | "locks" | "statements">;
+
+/** Once signed, always signed; and never where a mistake costs most (design.md 6). */
+function assertUnsignedAllowed(environment: string, context: ReleaseContext): void {
+  if (environment === "production") {
+    throw new RunnerError("UNSIGNED_REFUSED", 'unsigned files are not taken for the environment "production"', {
+      hint: "publish a signed release and name its key with --trust",
+    });
+  }
+  if (context.highWaterMark !== undefined) {
+    throw new RunnerError("UNSIGNED_REFUSED", "a signed release was begun on this database, so only signed ones are taken", {
+      hint: "publish these files as a release and name its key with --trust",
+    });
+  }
+}
+
+async function fetchPlain(
+  options: PlainOptions,
+  context: ReleaseContext,
+  signal: AbortSignal,
+): Promise<{ readonly release: Release; readonly files: PlainFiles }> {
+  const applied = await context.applied();
+  const byVersion = sortByVersion(applied);
+  const isForUpOnly = options.directions === "up";
+  const learn = async (file: FileRead): Promise<{ keep: boolean; learned: Analysis }> => {
+    const isPending = findVersion(byVersion, file.version) === undefined;
+    const keep = isPending ? file.direction === "up" : file.direction === "down";
+    return { keep, learned: isPending || !isForUpOnly ? await analyze(file) : undefined };
+  };
+  const folder = await readFolder(
+    options.source,
+    { format: options.format ?? golangMigrate, withDown: !isForUpOnly, learn },
+    signal,
+  );
+  const places = continueSequence(applied, folder.migrations, { allowLate: options.allowLate, settledBy: "database" });
+  const migrations = inSequence(options.stream, places);
+  const release: Release = {
+    kind: "plain",
+    stream: options.stream,
+    engine: options.engine,
+    digest: `plain:${migrations.at(-1)?.chain ?? emptyChain(options.stream)}`,
+    migrations,
+    signers: [],
+    warnings: [...folder.warnings, ...places.flatMap(warnOfNewLabel)],
+  };
+  assertExpected(release, context.expected);
+  const files = folder.migrations.flatMap(({ up, down }) => (down === undefined ? [up] : [up, down]));
+  return { release, files: new Map(files.map((file) => [file.sha256, file])) };
+}
+
+/** Numbers the places and links the chain. */
+function inSequence(stream: string, places: readonly Place<AppliedMigration, FolderMigration<Analysis>>[]): readonly Migration[] {
+  let chain = emptyChain(stream);
+  return places.map(({ found, settled }, index) => {
+    // what may run now must be fit to run; anything else is told when it is asked for
+    if (settled === undefined && found.up.learned instanceof RunnerError) throw found.up.learned;
+    const seq = index + 1;
+    // the label under which it was applied is part of the chain in the database
+    const up = { ...toBody(found.up), path: settled?.path ?? found.path };
+    chain = nextChain(chain, { seq, path: up.path, sha256: up.sha256, size: up.size });
+    return { ...up, seq, version: settled?.version ?? found.version, chain, ...(found.down && { down: toBody(found.down) }) };
+  });
+}
+
+function toBody({ path, sha256, size, learned }: FolderFile<Analysis>): Body {
+  const facts = learned === undefined || learned instanceof RunnerError ? unknownFacts : learned;
+  return { path, sha256, size, ...facts };
+}
+
+const unknownFacts: Facts = { tx: "one", alone: false, locks: [] };
+
+async function analyze({ bytes, path, direction }: FileRead): Promise<Facts | RunnerError> {
+  try {
+    const { isEmpty, ...facts } = await analyzeUnsigned(bytes, path);
+    if (!isEmpty || direction === "down") return facts;
+    return new RunnerError("EMPTY_MIGRATION", `"${path}" is empty`, {
+      hint: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
+      fields: { migration: path },
+    });
+  } catch (error) {
+    if (error instanceof RunnerError) return error;
+    throw error;
+  }
+}
+
+async function readBody(source: Source, body: Body, files: PlainFiles, signal: AbortSignal): Promise<readonly [string, Buffer]> {
+  const file = files.get(body.sha256);
+  if (file === undefined) throw new RunnerError("INTERNAL", `"${body.path}" is not of this folder`);
+  if (file.learned instanceof RunnerError) throw file.learned;
+  return [body.sha256, await readAgain(source, file, signal)];
+}
+
+function assertExpected(release: Release, expected: string | undefined): void {
+  if (expected === undefined || expected === release.digest) return;
+  throw new RunnerError("UNEXPECTED_RELEASE", "the folder is not the release that was asked for", {
+    hint: "make a new plan from the folder as it is now",
+    fields: { expected, actual: release.digest },
+  });
+}
+
+function warnOfNewLabel({ found, settled }: Place<AppliedMigration, FolderMigration<Analysis>>): readonly string[] {
+  if (settled === undefined || settled.path === found.path) return [];
+  return [`"${found.path}" was applied under the name "${settled.path}" and keeps it`];
+}

@@ -1,0 +1,132 @@
+import { RunnerError } from "../error.ts";
+import { parseDigest } from "../migration/checksum.ts";
+import type { Body, Engine } from "../migration/migration.ts";
+import { sourceLimits } from "../source/source.ts";
+import type { Source } from "../source/source.ts";
+import { assertRunBytes, readBlob, readExact } from "./body.ts";
+import { mapConcurrently } from "./concurrent.ts";
+import { readHead } from "./head.ts";
+import type { Head } from "./head.ts";
+import { layout } from "./layout.ts";
+import { releaseLimits } from "./limits.ts";
+import { readPacked } from "./pack.ts";
+import type { ReleaseContext, ReleaseProvider } from "./release.ts";
+import type { Trust } from "./trust.ts";
+import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
+import type { VerifiedRelease } from "./verify.ts";
+
+export interface SignedOptions {
+  readonly source: Source;
+  readonly stream: string;
+  readonly environment: string;
+  readonly engine: Engine;
+  readonly trust: Trust;
+}
+
+/**
+ * The signed releases under a prefix. What the bucket answers is believed only as far as `verify.ts` proves it,
+ * and no object is read twice: the bytes that were verified are the bytes that are used.
+ *
+ * Requests: one for `head`, two more for `fetch` (its release and manifest; with an expected digest no head is read),
+ * one for each body, or one for a pack of them.
+ */
+export function signedReleases(options: SignedOptions): ReleaseProvider {
+  const head = new HeadReader(options.source);
+  return {
+    kind: "signed",
+    stream: options.stream,
+    url: options.source.url,
+    head: async (signal) => (await head.read(signal))?.digest,
+    fetch: async (context, signal) => {
+      const digest = context.expected ?? (await head.take(signal))?.digest;
+      if (digest === undefined) throw nothingPublished(options.source.url);
+      return fetchRelease(options, context, digest, signal);
+    },
+    bodies: async (release, bodies, signal) => {
+      if (!isVerified(release)) throw new RunnerError("INTERNAL", "bodies were asked of a release that was not verified");
+      return fetchBodies(options.source, release, bodies, signal);
+    },
+  };
+}
+
+/** How long `fetch` may go on from what `head` has just been told, instead of asking the bucket again. */
+const headReuseMs = 10_000;
+
+/** Remembers the state of `head.json`, so that asking again costs an answer without a body. */
+class HeadReader {
+  readonly #source: Source;
+  #last: { readonly version: string; readonly head: Head } | undefined;
+  /** what `read` found, for the `take` that follows it in the same run */
+  #fresh: { readonly head: Head | undefined; readonly at: number } | undefined;
+
+  constructor(source: Source) {
+    this.#source = source;
+  }
+
+  async read(signal: AbortSignal): Promise<Head | undefined> {
+    const last = this.#last;
+    const object = await this.#source.readIfChanged(layout.head, last?.version, { maxBytes: releaseLimits.headBytes }, signal);
+    if (object === undefined) this.#last = undefined;
+    else if (object !== "unchanged") this.#last = { version: object.version, head: readHead(object.bytes) };
+    const head = object === "unchanged" ? last?.head : this.#last?.head;
+    this.#fresh = { head, at: performance.now() };
+    return head;
+  }
+
+  /** As `read`, without a request where one was made just before; each answer is taken once. */
+  async take(signal: AbortSignal): Promise<Head | undefined> {
+    const fresh = this.#fresh;
+    const isRecent = fresh !== undefined && performance.now() - fresh.at < headReuseMs;
+    const head = isRecent ? fresh.head : await this.read(signal);
+    this.#fresh = undefined;
+    return head;
+  }
+}
+
+async function fetchRelease(
+  options: SignedOptions,
+  context: ReleaseContext,
+  digest: string,
+  signal: AbortSignal,
+): Promise<VerifiedRelease> {
+  const { source } = options;
+  const sha256 = parseDigest(digest);
+  if (sha256 === undefined) {
+    throw new RunnerError("RELEASE_NOT_FOUND", "the release asked for is not named by a digest sha256:<64 hex digits>");
+  }
+  const release = await source.read(layout.release(sha256), { maxBytes: releaseLimits.releaseBytes }, signal);
+  if (release === undefined) throw notThere(digest, "the release", source.url);
+  const statement = verifyStatement(release.bytes, { ...options, ...context, expected: digest });
+  const manifest = await readExact(source, layout.manifest(statement.manifestSha256), statement.manifestSize, signal);
+  if (manifest === undefined) throw notThere(digest, "the manifest of the release", source.url);
+  return verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
+}
+
+async function fetchBodies(
+  source: Source,
+  release: VerifiedRelease,
+  bodies: readonly Body[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Buffer>> {
+  const wanted = [...new Map(bodies.map((body) => [body.sha256, body])).values()];
+  assertRunBytes(wanted);
+  const found = await readPacked(source, release, wanted, signal);
+  const rest = wanted.filter(({ sha256 }) => !found.has(sha256));
+  const read = await mapConcurrently(rest, sourceLimits.concurrency, signal, async (body, stop) => {
+    return [body.sha256, await readBlob(source, body, stop)] as const;
+  });
+  return new Map([...found, ...read]);
+}
+
+function nothingPublished(url: string): RunnerError {
+  return new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${url}`, {
+    hint: "check the prefix, or publish; plain files are taken only with --unsigned",
+  });
+}
+
+function notThere(digest: string, what: string, url: string): RunnerError {
+  return new RunnerError("RELEASE_NOT_FOUND", `${what} asked for is not under ${url}`, {
+    hint: "check the digest and the prefix, or publish again",
+    fields: { digest },
+  });
+}
