@@ -38,13 +38,14 @@ export function countCodePoints(text: string, start: number, end: number): numbe
   return count;
 }
 
-const LF = 0x0a;
-const CR = 0x0d;
-
-function unitIndex(text: string, codePoint: number): number {
+/** Where a code point begins: index into the string (UTF-16 code units). */
+export function unitIndex(text: string, codePoint: number): number {
   let index = 0;
   for (let left = codePoint; left > 0 && index < text.length; left--) {
     index += (text.charCodeAt(index) & 0xfc00) === 0xd800 ? 2 : 1;
   }
   return index;
 }
+
+const LF = 0x0a;
+const CR = 0x0d;

@@ -19,8 +19,6 @@ export interface ScannedStatement {
   readonly start: number;
   /** UTF-16 index after the last token */
   readonly end: number;
-  /** its first words in upper case, up to the first token that is not a word; quoted names are not words */
-  readonly words: readonly string[];
 }
 
 /**
@@ -55,6 +53,14 @@ export function scanSql(text: string): SqlScan {
   };
 }
 
+/** The statement's first words in upper case, up to the first token that is not a word (a quoted name is none); 8 at most. */
+export function firstWords(text: string, statement: ScannedStatement): readonly string[] {
+  const lexer = new SqlLexer(text, statement.start, statement.end);
+  const words: string[] = [];
+  while (words.length < MAX_WORDS && lexer.next() && lexer.kind === "word") words.push(lexer.text.toUpperCase());
+  return words;
+}
+
 /** Enough to tell `ALTER TABLE IF EXISTS ONLY` and `CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS` apart. */
 const MAX_WORDS = 8;
 
@@ -63,17 +69,20 @@ const BACKSLASH = 0x5c;
 const OPENING = 0x28;
 const CLOSING = 0x29;
 
-/** The statement being read: where it began, its first words, and how deep in parentheses and blocks we are. */
+/** `CREATE OR REPLACE FUNCTION` */
+const ROUTINE_WORDS = 4;
+
+/** The statement being read: where it began, and how deep in parentheses and blocks we are. */
 class StatementTracker {
   isSure = true;
   #start = -1;
   #end = -1;
   #words: string[] = [];
-  #isReadingWords = true;
+  #isRoutine = false;
   #parentheses = 0;
   /** `BEGIN ATOMIC` and the `CASE`s within it, each waiting for its `END` */
   #blocks = 0;
-  /** the token before the current one, where it is a word or a dot */
+  /** the token before the current one in a routine, where it is a word or a dot */
   #previous = "";
 
   get isOutermost(): boolean {
@@ -84,10 +93,10 @@ class StatementTracker {
     if (this.#start < 0) this.#start = lexer.start;
     this.#end = lexer.end;
     if (lexer.kind === "word") {
-      if (this.#isReadingWords || this.#isRoutine) this.#addWord(lexer.text.toUpperCase());
+      if (this.#words.length < ROUTINE_WORDS) this.#addFirstWord(lexer.text.toUpperCase());
+      if (this.#isRoutine) this.#followBlocks(lexer.text.toUpperCase());
       return;
     }
-    this.#isReadingWords = false;
     this.#previous = lexer.kind === "symbol" && lexer.unit === DOT ? "." : "";
     if (lexer.kind !== "symbol") return;
     if (lexer.unit === OPENING) this.#parentheses++;
@@ -98,39 +107,33 @@ class StatementTracker {
   }
 
   end(): ScannedStatement | undefined {
-    const statement = this.#start < 0 ? undefined : { start: this.#start, end: this.#end, words: this.#words };
+    const statement = this.#start < 0 ? undefined : { start: this.#start, end: this.#end };
     this.#start = -1;
-    this.#words = [];
-    this.#isReadingWords = true;
+    this.#words.length = 0;
+    this.#isRoutine = false;
     this.#parentheses = 0;
     this.#blocks = 0;
     this.#previous = "";
     return statement;
   }
 
-  #addWord(word: string): void {
-    if (this.#isReadingWords) {
-      this.#words.push(word);
-      if (this.#words.length === MAX_WORDS) this.#isReadingWords = false;
-    }
-    if (this.#isRoutine) this.#followBlocks(word);
-    this.#previous = word;
-  }
-
   /** Only a function or procedure can have a body of several statements outside quotes. */
-  get #isRoutine(): boolean {
+  #addFirstWord(word: string): void {
+    this.#words.push(word);
     const [first, second, third, fourth] = this.#words;
-    if (first !== "CREATE") return false;
+    if (first !== "CREATE") return;
     const what = second === "OR" && third === "REPLACE" ? fourth : second;
-    return what === "FUNCTION" || what === "PROCEDURE";
+    this.#isRoutine = what === "FUNCTION" || what === "PROCEDURE";
   }
 
   #followBlocks(word: string): void {
-    const opensBlock = word === "ATOMIC" && this.#previous === "BEGIN";
+    const previous = this.#previous;
+    this.#previous = word;
+    const opensBlock = word === "ATOMIC" && previous === "BEGIN";
     const isBlockWord = this.#blocks > 0 && (word === "CASE" || word === "END");
     if (!opensBlock && !isBlockWord) return;
     // `x.end` and `AS end` are names
-    if (this.#previous === "." || this.#previous === "AS") this.isSure = false;
+    if (previous === "." || previous === "AS") this.isSure = false;
     else if (word === "END") this.#blocks--;
     else this.#blocks++;
   }
