@@ -4,8 +4,9 @@ import type { DeclaredEntry, LeasedSession } from "./driver/driver.ts";
 import { RunnerError } from "./error.ts";
 import type { HistoryEntry } from "./history/entry.ts";
 import { makePlan } from "./plan/make-plan.ts";
-import { newRunId, type RunOptions, type RunRequest, type Target } from "./runner.ts";
-import { assertUsable } from "./usable.ts";
+import { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
+import type { Target } from "./run/target.ts";
+import { assertUsable } from "./run/usable.ts";
 
 /** Who declares something about a database, and why; both are kept in the history. */
 export interface Declaration {

@@ -1,67 +1,24 @@
 import { hostname } from "node:os";
 
-import { ulid } from "ulid";
-
 import type { Driver, LeasedSession, NewRun, StreamState } from "./driver/driver.ts";
 import { RunnerError } from "./error.ts";
-import type { Emit } from "./executor/event.ts";
 import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";
-import type { Caller, RunAction, RunTrigger } from "./history/run.ts";
 import { explainPlanChange } from "./plan/changed-plan.ts";
 import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
-import type { Goal, Plan } from "./plan/plan.ts";
-import type { Release, ReleaseProvider } from "./release/release.ts";
-import { assertNotExpired, checkHighWaterMark } from "./release/verify.ts";
-import { RunLog } from "./run-log.ts";
-import { assertUsable } from "./usable.ts";
+import type { Plan } from "./plan/plan.ts";
+import type { Release } from "./release/release.ts";
+import { assertNotExpired } from "./release/expiry.ts";
+import { checkHighWaterMark } from "./release/verify.ts";
+import { RunLog } from "./run/log.ts";
+import type { RunOptions, RunRequest } from "./run/request.ts";
+import type { Target } from "./run/target.ts";
+import { assertUsable } from "./run/usable.ts";
 
-/** A named database with the release stream it follows: one entry of the configuration, opened. */
-export interface Target {
-  readonly name: string;
-  readonly stream: string;
-  readonly environment: string;
-  readonly releases: ReleaseProvider;
-  readonly driver: Driver;
-  readonly limits: Limits;
-}
-
-/** Milliseconds; 0 means none for all but `waitMs`, where it means one try. */
-export interface Limits {
-  /** for another run's lease */
-  readonly waitMs: number;
-  readonly lockTimeoutMs: number;
-  readonly statementTimeoutMs: number;
-  /** for the whole run */
-  readonly deadlineMs: number;
-}
-
-/** One request to change a target. */
-export interface RunRequest {
-  /** `newRunId(target)` */
-  readonly id: string;
-  readonly action: RunAction;
-  readonly goal: Goal;
-  /** release digest that the caller expects */
-  readonly release: string | null;
-  /** plan digest that was approved */
-  readonly plan: string | null;
-  readonly trigger: RunTrigger;
-  readonly caller: Caller;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly limits: Limits;
-  /** `Driver.acceptRun` has recorded it already, so its row must be ended whatever happens */
-  readonly isAccepted: boolean;
-}
-
-/** What a run is given by whoever starts it. */
-export interface RunOptions {
-  readonly signal: AbortSignal;
-  readonly emit: Emit;
-  now(): Date;
-}
+export type { Limits, Target } from "./run/target.ts";
+export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
 
 /**
  * One run, start to end: fetch, verify, lease, plan, execute, record. The network to the bucket is done, and every
@@ -97,11 +54,6 @@ export async function planRun(request: Pick<RunRequest, "goal" | "release">, tar
   assertUsable(release, state, target);
   await assertContinues(release, state, target, options.signal);
   return makePlan(release, state, request.goal);
-}
-
-/** `<target>.<ULID>`, unique and growing with time. */
-export function newRunId(target: string): string {
-  return `${target}.${ulid()}`;
 }
 
 interface Prepared {
@@ -213,7 +165,7 @@ async function runUnderLease(
   checkHighWaterMark(release, state.highWaterMark ?? undefined);
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) return await log.succeeded(session, release, state.position, request);
-  assertOutcomeKnown(state);
+  assertOutcomeKnown(state, plan);
   const bodies = plan.steps.every(({ body }) => fetched.has(body.sha256)) ? fetched : await fetchBodies(release, plan, target, log);
   await session.begin({
     highWaterMark: release.rank === undefined ? null : { ...release.rank, digest: release.digest },
@@ -236,9 +188,17 @@ async function runUnderLease(
   return await log.succeeded(session, release, plan.to, request);
 }
 
-/** An entry that is still `started` under our lease belongs to a runner that died in the middle of it. */
-function assertOutcomeKnown({ unfinished }: StreamState): void {
+/**
+ * An entry that is still `started` under our lease belongs to a runner that died in the middle of it. Statements that
+ * commit together with their checkpoint, and a body all of whose statements are done, leave nothing in doubt.
+ */
+function assertOutcomeKnown({ unfinished }: StreamState, plan: Plan): void {
   if (unfinished === null || unfinished.status === "failed") return;
+  const body = plan.steps[0]?.body;
+  const isSame = body?.sha256 === unfinished.sha256;
+  const next = body?.statements?.[unfinished.statementsDone];
+  const isKnown = isSame && (next === undefined || next.kind === "transactional");
+  if (unfinished.status === "started" && isKnown) return;
   const statement = unfinished.statementsDone + 1;
   throw new RunnerError(
     "NEEDS_ATTENTION",

@@ -4,7 +4,7 @@ import { appliedEntries } from "../history/applied.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
 import type { Release } from "../release/release.ts";
-import type { Target } from "../runner.ts";
+import type { Target } from "../run/target.ts";
 
 /** What a person or a probe asks of one target: where it stands, and what would come next. */
 export interface TargetStatus {

@@ -1,6 +1,6 @@
-import type { StreamState } from "./driver/driver.ts";
-import { RunnerError } from "./error.ts";
-import type { Release } from "./release/release.ts";
+import type { StreamState } from "../driver/driver.ts";
+import { RunnerError } from "../error.ts";
+import type { Release } from "../release/release.ts";
 
 /** What of a target decides whether a release may be used on its database. */
 export interface Usage {

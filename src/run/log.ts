@@ -1,12 +1,13 @@
-import type { LeasedSession, LeaseHolder } from "./driver/driver.ts";
-import { RunnerError, toRunnerError } from "./error.ts";
-import type { Emit } from "./executor/event.ts";
-import type { RunResult, StepResult } from "./executor/result.ts";
-import type { EntryError, Position } from "./history/entry.ts";
-import type { RunOutcome, RunStatus } from "./history/run.ts";
-import type { Plan } from "./plan/plan.ts";
-import type { Release } from "./release/release.ts";
-import type { RunOptions, RunRequest, Target } from "./runner.ts";
+import type { LeasedSession, LeaseHolder } from "../driver/driver.ts";
+import { RunnerError, toRunnerError } from "../error.ts";
+import type { Emit } from "../executor/event.ts";
+import type { RunResult, StepResult } from "../executor/result.ts";
+import type { EntryError, Position } from "../history/entry.ts";
+import type { RunOutcome, RunStatus } from "../history/run.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Release } from "../release/release.ts";
+import type { RunOptions, RunRequest } from "./request.ts";
+import type { Target } from "./target.ts";
 
 /** milliseconds to record how a run ended once its own signal has fired */
 const lastWordMs = 5_000;

@@ -1,0 +1,22 @@
+import type { Driver } from "../driver/driver.ts";
+import type { ReleaseProvider } from "../release/release.ts";
+
+/** A named database with the release stream it follows: one entry of the configuration, opened. */
+export interface Target {
+  readonly name: string;
+  readonly stream: string;
+  readonly environment: string;
+  readonly releases: ReleaseProvider;
+  readonly driver: Driver;
+  readonly limits: Limits;
+}
+
+/** Milliseconds; 0 means none for all but `waitMs`, where it means one try. */
+export interface Limits {
+  /** for another run's lease */
+  readonly waitMs: number;
+  readonly lockTimeoutMs: number;
+  readonly statementTimeoutMs: number;
+  /** for the whole run */
+  readonly deadlineMs: number;
+}
