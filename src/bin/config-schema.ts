@@ -1,0 +1,104 @@
+import * as v from "valibot";
+import { parseDuration } from "../migration/duration.ts";
+import { trustSchema } from "../release/trust.ts";
+
+/** Names of targets, trusts, streams and environments: they stand in URLs, run ids and bucket paths. */
+const name = v.pipe(
+  v.string("expected a name"),
+  v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected a name: up to 63 letters, digits, . _ -, the first a letter or digit"),
+);
+
+const text = v.pipe(v.string("expected text"), v.minLength(1, "expected text, not nothing"));
+
+const duration = v.pipe(
+  v.union([v.string(), v.literal(0)], "expected a duration such as 10m"),
+  v.check((value) => parseDuration(String(value)) !== undefined, "expected a duration such as 10m"),
+  v.transform((value) => parseDuration(String(value)) ?? 0),
+);
+
+const httpUrl = v.pipe(
+  v.string("expected an http or https URL"),
+  v.check((value) => {
+    const url = URL.parse(value);
+    return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.search === "" && url.hash === "";
+  }, "expected an http or https URL without user, query and fragment"),
+);
+
+const listen = v.pipe(
+  v.string("expected host:port such as 127.0.0.1:8080"),
+  v.check((value) => parseListen(value) !== undefined, "expected host:port such as 127.0.0.1:8080"),
+);
+
+const s3 = v.strictObject({
+  endpoint: v.optional(httpUrl),
+  region: v.optional(text),
+  pathStyle: v.optional(v.boolean("expected true or false")),
+});
+
+const gcs = v.strictObject({ endpoint: v.optional(httpUrl) });
+
+const databaseUrl = {
+  url: v.optional(text),
+  urlFile: v.optional(text),
+  urlEnv: v.optional(text),
+  passwordFile: v.optional(text),
+};
+
+const oneUrl = "expected exactly one of url, urlFile, urlEnv";
+
+const database = v.pipe(
+  v.strictObject({
+    ...databaseUrl,
+    schema: v.optional(v.pipe(v.string("expected a schema's name"), v.regex(/^[A-Za-z_][A-Za-z0-9_$]{0,62}$/, "expected a schema's name"))),
+    direct: v.optional(v.pipe(v.strictObject(databaseUrl), v.check((given) => hasOneUrl(given), oneUrl))),
+  }),
+  v.check((given) => hasOneUrl(given), oneUrl),
+);
+
+const limits = v.strictObject({
+  wait: v.optional(duration),
+  lockTimeout: v.optional(duration),
+  statementTimeout: v.optional(duration),
+  deadline: v.optional(duration),
+});
+
+const target = v.strictObject({
+  engine: v.literal("postgres", 'expected "postgres"'),
+  environment: v.optional(name, "default"),
+  stream: name,
+  source: text,
+  trust: v.optional(name),
+  format: v.optional(text),
+  database,
+  limits: v.optional(limits, {}),
+  s3: v.optional(s3, {}),
+  gcs: v.optional(gcs, {}),
+});
+
+/** The shape of the configuration file. `infra/config.schema.json` says the same to editors; a test compares them. */
+export const configSchema = v.strictObject({
+  version: v.literal(1, "expected 1, the version of this file's shape"),
+  publicUrl: v.optional(httpUrl),
+  listen: v.optional(listen),
+  policy: v.optional(text),
+  trust: v.optional(v.record(name, trustSchema), {}),
+  s3: v.optional(s3, {}),
+  gcs: v.optional(gcs, {}),
+  targets: v.record(name, target),
+});
+
+/** A configuration file's content, checked, with durations in milliseconds. */
+export type ConfigText = v.InferOutput<typeof configSchema>;
+
+/** Host and port of `127.0.0.1:8080`, `[::1]:8080` or `:8080` (every interface); port 0 takes a free one. */
+export function parseListen(value: string): { readonly host: string; readonly port: number } | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]*)):(\d{1,5})$/.exec(value);
+  if (match === null) return undefined;
+  const port = Number(match[3]);
+  const host = match[1] ?? match[2] ?? "";
+  return port <= 65_535 ? { host: host === "" ? "0.0.0.0" : host, port } : undefined;
+}
+
+function hasOneUrl(database: { url?: string | undefined; urlFile?: string | undefined; urlEnv?: string | undefined }): boolean {
+  return [database.url, database.urlFile, database.urlEnv].filter((given) => given !== undefined).length === 1;
+}

@@ -1,0 +1,179 @@
+import type { OpenDatabase, OpenReleases, OpenTarget, StorageChoice, TargetChoice, Variables, Wiring } from "../cli/context.ts";
+import { readSecretFile } from "../cli/secret-file.ts";
+import type { Driver } from "../driver/driver.ts";
+import { openDriver } from "../driver/open.ts";
+import { RunnerError } from "../error.ts";
+import type { Format } from "../migration/format/format.ts";
+import type { ReleaseProvider } from "../release/release.ts";
+import type { Trust } from "../release/trust.ts";
+import type { Target } from "../runner.ts";
+import { openSource } from "../source/open.ts";
+import { protectedEnvironments } from "../run/usable.ts";
+import { chooseSettings, chooseStorage } from "./config.ts";
+import type { DatabaseSettings, StorageSettings, TargetSettings, TrustSettings, UrlSettings } from "./config.ts";
+
+/** The command line's clients, built from its flags, these variables and the configuration file. */
+export function makeWiring(variables: Variables): Wiring {
+  return {
+    async openTarget(choice, directions): Promise<OpenTarget> {
+      const target = await openTarget(await chooseSettings(choice, variables), variables, directions);
+      return { target, [Symbol.asyncDispose]: () => target.driver.close() };
+    },
+    async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
+      const settings = await chooseSettings(choice, variables);
+      const database = databaseOf(settings);
+      const url = await readUrl(database, variables);
+      const driver = await openWithPooler(database, url, variables);
+      return { driver, stream: settings.stream ?? (await streamOf(url)), [Symbol.asyncDispose]: () => driver.close() };
+    },
+    async openReleases(choice: TargetChoice): Promise<OpenReleases> {
+      const settings = await chooseSettings(choice, variables);
+      const { stream, environment } = settings;
+      if (stream === undefined) throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing");
+      return { releases: await openReleases(settings, stream, "both", variables), stream, environment };
+    },
+    openDestination: (url: string, storage: StorageChoice) => openSource(url, storageOf(chooseStorage(storage), variables)),
+    async serve(choice, signal, onListening) {
+      const { serve } = await import("./server.ts");
+      await serve(choice, variables, signal, onListening);
+    },
+  };
+}
+
+/**
+ * A target with its clients; nothing has been asked of a server yet.
+ *
+ * @throws RunnerError `USAGE` for what is missing, `UNSIGNED_REFUSED`, and what the trust's files are refused for
+ */
+export async function openTarget(settings: TargetSettings, variables: Variables, directions: "up" | "both"): Promise<Target> {
+  const database = databaseOf(settings);
+  const url = await readUrl(database, variables);
+  const stream = settings.stream ?? (await streamOf(url));
+  const releases = await openReleases(settings, stream, directions, variables);
+  return {
+    name: settings.name ?? stream,
+    stream,
+    environment: settings.environment,
+    releases,
+    driver: await openWithPooler(database, url, variables),
+    limits: settings.limits,
+  };
+}
+
+async function openReleases(
+  settings: TargetSettings,
+  stream: string,
+  directions: "up" | "both",
+  variables: Variables,
+): Promise<ReleaseProvider> {
+  const { environment, trust } = settings;
+  if (settings.source === undefined) {
+    throw new RunnerError("USAGE", "--source <url> (or LOCKKEEPER_SOURCE) is missing", {
+      hint: "name a bucket prefix or a folder, or a target of the configuration with --target",
+    });
+  }
+  if (trust === undefined) {
+    throw new RunnerError("USAGE", "no key is trusted: --trust <file> (or LOCKKEEPER_TRUST) is missing", {
+      hint: "name the public key that signs the releases; for plain files without a signature say --unsigned",
+    });
+  }
+  if (trust.kind === "unsigned" && protectedEnvironments.has(environment)) {
+    throw new RunnerError("UNSIGNED_REFUSED", `environment "${environment}" takes signed releases only`, {
+      hint: 'publish the folder as a signed release with "lockkeeper publish" and name its key with --trust',
+    });
+  }
+  const source = await openSource(settings.source, storageOf(settings.storage, variables));
+  const engine = "postgres";
+  if (trust.kind === "unsigned") {
+    const { plainReleases } = await import("../release/plain.ts");
+    const format = settings.format === undefined ? undefined : await openFormat(settings.format);
+    return plainReleases({
+      source,
+      stream,
+      environment,
+      engine,
+      allowLate: settings.allowsLate,
+      directions,
+      ...(format === undefined ? {} : { format }),
+    });
+  }
+  const { signedReleases } = await import("../release/signed.ts");
+  return signedReleases({ source, stream, environment, engine, trust: await readTrustOf(trust) });
+}
+
+async function readTrustOf(settings: Exclude<TrustSettings, { kind: "unsigned" }>): Promise<Trust> {
+  const { readTrust, readTrustFiles } = await import("../release/key-file.ts");
+  if (settings.kind === "section") return readTrust(settings.value, settings.folder, settings.what);
+  const [first, ...rest] = settings.paths;
+  if (first === undefined) throw new RunnerError("USAGE", "--trust names no file");
+  return readTrustFiles([first, ...rest]);
+}
+
+async function openFormat(name: string): Promise<Format> {
+  const { golangMigrate } = await import("../migration/format/golang-migrate.ts");
+  if (name === golangMigrate.name) return golangMigrate;
+  throw new RunnerError("USAGE", `--format: "${name}" is not supported by this version`, { hint: `supported is ${golangMigrate.name}` });
+}
+
+function databaseOf({ database }: TargetSettings): DatabaseSettings {
+  if (database !== undefined) return database;
+  throw new RunnerError("USAGE", "--database <url> (or LOCKKEEPER_DATABASE, or DATABASE_URL) is missing", {
+    hint: "name a database as postgres://user@host:5432/name, or a target of the configuration with --target",
+  });
+}
+
+async function openWithPooler(database: DatabaseSettings, url: string, variables: Variables): Promise<Driver> {
+  const direct = database.direct === undefined ? undefined : await readUrl(database.direct, variables);
+  return openDriver(url, {
+    ...(database.schema === undefined ? {} : { schema: database.schema }),
+    ...(direct === undefined ? {} : { directUrl: direct }),
+  });
+}
+
+async function readUrl(from: { readonly url: UrlSettings; readonly passwordFile: string | undefined }, variables: Variables): Promise<string> {
+  const url = await readUrlText(from.url, variables);
+  if (from.passwordFile === undefined) return url;
+  return withPassword(url, await readSecretFile(from.passwordFile, "the password file"));
+}
+
+async function readUrlText(from: UrlSettings, variables: Variables): Promise<string> {
+  switch (from.kind) {
+    case "text":
+      return from.url;
+    case "file":
+      return (await readSecretFile(from.path, "the database URL's file")).trim();
+    case "variable": {
+      const url = variables[from.name];
+      if (url !== undefined && url !== "") return url;
+      throw new RunnerError("CONFIG", `the variable ${from.name}, which holds the database URL, is not set`);
+    }
+  }
+}
+
+/** As a parameter: it needs no host in the URL, and its escaping knows every character. A URL that cannot be read is for the driver to refuse. */
+function withPassword(text: string, password: string): string {
+  const url = URL.parse(text);
+  if (url === null) return text;
+  url.searchParams.set("password", password);
+  return url.href;
+}
+
+/** A stream is called like its database unless told otherwise. */
+async function streamOf(url: string): Promise<string> {
+  const { parseAddress } = await import("../driver/postgres/address.ts");
+  const { database } = parseAddress(url);
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/.test(database)) return database;
+  throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing", {
+    hint: "the database's name cannot be a stream's name: it may hold letters, digits, . _ - only",
+  });
+}
+
+/** What the usual tools' variables say, where nothing else does; the SDKs find credentials and regions by themselves. */
+function storageOf({ s3, gcs }: StorageSettings, variables: Variables): StorageSettings {
+  const s3Endpoint = s3.endpoint ?? (variables["AWS_ENDPOINT_URL_S3"] || variables["AWS_ENDPOINT_URL"]);
+  const emulator = gcs.endpoint ?? variables["STORAGE_EMULATOR_HOST"];
+  return {
+    s3: s3Endpoint === undefined || s3Endpoint === "" ? s3 : { ...s3, endpoint: s3Endpoint },
+    gcs: emulator === undefined || emulator === "" ? gcs : { ...gcs, endpoint: /^https?:/.test(emulator) ? emulator : `http://${emulator}` },
+  };
+}

@@ -1,0 +1,114 @@
+import { userInfo, hostname } from "node:os";
+import type { RunAction } from "../history/run.ts";
+import type { Goal } from "../plan/plan.ts";
+import type { RunResult } from "../executor/result.ts";
+import { formatDuration } from "../report/duration.ts";
+import { describeFailure, formatFailure } from "./failure.ts";
+import { chooseTarget, plan, release } from "./flags.ts";
+import { formatTable } from "./output.ts";
+import type { Output, Paint } from "./output.ts";
+import { openReporter } from "./reporter.ts";
+import type { Invocation } from "./verb.ts";
+
+/** What `up`, `down`, `goto` and `redo` differ in. */
+export interface Change {
+  readonly action: RunAction;
+  readonly goal: Goal;
+}
+
+/** Runs a change and shows how it goes and how it ended; gives the exit code. */
+export async function changeDatabase(invocation: Invocation, change: Change): Promise<number> {
+  const { context, output, signal, get } = invocation;
+  const [wiring, runner] = await Promise.all([context.wire(), import("../runner.ts")]);
+  const onlyUp = change.goal.kind === "latest" || (change.goal.kind === "steps" && change.goal.direction === "up");
+  await using opened = await wiring.openTarget(chooseTarget(invocation), onlyUp ? "up" : "both");
+  const reporter = await openReporter(output);
+  try {
+    const result = await runner.run(
+      {
+        id: runner.newRunId(opened.target.name),
+        action: change.action,
+        goal: change.goal,
+        release: get(release) ?? null,
+        plan: get(plan) ?? null,
+        trigger: "cli",
+        caller: { issuer: "cli", subject: whoAmI(), rule: null },
+        labels: {},
+        limits: opened.target.limits,
+        isAccepted: false,
+      },
+      opened.target,
+      { signal, emit: reporter.emit, now: () => new Date() },
+    );
+    reporter.end();
+    return showResult(result, output);
+  } finally {
+    reporter.end();
+  }
+}
+
+/** Who runs this, for the history: the operating system's user, or its number where a container gave it no name. */
+export function whoAmI(): string {
+  try {
+    return `${userInfo().username}@${hostname()}`;
+  } catch {
+    return `uid ${process.getuid?.() ?? "?"}@${hostname()}`;
+  }
+}
+
+/** Writes a run's end to stdout, its error to stderr; gives the exit code. */
+function showResult(result: RunResult, output: Output): number {
+  output.result(describeResult(result), () => formatResult(result, output.paint.out));
+  if (result.error === null) return 0;
+  if (!output.isJson) output.stderr.write(`${formatFailure(result.error, output, describeState(result))}\n`);
+  return result.error.exit;
+}
+
+/** A run's end as programs read it. */
+export function describeResult(result: RunResult): Record<string, unknown> {
+  return {
+    run: result.runId,
+    target: result.target,
+    status: result.status,
+    outcome: result.outcome,
+    release: result.release,
+    from: result.from?.version ?? null,
+    to: result.to?.version ?? null,
+    done: result.done,
+    left: result.left,
+    durationMs: result.durationMs,
+    error: result.error === null ? null : describeFailure(result.error),
+  };
+}
+
+function formatResult(result: RunResult, paint: Paint): string {
+  const at = result.to === null ? "" : `; ${result.target} is at ${result.to.version ?? "0"}`;
+  const took = formatDuration(result.durationMs);
+  if (result.done.length === 0) return result.error === null ? `${paint.good("nothing to do")}${at}` : "";
+  const rows = result.done.map((step) => [step.version, step.direction, step.path, formatDuration(step.durationMs)]);
+  const table = formatTable(["version", "direction", "migration", "took"], rows, paint);
+  const count = `${result.done.length} ${result.done.length === 1 ? "migration" : "migrations"}`;
+  const left = result.left === 0 ? "" : `, ${result.left} left`;
+  const summary = `${count} done in ${took}${left}${at}`;
+  return `${table}\n\n${result.error === null ? paint.good(summary) : summary}`;
+}
+
+/** The state that a run which did not succeed left the database in, in words. */
+function describeState(result: RunResult): string {
+  if (result.to === null) return "unknown: it could not be asked; \"lockkeeper status\" tells when it can be";
+  const at = `at version ${result.to.version ?? "0"}`;
+  const before = result.done.length === 0 ? `unchanged, ${at}` : `${at} after ${result.done.length} done`;
+  const left = result.left === 0 ? "" : `; ${result.left} left`;
+  const { statementsDone, statements } = result.error?.fields ?? {};
+  switch (result.error?.code) {
+    case "MIGRATION_FAILED":
+    case "LOCK_TIMEOUT":
+      return typeof statementsDone === "number" && statementsDone > 0
+        ? `${at}, and of the failed migration ${statementsDone} of ${statements ?? "?"} statements took effect; the next run goes on after them${left}`
+        : `${before}; the failed migration left nothing behind${left}`;
+    case "NEEDS_ATTENTION":
+      return `${at}; one migration needs attention: see "lockkeeper status"${left}`;
+    default:
+      return `${before}${left}`;
+  }
+}

@@ -1,0 +1,80 @@
+import type { Driver } from "../driver/driver.ts";
+import type { ReleaseProvider } from "../release/release.ts";
+import type { Sink } from "../report/sink.ts";
+import type { Limits, Target } from "../runner.ts";
+import type { WritableSource } from "../source/source.ts";
+
+/** Everything the command line takes from the process it runs in; made in `bin/cli.ts`, by hand in tests. */
+export interface Context {
+  /** variables by name, as `bin/config.ts` read them */
+  readonly variables: Variables;
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  /** aborts on SIGINT and SIGTERM */
+  readonly signal: AbortSignal;
+  /** Builds clients; loaded only by verbs that need one. */
+  wire(): Promise<Wiring>;
+}
+
+/** Environment variables, or what stands for them. */
+export type Variables = Readonly<Record<string, string | undefined>>;
+
+/** What was said about the target on the command line and in variables; a configuration file fills the rest. */
+export interface TargetChoice {
+  readonly target: string | undefined;
+  readonly config: string | undefined;
+  readonly source: string | undefined;
+  readonly database: string | undefined;
+  readonly passwordFile: string | undefined;
+  readonly directDatabase: string | undefined;
+  readonly schema: string | undefined;
+  readonly stream: string | undefined;
+  readonly environment: string | undefined;
+  /** public keys and trust files */
+  readonly trust: readonly string[];
+  readonly isUnsigned: boolean;
+  readonly format: string | undefined;
+  readonly allowsLate: boolean;
+  readonly limits: { readonly [K in keyof Limits]: number | undefined };
+  readonly storage: StorageChoice;
+}
+
+/** Which S3 and GCS servers are spoken to, where it is not the usual ones. */
+export interface StorageChoice {
+  readonly s3Endpoint: string | undefined;
+  readonly s3Region: string | undefined;
+  readonly s3PathStyle: boolean | undefined;
+  readonly gcsEndpoint: string | undefined;
+}
+
+/** Who builds clients from a choice; implemented in `bin/wire.ts`. */
+export interface Wiring {
+  /** A target with its database and its releases; `up` spares a plain folder's down files. */
+  openTarget(choice: TargetChoice, directions: "up" | "both"): Promise<OpenTarget>;
+  /** Only the database of a target: for verbs that need no release. */
+  openDatabase(choice: TargetChoice): Promise<OpenDatabase>;
+  /** Only the releases of a target: for verbs that need no database. */
+  openReleases(choice: TargetChoice): Promise<OpenReleases>;
+  /** A bucket prefix or folder to publish into. */
+  openDestination(url: string, storage: StorageChoice): Promise<WritableSource>;
+  /** Serves HTTP until the signal aborts. */
+  serve(choice: { readonly config: string; readonly listen: string | undefined }, signal: AbortSignal, onListening: (url: string) => void): Promise<void>;
+}
+
+/** A target and what closes it. */
+export interface OpenTarget extends AsyncDisposable {
+  readonly target: Target;
+}
+
+/** A database and the stream that is meant. */
+export interface OpenDatabase extends AsyncDisposable {
+  readonly driver: Driver;
+  readonly stream: string;
+}
+
+/** Releases and what they are judged against. */
+export interface OpenReleases {
+  readonly releases: ReleaseProvider;
+  readonly stream: string;
+  readonly environment: string;
+}

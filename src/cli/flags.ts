@@ -1,0 +1,172 @@
+import type { StorageChoice, TargetChoice } from "./context.ts";
+import { choiceFlag, countFlag, durationFlag, listFlag, switchFlag, textFlag } from "./flag.ts";
+import type { Flag } from "./flag.ts";
+import type { Invocation } from "./verb.ts";
+
+// What several verbs share. Names are those of the design: they do not change.
+
+export const source = textFlag("source", {
+  placeholder: "<url>",
+  text: "where releases are: s3://bucket/prefix, gs://bucket/prefix or a folder",
+});
+export const database = textFlag("database", {
+  placeholder: "<url>",
+  text: "postgres://user@host:5432/name?sslmode=verify-full",
+  explained: "$DATABASE_URL",
+});
+export const passwordFile = textFlag("password-file", {
+  placeholder: "<file>",
+  text: "file whose content is the database password, in place of one in the URL",
+});
+export const directDatabase = textFlag("direct-database", {
+  placeholder: "<url>",
+  text: "the same database past its transaction pooler, for statements that run outside a transaction",
+  explained: "--database",
+});
+export const schema = textFlag("schema", {
+  placeholder: "<name>",
+  text: "schema of lockkeeper's own tables",
+  explained: "lockkeeper",
+});
+export const stream = textFlag("stream", {
+  placeholder: "<name>",
+  text: "name of the release stream",
+  explained: "the database's name",
+});
+export const environment = textFlag("environment", {
+  placeholder: "<name>",
+  text: "a release must have been published for it",
+  explained: "default",
+});
+export const trust = listFlag("trust", {
+  placeholder: "<file>",
+  text: "public key or trust file whose signatures count; can be repeated",
+});
+/** Typed each time: no variable and no configuration key can switch signatures off. */
+export const unsigned = switchFlag("unsigned", {
+  text: "take plain migration files without a signature; refused for production and after a signed release",
+  hasVariable: false,
+});
+export const target = textFlag("target", {
+  placeholder: "<name>",
+  text: "a target of the configuration file, in place of --source, --database, --stream, --environment and --trust",
+});
+export const config = textFlag("config", {
+  placeholder: "<file>",
+  text: "configuration file for --target",
+  explained: "lockkeeper.yaml",
+});
+export const format = textFlag("format", {
+  placeholder: "<tool>",
+  text: "how plain files are laid out",
+  explained: "golang-migrate",
+});
+export const allowLate = switchFlag("allow-late", {
+  text: "append migrations whose version is lower than one already there, instead of refusing them",
+});
+
+export const release = textFlag("release", {
+  placeholder: "<digest>",
+  text: "exactly this release, sha256:…; any other is refused",
+  explained: "the newest",
+});
+export const plan = textFlag("plan", {
+  placeholder: "<digest>",
+  text: "run exactly the plan that `lockkeeper plan` printed, or refuse",
+});
+export const wait = durationFlag("wait", { text: "how long to wait for another run's lease", fallback: "10m" });
+export const lockTimeout = durationFlag("lock-timeout", {
+  text: "how long a statement may wait for a table lock; 0 for ever",
+  fallback: "5s",
+});
+export const statementTimeout = durationFlag("statement-timeout", {
+  text: "how long a statement may take; 0 for ever",
+  fallback: "0",
+});
+export const deadline = durationFlag("deadline", { text: "how long the whole run may take; 0 for ever", fallback: "0" });
+
+export const s3Endpoint = textFlag("s3-endpoint", {
+  placeholder: "<url>",
+  text: "an S3-compatible server",
+  explained: "$AWS_ENDPOINT_URL_S3, or AWS",
+});
+export const s3PathStyle = switchFlag("s3-path-style", { text: "bucket in the path instead of the host name" });
+export const s3Region = textFlag("s3-region", { placeholder: "<region>", text: "region of the bucket", explained: "$AWS_REGION" });
+export const gcsEndpoint = textFlag("gcs-endpoint", {
+  placeholder: "<url>",
+  text: "a server that speaks the GCS JSON API",
+  explained: "$STORAGE_EMULATOR_HOST, or Google",
+});
+
+export const output = choiceFlag("output", {
+  text: "table for people, json for programs: one document on stdout, progress as JSON lines on stderr",
+  choices: ["table", "json"],
+  fallback: "table",
+});
+export const noColor = switchFlag("no-color", { text: "no colours, also without a terminal or with $NO_COLOR" });
+export const verbose = switchFlag("verbose", { text: "say more: every event, and the causes of an error" });
+export const reason = textFlag("reason", { placeholder: "<text>", text: "why; kept in the history" });
+export const last = countFlag("last", { placeholder: "<n>", text: "only the newest n", fallback: 50, least: 1 });
+
+/** On every verb. */
+export const everywhere: readonly Flag<unknown>[] = [output, noColor, verbose];
+
+/** Which S3 and GCS servers. */
+export const storageFlags: readonly Flag<unknown>[] = [s3Endpoint, s3PathStyle, s3Region, gcsEndpoint];
+
+/** Where releases are and why to believe them. */
+export const releaseFlags: readonly Flag<unknown>[] = [
+  source,
+  stream,
+  environment,
+  trust,
+  unsigned,
+  release,
+  target,
+  config,
+  format,
+  allowLate,
+  ...storageFlags,
+];
+
+/** Which database and which releases. */
+export const targetFlags: readonly Flag<unknown>[] = [source, database, passwordFile, directDatabase, schema, ...releaseFlags.slice(1)];
+
+/** Patience of a run. */
+export const limitFlags: readonly Flag<unknown>[] = [wait, lockTimeout, statementTimeout, deadline];
+
+/** What the flags of a verb say about the target; those that it does not have count as not given. */
+export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
+  return {
+    target: get(target),
+    config: get(config),
+    source: get(source),
+    database: get(database),
+    passwordFile: get(passwordFile),
+    directDatabase: get(directDatabase),
+    schema: get(schema),
+    stream: get(stream),
+    environment: get(environment),
+    trust: get(trust),
+    isUnsigned: get(unsigned),
+    format: get(format),
+    allowsLate: get(allowLate),
+    limits: {
+      waitMs: get(wait),
+      lockTimeoutMs: get(lockTimeout),
+      statementTimeoutMs: get(statementTimeout),
+      deadlineMs: get(deadline),
+    },
+    storage: chooseStorage({ get }),
+  };
+}
+
+/** What the flags say about S3 and GCS servers. */
+export function chooseStorage({ get }: Pick<Invocation, "get">): StorageChoice {
+  return {
+    s3Endpoint: get(s3Endpoint),
+    s3Region: get(s3Region),
+    s3PathStyle: get(s3PathStyle) || undefined,
+    gcsEndpoint: get(gcsEndpoint),
+  };
+}

@@ -1,0 +1,96 @@
+import { RunnerError, toRunnerError } from "../error.ts";
+import type { Context } from "./context.ts";
+import { showFailure } from "./failure.ts";
+import { noColor, output as outputFlag, verbose } from "./flags.ts";
+import { nearest } from "./nearest.ts";
+import { makeOutput } from "./output.ts";
+import type { Output } from "./output.ts";
+import { parseVerb } from "./program.ts";
+import type { Request } from "./program.ts";
+import type { Invocation } from "./verb.ts";
+import { findVerb, mainHelp, verbNames } from "./verbs.ts";
+
+/**
+ * Runs one command line and gives its exit code. Never throws and never exits the process.
+ *
+ * @param argv - the words after `lockkeeper`
+ */
+export async function main(argv: readonly string[], context: Context): Promise<number> {
+  let output = guessOutput(argv, context);
+  try {
+    const request = await readCommandLine(argv, context);
+    if (request.kind === "text") {
+      context.stdout.write(request.text);
+      return 0;
+    }
+    const get: Invocation["get"] = (flag) => flag.from(request.texts.get(flag.name) ?? []);
+    output = makeOutput(context.stdout, context.stderr, {
+      isJson: get(outputFlag) === "json",
+      isVerbose: get(verbose),
+      hasColor: !get(noColor) && !isSet(context.variables["NO_COLOR"]),
+    });
+    context.signal.addEventListener("abort", () => output.note("stopping at the next safe point; a second signal stops at once"), { once: true });
+    return await request.verb.run({ context, output, signal: context.signal, get, word: (name) => request.words.get(name) });
+  } catch (thrown) {
+    const error = toRunnerError(thrown);
+    showFailure(error, output);
+    return error.exit;
+  }
+}
+
+async function readCommandLine(argv: readonly string[], context: Context): Promise<Request> {
+  const [first, ...rest] = argv;
+  if (first === undefined || first === "--help" || first === "-h" || (first === "help" && rest.length === 0)) {
+    return { kind: "text", text: mainHelp() };
+  }
+  if (first === "--version" || first === "-V") {
+    const { version } = await import("./build.ts");
+    return { kind: "text", text: `lockkeeper ${version()}\n` };
+  }
+  const words = first === "help" ? [...rest, "--help"] : argv;
+  const verb = await findVerb(words);
+  if (verb !== undefined) return parseVerb(verb, words, context.variables);
+  throw unknownVerb(words);
+}
+
+function unknownVerb(words: readonly string[]): RunnerError {
+  const [first = "", second] = words;
+  if (first === "force") {
+    return new RunnerError("USAGE", `there is no verb "force"`, {
+      hint:
+        'to say that a migration which needs attention did or did not take effect: "lockkeeper repair --as applied|not-applied"; ' +
+        'to say that everything up to a version is already there: "lockkeeper baseline VERSION"',
+    });
+  }
+  if (first.startsWith("-")) {
+    return new RunnerError("USAGE", `flag "${first.split("=")[0] ?? ""}" stands before the verb`, {
+      hint: 'the verb comes first: "lockkeeper up --source …"',
+    });
+  }
+  const isGroup = verbNames.some((name) => name.startsWith(`${first} `));
+  if (isGroup) {
+    const members = verbNames.filter((name) => name.startsWith(`${first} `)).map((name) => `"lockkeeper ${name}"`);
+    const what = second === undefined ? `"${first}" needs a second word` : `there is no verb "${first} ${second}"`;
+    return new RunnerError("USAGE", what, { hint: `there is ${members.join(", ")}` });
+  }
+  const meant = nearest(first, verbNames);
+  const hint = meant === undefined ? 'see "lockkeeper --help" for all verbs' : `did you mean "lockkeeper ${meant}"?`;
+  return new RunnerError("USAGE", `there is no verb "${first}"`, { hint });
+}
+
+/** Before the command line is parsed, and where it cannot be, errors still have to go out in the form that was asked for. */
+function guessOutput(argv: readonly string[], context: Context): Output {
+  const after = argv[argv.indexOf("--output") + 1];
+  const isJson =
+    argv.includes("--output=json") ||
+    (argv.includes("--output") ? after === "json" : context.variables["LOCKKEEPER_OUTPUT"] === "json");
+  return makeOutput(context.stdout, context.stderr, {
+    isJson,
+    isVerbose: argv.includes("--verbose"),
+    hasColor: !argv.includes("--no-color") && !isSet(context.variables["NO_COLOR"]),
+  });
+}
+
+function isSet(variable: string | undefined): boolean {
+  return variable !== undefined && variable !== "";
+}

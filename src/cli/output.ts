@@ -1,0 +1,88 @@
+import type { Sink } from "../report/sink.ts";
+
+/** Where a verb puts what it has to say: the result on stdout, everything else on stderr. */
+export interface Output {
+  readonly isJson: boolean;
+  readonly isVerbose: boolean;
+  /** the sink of progress and messages */
+  readonly stderr: Sink;
+  /** colours for stdout and stderr, plain where they are no terminals */
+  readonly paint: { readonly out: Paint; readonly err: Paint };
+  /** The result: `document` with `--output json`, else the text made by `text`. Once a call. */
+  result(document: unknown, text: () => string): void;
+  /** whether a result was written: then an error must not become a second document */
+  readonly hasResult: boolean;
+  /** A line for people on stderr; nothing with `--output json`. */
+  note(line: string): void;
+}
+
+/** Colours by what they mean. */
+export interface Paint {
+  good(text: string): string;
+  bad(text: string): string;
+  warn(text: string): string;
+  dim(text: string): string;
+  strong(text: string): string;
+}
+
+/** An output for one call. */
+export function makeOutput(
+  stdout: Sink,
+  stderr: Sink,
+  options: { readonly isJson: boolean; readonly isVerbose: boolean; readonly hasColor: boolean },
+): Output {
+  let hasResult = false;
+  return {
+    isJson: options.isJson,
+    isVerbose: options.isVerbose,
+    stderr,
+    paint: {
+      out: makePaint(options.hasColor && stdout.isTerminal && !options.isJson),
+      err: makePaint(options.hasColor && stderr.isTerminal && !options.isJson),
+    },
+    get hasResult() {
+      return hasResult;
+    },
+    result(document, text) {
+      hasResult = true;
+      const written = options.isJson ? JSON.stringify(document, null, 2) : text();
+      if (written !== "") stdout.write(written.endsWith("\n") ? written : `${written}\n`);
+    },
+    note(line) {
+      if (!options.isJson) stderr.write(`${line}\n`);
+    },
+  };
+}
+
+/** Columns as wide as their widest cell, two spaces between; numbers go to the right. */
+export function formatTable(head: readonly string[], rows: readonly (readonly string[])[], paint: Paint): string {
+  const widths = head.map((title, column) => Math.max(widthOf(title), ...rows.map((row) => widthOf(row[column] ?? ""))));
+  const isNumber = head.map((_, column) => rows.length > 0 && rows.every((row) => /^\d*$/.test(row[column] ?? "")));
+  const lineOf = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => {
+        const gap = " ".repeat(Math.max(0, (widths[column] ?? 0) - widthOf(cell)));
+        return isNumber[column] === true ? gap + cell : cell + gap;
+      })
+      .join("  ")
+      .trimEnd();
+  return [paint.dim(lineOf(head)), ...rows.map(lineOf)].join("\n");
+}
+
+/** Names on the left, values on the right; rows without a value are left out. */
+export function formatPairs(pairs: readonly (readonly [string, string | undefined])[]): string {
+  const shown = pairs.filter(([, value]) => value !== undefined && value !== "");
+  const width = Math.max(0, ...shown.map(([name]) => name.length));
+  return shown.map(([name, value]) => `${name.padEnd(width)}  ${value ?? ""}`).join("\n");
+}
+
+/** Characters on the screen: colours take none. */
+function widthOf(text: string): number {
+  // oxlint-disable-next-line no-control-regex -- escape sequences begin with a control character
+  return [...text.replace(/\u001b\[\d+m/g, "")].length;
+}
+
+function makePaint(hasColor: boolean): Paint {
+  const paintWith = (code: number) => (text: string) => (hasColor && text !== "" ? `\u001b[${code}m${text}\u001b[0m` : text);
+  return { good: paintWith(32), bad: paintWith(31), warn: paintWith(33), dim: paintWith(2), strong: paintWith(1) };
+}

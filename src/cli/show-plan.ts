@@ -1,0 +1,46 @@
+import type { Plan } from "../plan/plan.ts";
+import { formatTable } from "./output.ts";
+import type { Paint } from "./output.ts";
+
+/** A plan as programs read it. */
+export function describePlan(plan: Plan): Record<string, unknown> {
+  return {
+    stream: plan.stream,
+    digest: plan.digest,
+    release: { digest: plan.releaseDigest },
+    from: plan.from.version,
+    to: plan.to.version,
+    steps: plan.steps.map((step) => ({
+      seq: step.migration.seq,
+      version: step.migration.version,
+      direction: step.direction,
+      path: step.body.path,
+      sha256: step.body.sha256,
+      size: step.body.size,
+      tx: step.body.tx,
+      locks: step.body.locks,
+      resumeAt: step.resumeAt,
+    })),
+  };
+}
+
+/** A plan as a person approves it. */
+export function formatPlan(plan: Plan, paint: Paint): string {
+  const at = plan.from.version ?? "0";
+  if (plan.steps.length === 0) return `${paint.good("nothing to do")}; ${plan.stream} is at ${at}\nplan     ${plan.digest}`;
+  const rows = plan.steps.map(({ migration, direction, body, resumeAt }) => [
+    migration.version,
+    direction,
+    body.path,
+    body.tx === "one" ? "transaction" : resumeAt > 0 ? `from statement ${resumeAt + 1}` : "by statement",
+    body.locks.join(", "),
+    body.sha256.slice(0, 12),
+  ]);
+  const table = formatTable(["version", "direction", "migration", "runs", "locks", "sha256"], rows, paint);
+  const steps = `${plan.steps.length} ${plan.steps.length === 1 ? "step" : "steps"}`;
+  return `${table}
+
+${paint.strong(steps)}: ${plan.stream} from ${at} to ${plan.to.version ?? "0"}
+release  ${plan.releaseDigest}
+plan     ${plan.digest}`;
+}

@@ -1,0 +1,83 @@
+import type { TargetStatus } from "../status/status.ts";
+import { formatDuration } from "../report/duration.ts";
+import { redactText } from "../report/redact.ts";
+import { describeFailure } from "./failure.ts";
+import { formatPairs, formatTable } from "./output.ts";
+import type { Paint } from "./output.ts";
+
+/** Pending migrations that are listed for a person; the number of all of them is always told. */
+const shownPending = 20;
+
+/** A status as programs read it. */
+export function describeStatus(status: TargetStatus): Record<string, unknown> {
+  return {
+    target: status.target,
+    stream: status.stream,
+    environment: status.environment,
+    version: status.position.version,
+    applied: status.position.length,
+    completed: status.completed,
+    release: status.release,
+    fresh: status.fresh,
+    pending: status.pending,
+    attention: status.unfinished,
+    held: status.held,
+    paused: status.paused,
+    lease: status.lease,
+    last: status.applied.at(-1) ?? null,
+    problem: status.problem === null ? null : describeFailure(status.problem),
+  };
+}
+
+/** A status as one page for a person. */
+export function formatStatus(status: TargetStatus, paint: Paint): string {
+  const last = status.applied.at(-1);
+  const head = formatPairs([
+    ["target", status.target],
+    ["stream", `${status.stream}, environment ${status.environment}`],
+    ["version", `${paint.strong(status.position.version ?? "0")} (${status.position.length} applied)`],
+    ["last", last === undefined ? undefined : `${last.path} at ${last.startedAt.toISOString()} by ${last.appliedBy}, ${formatDuration(last.durationMs)}`],
+    ["release", releaseOf(status, paint)],
+    ["pending", pendingOf(status, paint)],
+    ["attention", attentionOf(status, paint)],
+    ["held", status.held === null ? undefined : paint.warn(`${status.held.reason}, at ${status.held.version ?? "0"} since run ${status.held.runId}; up goes on`)],
+    ["paused", status.paused ? paint.warn("yes: nothing is applied") : undefined],
+    ["lease", leaseOf(status, paint)],
+    ["problem", problemOf(status, paint)],
+  ]);
+  if (status.pending.length === 0) return head;
+  const rows = status.pending.slice(0, shownPending).map(({ version, path }) => [version, path]);
+  const more = status.pending.length - rows.length;
+  return `${head}\n\n${formatTable(["pending", "migration"], rows, paint)}${more > 0 ? `\n… and ${more} more` : ""}`;
+}
+
+function releaseOf({ release, completed, fresh }: TargetStatus, paint: Paint): string | undefined {
+  if (release === null) return undefined;
+  const version = release.version === null ? "" : ` version ${release.version}`;
+  const state = !fresh ? paint.bad(", expired: publish it anew") : completed === release.digest ? ", applied whole" : "";
+  return `${release.digest}${version}${state}`;
+}
+
+function pendingOf({ pending, problem }: TargetStatus, paint: Paint): string {
+  if (problem !== null) return paint.warn("unknown, see problem");
+  return pending.length === 0 ? paint.good("none") : paint.warn(String(pending.length));
+}
+
+function attentionOf({ unfinished }: TargetStatus, paint: Paint): string | undefined {
+  if (unfinished === null) return undefined;
+  const where = `${unfinished.path} (${unfinished.direction}), ${unfinished.statementsDone} of ${unfinished.statements} statements done`;
+  const why = unfinished.error === null ? "" : `: ${redactText(unfinished.error.message)}`;
+  if (unfinished.status === "failed") return paint.bad(`${where}, failed${why}; correct it and run up again`);
+  if (unfinished.status === "started") return paint.warn(`${where}, under way or its runner died`);
+  return paint.bad(`${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`);
+}
+
+function leaseOf({ lease }: TargetStatus, paint: Paint): string | undefined {
+  if (lease === null) return undefined;
+  return paint.warn(`held by ${lease.holder}, run ${lease.runId}, since ${lease.acquiredAt.toISOString()}`);
+}
+
+function problemOf({ problem }: TargetStatus, paint: Paint): string | undefined {
+  if (problem === null) return undefined;
+  return `${paint.bad(problem.code)} ${redactText(problem.message)}${problem.hint === undefined ? "" : `; ${redactText(problem.hint)}`}`;
+}

@@ -1,0 +1,17 @@
+import type { WriteStream } from "node:tty";
+import type { Sink } from "../report/sink.ts";
+
+/** stdout or stderr as a sink. A reader that goes away (`lockkeeper history | head`) ends the writing, not the program. */
+export function sinkOf(stream: NodeJS.WriteStream | WriteStream): Sink {
+  let isClosed = false;
+  stream.on("error", () => (isClosed = true));
+  return {
+    isTerminal: stream.isTTY === true,
+    get columns() {
+      return stream.isTTY === true ? stream.columns : undefined;
+    },
+    write(text) {
+      if (!isClosed) stream.write(text);
+    },
+  };
+}

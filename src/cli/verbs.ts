@@ -1,0 +1,81 @@
+import type { Verb } from "./verb.ts";
+
+/** A verb in the list; its file is loaded when it is called, so that starting costs one verb and not all of them. */
+interface ListedVerb {
+  readonly summary: string;
+  load(): Promise<Verb>;
+}
+
+/** Every verb in the order of the main help: write, release, change, look, mend, serve. */
+const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
+  "Write and release": {
+    create: { summary: "make the files of a new migration", load: async () => (await import("./command/create.ts")).create },
+    keygen: { summary: "make a key pair to sign releases with", load: async () => (await import("./command/keygen.ts")).keygen },
+    publish: { summary: "sign a folder as a release and put it into a bucket", load: async () => (await import("./command/publish.ts")).publish },
+    "release show": { summary: "what a release holds", load: async () => (await import("./command/release-show.ts")).releaseShow },
+    verify: { summary: "check a release's signatures and every one of its bytes", load: async () => (await import("./command/verify.ts")).verify },
+  },
+  "Change a database": {
+    up: { summary: "apply what is pending", load: async () => (await import("./command/up.ts")).up },
+    down: { summary: "take back the last migration, or the last N", load: async () => (await import("./command/down.ts")).down },
+    goto: { summary: "go up or down to a version", load: async () => (await import("./command/goto.ts")).goto },
+    redo: { summary: "take back the last migration and apply it again", load: async () => (await import("./command/redo.ts")).redo },
+  },
+  "Look at a database": {
+    plan: { summary: "what up, down or goto would do, with a digest to approve", load: async () => (await import("./command/plan.ts")).plan },
+    status: { summary: "where the database is and what is pending", load: async () => (await import("./command/status.ts")).status },
+    history: { summary: "what was done, when, by whom", load: async () => (await import("./command/history.ts")).history },
+    version: { summary: "the version the database is at", load: async () => (await import("./command/version.ts")).version },
+  },
+  "Mend a database": {
+    baseline: { summary: "declare that everything up to a version is already there", load: async () => (await import("./command/baseline.ts")).baseline },
+    repair: { summary: "decide about a migration that needs attention", load: async () => (await import("./command/repair.ts")).repair },
+    unlock: { summary: "take the lease from a run that died", load: async () => (await import("./command/unlock.ts")).unlock },
+  },
+  "Over HTTP": {
+    serve: { summary: "serve the HTTP API", load: async () => (await import("./command/serve.ts")).serve },
+    trigger: { summary: "ask a lockkeeper server for a run and wait for it", load: async () => (await import("./command/trigger.ts")).trigger },
+  },
+  Other: {
+    completion: { summary: "print a completion script for bash, zsh or fish", load: async () => (await import("./command/completion.ts")).completion },
+  },
+};
+
+const byName = new Map(Object.values(listed).flatMap((group) => Object.entries(group)));
+
+/** All verbs, in the order of the main help. */
+export const verbNames: readonly string[] = [...byName.keys()];
+
+/** The verb that a command line begins with; undefined where it begins with none. */
+export async function findVerb(words: readonly string[]): Promise<Verb | undefined> {
+  const [first = "", second = ""] = words;
+  const found = byName.get(first) ?? byName.get(`${first} ${second}`);
+  return found?.load();
+}
+
+/** All verbs, loaded. */
+export async function loadVerbs(): Promise<readonly Verb[]> {
+  return Promise.all([...byName.values()].map((verb) => verb.load()));
+}
+
+/** The text of `lockkeeper` alone. */
+export function mainHelp(): string {
+  const width = Math.max(...verbNames.map((name) => name.length));
+  const groups = Object.entries(listed).map(([title, group]) => {
+    const lines = Object.entries(group).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+    return `${title}:\n${lines.join("\n")}`;
+  });
+  return `lockkeeper brings a database to the version that a signed release in a bucket, or a folder of migrations, describes.
+
+Usage: lockkeeper <verb> [words] [flags]
+
+${groups.join("\n\n")}
+
+Try it on a laptop:
+  lockkeeper create add_users
+  lockkeeper up --source ./migrations --unsigned --database postgres://postgres@localhost:5432/app
+
+"lockkeeper <verb> --help" teaches a verb: its flags with their defaults, examples, exit codes.
+"lockkeeper --version" prints the version of this program.
+`;
+}

@@ -1,0 +1,100 @@
+import type { RunEvent } from "../executor/event.ts";
+import { formatDuration } from "./duration.ts";
+import { redactText } from "./redact.ts";
+import type { Reporter, Sink } from "./sink.ts";
+
+/** One JSON object a line, for programs: `{"at":"…","kind":"step.succeeded",…}`. */
+export function jsonLines(sink: Sink, now: () => Date): Reporter {
+  const write = (line: object): void => {
+    sink.write(`${JSON.stringify({ at: now().toISOString(), ...line }, redactValue)}\n`);
+  };
+  return {
+    emit: write,
+    progress: (done, total, current) => write({ kind: "run.progress", done, total, current }),
+    end: () => undefined,
+  };
+}
+
+/** One line of words for each thing that happened, for logs. */
+export function plainLines(sink: Sink, isVerbose: boolean): Reporter {
+  return {
+    emit(event) {
+      const line = describeEvent(event, isVerbose);
+      if (line !== undefined) sink.write(`${redactText(line)}\n`);
+    },
+    progress: (done, total, current) => sink.write(`${describeProgress(done, total, current)}\n`),
+    end: () => undefined,
+  };
+}
+
+/** `3/7 applied, running 000004_orders.up.sql` */
+export function describeProgress(done: number, total: number, current: string | null): string {
+  return `${done}/${total} done${current === null ? "" : `, running ${current}`}`;
+}
+
+/** What happened, in words; undefined where it is only of interest with `--verbose`. */
+export function describeEvent(event: RunEvent, isVerbose: boolean): string | undefined {
+  switch (event.kind) {
+    case "lease.waiting":
+      return `waiting for ${event.holder}, which has the lease since ${event.since.toISOString()} (run ${event.runId})`;
+    case "step.succeeded": {
+      const did = event.direction === "up" ? "applied" : "taken back";
+      return `${event.path} ${did} in ${formatDuration(event.durationMs)} (${event.done}/${event.total})`;
+    }
+    case "step.failed":
+      return `${event.path} failed: ${event.message}`;
+    case "step.retried":
+      return `${event.path} could not get its locks (${event.sqlstate}), try ${event.attempt} in ${formatDuration(event.delayMs)}`;
+    case "warning":
+      return `warning: ${event.message}`;
+    case "run.started":
+    case "release.verified":
+    case "plan.made":
+    case "bodies.fetched":
+    case "lease.acquired":
+    case "step.started":
+    case "statement.done":
+    case "run.done":
+      return isVerbose ? describeDetail(event) : undefined;
+  }
+}
+
+type Detail = Extract<
+  RunEvent,
+  {
+    kind:
+      | "run.started"
+      | "release.verified"
+      | "plan.made"
+      | "bodies.fetched"
+      | "lease.acquired"
+      | "step.started"
+      | "statement.done"
+      | "run.done";
+  }
+>;
+
+function describeDetail(event: Detail): string {
+  switch (event.kind) {
+    case "run.started":
+      return `run ${event.runId} on ${event.target}`;
+    case "release.verified":
+      return `release ${event.digest}: ${event.migrations} migrations, ${event.signers.length} signatures counted`;
+    case "plan.made":
+      return `plan ${event.digest}: ${event.steps} steps from ${event.from ?? "0"} to ${event.to ?? "0"}`;
+    case "bodies.fetched":
+      return `${event.count} bodies fetched and verified, ${event.bytes} bytes`;
+    case "lease.acquired":
+      return `lease acquired, fencing token ${event.token}`;
+    case "step.started":
+      return `${event.path} begins (${event.index + 1}/${event.total})`;
+    case "statement.done":
+      return `${event.path} statement ${event.statement}/${event.statements} done`;
+    case "run.done":
+      return `run ${event.runId} ${event.status}${event.outcome === null ? "" : `, ${event.outcome}`}`;
+  }
+}
+
+function redactValue(_: string, value: unknown): unknown {
+  return typeof value === "string" ? redactText(value) : value;
+}

@@ -1,0 +1,64 @@
+import { formatDuration } from "./duration.ts";
+import { describeEvent } from "./lines.ts";
+import { redactText } from "./redact.ts";
+import type { Reporter, Sink } from "./sink.ts";
+
+/** How often the elapsed time is drawn anew, milliseconds: often enough to look alive, seldom enough for a slow line. */
+const redrawMs = 200;
+
+/** Characters of the bar itself; plain ones, because a console on the way may know no others. */
+const barWidth = 24;
+
+/** A bar on a terminal's last line: done of all, the migration under way, the time it takes so far. */
+export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): Reporter {
+  const startedAt = now();
+  let state: { readonly done: number; readonly total: number; readonly current: string | null } | undefined;
+  let drawnAt = -Infinity;
+  let isDrawn = false;
+
+  const draw = (): void => {
+    if (state === undefined) return;
+    drawnAt = now();
+    isDrawn = true;
+    sink.write(`\r\u001b[2K${formatBar(state.done, state.total, state.current, now() - startedAt, sink.columns ?? 80)}`);
+  };
+  const clear = (): void => {
+    if (isDrawn) sink.write("\r\u001b[2K");
+    isDrawn = false;
+  };
+  const timer = setInterval(draw, redrawMs);
+  timer.unref();
+
+  const show = (done: number, total: number, current: string | null): void => {
+    state = { done, total, current };
+    // thousands of steps a second must not become thousands of writes
+    if (now() - drawnAt >= redrawMs / 2) draw();
+  };
+  return {
+    emit(event) {
+      if (event.kind === "step.started") return show(event.index, event.total, event.path);
+      if (event.kind === "step.succeeded") return show(event.done, event.total, event.done === event.total ? null : (state?.current ?? null));
+      // the result names the failure with all it knows; here it would stand twice
+      if (event.kind === "step.failed") return;
+      const line = describeEvent(event, isVerbose);
+      if (line === undefined) return;
+      clear();
+      sink.write(`${redactText(line)}\n`);
+      draw();
+    },
+    progress: show,
+    end() {
+      clearInterval(timer);
+      clear();
+    },
+  };
+}
+
+/** `[########----------------] 3/9 000004_orders.up.sql 1.2 s`, never wider than the line. */
+export function formatBar(done: number, total: number, current: string | null, elapsedMs: number, columns: number): string {
+  const filled = total === 0 ? barWidth : Math.floor((Math.min(done, total) / total) * barWidth);
+  const bar = `[${"#".repeat(filled)}${"-".repeat(barWidth - filled)}]`;
+  const line = [bar, `${done}/${total}`, ...(current === null ? [] : [current]), formatDuration(elapsedMs)].join(" ");
+  // one column short of the edge: a full line makes some terminals wrap
+  return line.length < columns ? line : [bar, `${done}/${total}`, formatDuration(elapsedMs)].join(" ").slice(0, Math.max(0, columns - 1));
+}
