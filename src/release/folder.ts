@@ -49,7 +49,7 @@ export interface FolderOptions<T> {
 }
 
 /**
- * Every migration of a plain folder, as its format orders them, with what the format warns of.
+ * Every migration of a plain folder, as its format orders them, with what a person should hear of the rest.
  *
  * Lists all pages, then reads each file in exactly the listed state, many at a time.
  *
@@ -63,7 +63,7 @@ export async function readFolder<T>(
   signal: AbortSignal,
 ): Promise<{ readonly migrations: readonly FolderMigration<T>[]; readonly warnings: readonly string[] }> {
   const listed = new Map((await source.list("", signal)).map((object) => [object.key, object]));
-  const { migrations, warnings } = options.format.read([...listed.keys()]);
+  const { migrations, ignored, warnings } = options.format.read([...listed.keys()]);
   let keptBytes = 0;
   const readFile = async (path: string, version: string, direction: Direction, stop: AbortSignal): Promise<FolderFile<T>> => {
     const row = listed.get(path);
@@ -81,7 +81,8 @@ export async function readFolder<T>(
       names.down !== undefined && options.withDown ? await readFile(names.down, names.version, "down", stop) : undefined;
     return { version: names.version, path: up.path, sha256: up.sha256, up, ...(down && { down }) };
   });
-  return { migrations: read, warnings };
+  const left = ignored.length === 0 ? [] : [`not migrations, so left alone: ${ignored.map(({ name }) => `"${name}"`).join(", ")}`];
+  return { migrations: read, warnings: [...warnings, ...left] };
 }
 
 /**

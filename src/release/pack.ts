@@ -22,7 +22,7 @@ const minWantedShare = 0.25;
  */
 export async function readPacked(
   source: Source,
-  { pack, migrations }: VerifiedRelease,
+  { manifest: { pack }, migrations }: VerifiedRelease,
   wanted: readonly Body[],
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, Buffer>> {

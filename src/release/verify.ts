@@ -5,7 +5,7 @@ import { emptyChain, nextChain } from "./chain.ts";
 import { readEnvelopes, signersOf } from "./envelope.ts";
 import { assertNotBelow } from "./high-water-mark.ts";
 import { readManifest } from "./manifest.ts";
-import type { Manifest, Pack } from "./manifest.ts";
+import type { Manifest } from "./manifest.ts";
 import type { HighWaterMark, Release, ReleaseRank } from "./release.ts";
 import { readStatement } from "./statement.ts";
 import type { ReleaseStatement } from "./statement.ts";
@@ -44,7 +44,7 @@ export interface VerifiedRelease extends Release {
   readonly rank: ReleaseRank;
   readonly expires: Date;
   readonly previous: string | null;
-  readonly pack: Pack | undefined;
+  readonly manifest: Pick<Manifest, "format" | "parser" | "pack">;
   readonly [releaseProof]: true;
 }
 
@@ -116,7 +116,7 @@ export function verifyManifest(statement: VerifiedStatement, bytes: Buffer): Ver
     expires: statement.expires,
     signers: statement.signers,
     warnings: [],
-    pack: manifest.pack,
+    manifest,
     [releaseProof]: true,
   };
 }

@@ -1,0 +1,142 @@
+import { RunnerError } from "../error.ts";
+import { analyzeSql } from "../migration/analyze.ts";
+import type { Format } from "../migration/format/format.ts";
+import type { Body, Migration } from "../migration/migration.ts";
+import type { Source } from "../source/source.ts";
+import { emptyChain, nextChain } from "./chain.ts";
+import { readAgain, readFolder } from "./folder.ts";
+import type { FileRead, FolderFile, FolderMigration } from "./folder.ts";
+import { makePack } from "./pack.ts";
+import type { Manifest, Pack } from "./manifest.ts";
+import { continueSequence } from "./sequence.ts";
+import type { Place } from "./sequence.ts";
+import type { VerifiedRelease } from "./verify.ts";
+
+/**
+ * What found the facts of a body, as the manifest tells it: our own rules' number, and the parser they ask.
+ * Facts found by the same are taken over from the release before, others are found again.
+ */
+export const parserName = "lockkeeper 1, libpg-query 18.1.5";
+
+export interface ComposeOptions {
+  readonly folder: Source;
+  readonly stream: string;
+  readonly format: Format;
+  readonly allowLate: boolean;
+}
+
+/** What a new release will hold. */
+export interface Composition {
+  readonly migrations: readonly Migration[];
+  /** chain digest over all of them */
+  readonly head: string;
+  /** bodies that the release before does not hold, each once */
+  readonly bodies: readonly NewBody[];
+  /** labels of the migrations that it does not hold */
+  readonly added: readonly string[];
+  readonly warnings: readonly string[];
+  /** the pack that goes with it, and its bytes where it is a new one */
+  pack(signal: AbortSignal): Promise<{ readonly pack: Pack | undefined; readonly bytes: Buffer | undefined }>;
+}
+
+/** A body to upload. */
+export interface NewBody extends Pick<Body, "path" | "sha256" | "size"> {
+  bytes(signal: AbortSignal): Promise<Buffer>;
+}
+
+/**
+ * Reads a plain folder as the continuation of the release before.
+ *
+ * @throws RunnerError `CHANGED_FILE`, `HISTORY_REWRITTEN` - what is released must stay; `OUT_OF_ORDER`; `EMPTY_MIGRATION`; the codes of `analyzeSql` and of the folder
+ */
+export async function composeRelease(
+  options: ComposeOptions,
+  before: VerifiedRelease | undefined,
+  signal: AbortSignal,
+): Promise<Composition> {
+  const known = knownFacts(before);
+  const learn = async (file: FileRead): Promise<{ keep: boolean; learned: Learned }> => {
+    const facts = known.bodies.get(file.sha256);
+    return { keep: facts === undefined, learned: (known.isSameParser ? facts : undefined) ?? (await analyze(file)) };
+  };
+  const { migrations: found, warnings } = await readFolder(options.folder, { format: options.format, withDown: true, learn }, signal);
+  const places = continueSequence(before?.migrations ?? [], found, { allowLate: options.allowLate, settledBy: "release" });
+  const migrations = inSequence(options.stream, places);
+  const files = new Map(found.flatMap(({ up, down }) => (down ? [up, down] : [up])).map((file) => [file.sha256, file]));
+  const isNew = ({ sha256 }: FolderFile<Learned>): boolean => !known.bodies.has(sha256);
+  return {
+    migrations,
+    head: migrations.at(-1)?.chain ?? emptyChain(options.stream),
+    bodies: [...files.values()].filter(isNew).map((file) => ({
+      path: file.path,
+      sha256: file.sha256,
+      size: file.size,
+      bytes: (stop) => readAgain(options.folder, file, stop),
+    })),
+    added: places.flatMap(({ found: { path }, settled }) => (settled === undefined ? [path] : [])),
+    warnings: [...warnings, ...places.flatMap(warnOfNewLabel)],
+    pack: (stop) =>
+      makePack(migrations, before?.manifest.pack, async ({ sha256, path }) => {
+        const file = files.get(sha256);
+        if (file === undefined) throw new RunnerError("INTERNAL", `"${path}" has no file`);
+        return readAgain(options.folder, file, stop);
+      }),
+  };
+}
+
+/** Everything of a manifest but its own address. */
+export function toManifest(
+  { stream, format }: ComposeOptions,
+  engine: Manifest["engine"],
+  { migrations }: Composition,
+  pack: Pack | undefined,
+): Manifest {
+  return { stream, engine, format: format.name, parser: parserName, migrations, ...(pack && { pack }) };
+}
+
+type Facts = Pick<Body, "tx" | "alone" | "locks" | "statements">;
+/** facts, or why there are none; kept until it is known whether the file may be as it is at all */
+type Learned = Facts | RunnerError;
+
+function knownFacts(before: VerifiedRelease | undefined): { readonly bodies: ReadonlyMap<string, Facts>; readonly isSameParser: boolean } {
+  const bodies = (before?.migrations ?? []).flatMap((migration): Body[] => (migration.down ? [migration, migration.down] : [migration]));
+  return {
+    bodies: new Map(bodies.map(({ sha256, tx, alone, locks, statements }) => [sha256, { tx, alone, locks, ...(statements && { statements }) }])),
+    isSameParser: before?.manifest.parser === parserName,
+  };
+}
+
+async function analyze({ bytes, path, direction }: FileRead): Promise<Learned> {
+  try {
+    const { isEmpty, ...facts } = await analyzeSql(bytes, path);
+    if (!isEmpty || direction === "down") return facts;
+    return new RunnerError("EMPTY_MIGRATION", `"${path}" is empty`, {
+      hint: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
+      fields: { migration: path },
+    });
+  } catch (error) {
+    if (error instanceof RunnerError) return error;
+    throw error;
+  }
+}
+
+function inSequence(stream: string, places: readonly Place<Migration, FolderMigration<Learned>>[]): readonly Migration[] {
+  let chain = emptyChain(stream);
+  return places.map(({ found, settled }, index) => {
+    const seq = index + 1;
+    // the label under which it was released is part of the chain
+    const up = { ...toBody(found.up), path: settled?.path ?? found.path };
+    chain = nextChain(chain, { ...up, seq });
+    return { ...up, seq, version: settled?.version ?? found.version, chain, ...(found.down && { down: toBody(found.down) }) };
+  });
+}
+
+function toBody({ path, sha256, size, learned }: FolderFile<Learned>): Body {
+  if (learned instanceof RunnerError) throw learned;
+  return { path, sha256, size, ...learned };
+}
+
+function warnOfNewLabel({ found, settled }: Place<Migration, FolderMigration<Learned>>): readonly string[] {
+  if (settled === undefined || settled.path === found.path) return [];
+  return [`"${found.path}" was released under the name "${settled.path}" and keeps it`];
+}
