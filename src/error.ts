@@ -22,6 +22,8 @@ export const traits = {
   NOT_ALLOWED: { http: 403, exit: 23, retry: false },
   DIGEST_REQUIRED: { http: 403, exit: 23, retry: false },
   RATE_LIMITED: { http: 429, exit: 30, retry: true },
+  STOPPING: { http: 503, exit: 31, retry: true },
+  NOT_APPLIED: { http: 409, exit: 32, retry: true },
   // bytes from a bucket or folder
   SOURCE_UNAVAILABLE: { http: 503, exit: 31, retry: true },
   SOURCE_DENIED: { http: 503, exit: 31, retry: false },

@@ -1,0 +1,197 @@
+import type { AcceptedRun, NewRun } from "../driver/driver.ts";
+import { RunnerError, toRunnerError } from "../error.ts";
+import type { RunEvent } from "../executor/event.ts";
+import type { RunRecord } from "../history/run.ts";
+import { run, type RunRequest, type Target } from "../runner.ts";
+import type { LogRecord } from "./context.ts";
+
+/** What came of a request to run: begun by it, or the run that an equal request began. */
+export type Begun =
+  | { readonly kind: "here"; readonly runId: string }
+  /** an honest retry of a request that this or another process took */
+  | { readonly kind: "existing"; readonly run: RunRecord };
+
+/** A request and how it may be recognised again. */
+export interface RunOrder {
+  readonly request: RunRequest;
+  readonly record: NewRun;
+  /** equal for requests that want the very same thing; null: never the same as another */
+  readonly sameAs: string | null;
+}
+
+/** One run of this process, while it lasts. */
+interface ActiveRun {
+  readonly target: string;
+  readonly abort: AbortController;
+  readonly ended: Promise<void>;
+  /** resolved and replaced at every event */
+  change: PromiseWithResolvers<void>;
+}
+
+/**
+ * The runs that this process executes. They outlive the request that asked for them: a client that hangs up cancels nothing.
+ *
+ * Runs of one target wait for each other by the database's lease, here as among processes; so there is no queue of our
+ * own that another process could not see. What is bounded is how many may wait.
+ */
+export class ActiveRuns {
+  readonly #runs = new Map<string, ActiveRun>();
+  /** requests that began a run, by what they want, until that run ends */
+  readonly #begun = new Map<string, Promise<Begun>>();
+  /** runs of a target open or about to be */
+  readonly #open = new Map<string, number>();
+  readonly #options: { readonly perTarget: number; readonly signal: AbortSignal; log(record: LogRecord): void; now(): Date };
+
+  constructor(options: { readonly perTarget: number; readonly signal: AbortSignal; log(record: LogRecord): void; now(): Date }) {
+    this.#options = options;
+  }
+
+  /**
+   * Records the request in the target's database and begins its run, or finds the run that an equal request began.
+   *
+   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED` when too many runs of the target are open here, `DATABASE_…`
+   */
+  async begin(order: RunOrder, target: Target): Promise<Begun> {
+    const { sameAs } = order;
+    if (sameAs === null) return this.#begin(order, target);
+    const earlier = await this.#begun.get(sameAs)?.catch(() => undefined);
+    if (earlier !== undefined) return earlier;
+    const begun = this.#begin(order, target);
+    this.#begun.set(sameAs, begun);
+    const forget = (): void => {
+      if (this.#begun.get(sameAs) === begun) this.#begun.delete(sameAs);
+    };
+    begun.then((result) => (result.kind === "here" ? this.ended(result.runId) : undefined)).then(forget, forget);
+    return begun;
+  }
+
+  /** Resolves when a run of this process has ended; at once for any other. */
+  ended(runId: string): Promise<void> {
+    return this.#runs.get(runId)?.ended ?? Promise.resolve();
+  }
+
+  /** Whether this process executes the run. */
+  has(runId: string): boolean {
+    return this.#runs.has(runId);
+  }
+
+  /** Resolves at the run's next event, or when it has ended; undefined for a run of another process. */
+  changed(runId: string): Promise<void> | undefined {
+    return this.#runs.get(runId)?.change.promise;
+  }
+
+  /** Stops a run of this process at its next safe point, without waiting for the next look at the database. */
+  cancel(runId: string, reason: string): void {
+    this.#runs.get(runId)?.abort.abort(new RunnerError("CANCELED", reason));
+  }
+
+  /** Resolves when no run is left; they end by the signal given to the constructor, or in their own time. */
+  async drained(): Promise<void> {
+    while (this.#runs.size > 0) await Promise.all([...this.#runs.values()].map((active) => active.ended));
+  }
+
+  async #begin({ request, record }: RunOrder, target: Target): Promise<Begun> {
+    if (this.#options.signal.aborted) throw new RunnerError("STOPPING", "this server is stopping and takes no new runs");
+    const open = this.#open.get(target.name) ?? 0;
+    if (open >= this.#options.perTarget) {
+      throw new RunnerError("RATE_LIMITED", `${open} runs of "${target.name}" are open in this server already`, {
+        hint: "wait for one of them; GET /v1/runs?target=… lists them",
+        fields: { retryAfterSeconds: 5 },
+      });
+    }
+    this.#open.set(target.name, open + 1);
+    const release = (): void => {
+      const left = (this.#open.get(target.name) ?? 1) - 1;
+      if (left === 0) this.#open.delete(target.name);
+      else this.#open.set(target.name, left);
+    };
+    try {
+      const accepted = await target.driver.acceptRun(record, this.#options.signal);
+      if (accepted.kind === "accepted") {
+        this.#start(request, target, release);
+        return { kind: "here", runId: request.id };
+      }
+      release();
+      return existingOf(accepted);
+    } catch (error) {
+      if (!this.#runs.has(request.id)) release();
+      throw error;
+    }
+  }
+
+  #start(request: RunRequest, target: Target, release: () => void): void {
+    const abort = new AbortController();
+    const active: { -readonly [Key in keyof ActiveRun]: ActiveRun[Key] } = {
+      target: target.name,
+      abort,
+      ended: Promise.resolve(),
+      change: Promise.withResolvers<void>(),
+    };
+    const emit = (event: RunEvent): void => {
+      this.#options.log(recordOf(event, request.id, target.name));
+      active.change.resolve();
+      active.change = Promise.withResolvers<void>();
+    };
+    this.#runs.set(request.id, active);
+    active.ended = this.#execute(request, target, AbortSignal.any([this.#options.signal, abort.signal]), emit).finally(() => {
+      this.#runs.delete(request.id);
+      release();
+      active.change.resolve();
+    });
+  }
+
+  async #execute(request: RunRequest, target: Target, signal: AbortSignal, emit: (event: RunEvent) => void): Promise<void> {
+    try {
+      const result = await run(request, target, { signal, emit, now: this.#options.now });
+      if (result.status !== "succeeded" && result.error !== null) await this.#recordEnd(request.id, target, result.error, result.status);
+    } catch (thrown) {
+      await this.#recordEnd(request.id, target, toRunnerError(thrown), "failed");
+    }
+  }
+
+  /** A net below `run`, which records its own end: without one, a run that failed before its lease would look open for ever. */
+  async #recordEnd(runId: string, target: Target, error: RunnerError, status: "failed" | "canceled"): Promise<void> {
+    const fields = { run: runId, target: target.name, code: error.code, message: error.message, cause: causeOf(error) };
+    this.#options.log({ level: error.code === "INTERNAL" ? "error" : "warn", event: "run.failed", fields });
+    const known = { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
+    // Not the server's signal: it may be what ended the run.
+    await target.driver
+      .updateRun(runId, { status, outcome: status === "failed" ? "failed" : null, error: known }, AbortSignal.timeout(10_000))
+      .catch((thrown: unknown) => {
+        const reason = toRunnerError(thrown);
+        this.#options.log({ level: "error", event: "run.unrecorded", fields: { run: runId, target: target.name, code: reason.code, message: reason.message } });
+      });
+  }
+}
+
+function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun {
+  switch (accepted.kind) {
+    case "existing":
+      return { kind: "existing", run: accepted.run };
+    case "replay":
+      throw new RunnerError("REPLAY", "this token was used for another request", {
+        hint: "ask your issuer for a fresh token for each request that changes something",
+      });
+    case "idempotency-mismatch":
+      throw new RunnerError("IDEMPOTENCY_MISMATCH", "this Idempotency-Key was used with another body", {
+        hint: "use a new key for a new request; the same key only to repeat the very same one",
+      });
+  }
+}
+
+/** An event as a line of the log. */
+function recordOf(event: RunEvent, run: string, target: string): LogRecord {
+  const { kind, ...rest } = event;
+  const flat = Object.entries(rest).flatMap(([key, value]: [string, unknown]): [string, string | number | boolean | null][] => {
+    if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") return [[key, value]];
+    if (value instanceof Date) return [[key, value.toISOString()]];
+    return Array.isArray(value) ? [[key, value.join(" ")]] : [];
+  });
+  const level = kind === "step.failed" ? "error" : kind === "warning" || kind === "step.retried" ? "warn" : "info";
+  return { level, event: kind, fields: { ...Object.fromEntries(flat), run, target } };
+}
+
+/** First line of what is behind an error, for the log. */
+function causeOf(error: RunnerError): string | null {
+  return error.cause instanceof Error ? (error.cause.stack ?? error.cause.message).slice(0, 2000) : null;
+}

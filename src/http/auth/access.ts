@@ -1,0 +1,71 @@
+import { RunnerError } from "../../error.ts";
+import type { Target } from "../../runner.ts";
+import type { HttpContext, HttpParts } from "../context.ts";
+import { decide } from "./decision.ts";
+import type { Action, Rule } from "./policy.ts";
+
+/** What a caller was let through to. */
+export interface Access {
+  readonly target: Target;
+  readonly rule: Rule;
+}
+
+/**
+ * Lets the caller through to a target for one action, or refuses.
+ *
+ * A caller whose rules say nothing of a target cannot tell whether it exists.
+ *
+ * @param place.run - the id asked for, where the target is only known from it
+ * @throws RunnerError `NOT_ALLOWED`, `DIGEST_REQUIRED`, `UNKNOWN_TARGET`, `UNKNOWN_RUN`
+ */
+export function authorize(
+  c: HttpContext,
+  parts: HttpParts,
+  question: { readonly action: Action; readonly target: string; readonly hasDigest?: boolean },
+  place: { readonly run?: string } = {},
+): Access {
+  c.get("note")["target"] = question.target;
+  const { action, target: name, hasDigest = true } = question;
+  const decision = decide(c.get("rules"), { action, target: name, hasDigest });
+  switch (decision.kind) {
+    case "stranger":
+      throw new RunnerError("NOT_ALLOWED", "no rule of the policy matches this token", {
+        hint: "compare the token's claims with the rules for its issuer",
+      });
+    case "unseen":
+      throw unseen(name, place.run);
+    case "denied":
+      throw new RunnerError("NOT_ALLOWED", `"${action}" is not allowed on "${name}"`, {
+        hint: `the rules for this caller and target are ${decision.rules.map((id) => `"${id}"`).join(", ")}; one has to list "${action}"`,
+        fields: { action },
+      });
+    case "digest-required":
+      throw new RunnerError("DIGEST_REQUIRED", `rule "${decision.rule.id}" wants the digest of the release to be named`, {
+        hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
+      });
+    case "allowed": {
+      const target = parts.targets.get(name);
+      if (target === undefined) throw unseen(name, place.run);
+      c.get("note")["rule"] = decision.rule.id;
+      return { target, rule: decision.rule };
+    }
+  }
+}
+
+function unseen(target: string, run: string | undefined): RunnerError {
+  return run === undefined
+    ? new RunnerError("UNKNOWN_TARGET", `no target "${target.slice(0, 100)}", or none that this caller may see`)
+    : unknownRun(run);
+}
+
+/** The same answer for a run that is not there and for one that the caller may not see. */
+export function unknownRun(id: string): RunnerError {
+  return new RunnerError("UNKNOWN_RUN", `no run "${id.slice(0, 140)}", or none that this caller may see`);
+}
+
+/** The target's name in a run id `<target>.<ULID>`. */
+export function targetOfRun(id: string): string {
+  const [, target] = /^(.{1,100})\.[0-9A-HJKMNP-TV-Z]{26}$/.exec(id) ?? [];
+  if (target === undefined) throw unknownRun(id);
+  return target;
+}

@@ -1,0 +1,171 @@
+import { createHash } from "node:crypto";
+import { createLocalJWKSet, createRemoteJWKSet, customFetch, jwtVerify, type JSONWebKeySet, type JWTVerifyGetKey } from "jose";
+import * as v from "valibot";
+import { RunnerError } from "../../error.ts";
+import { parseStrictJson } from "../json.ts";
+import type { Issuer } from "./policy.ts";
+
+/** A token that was verified, reduced to what the rest of the program may know of it. */
+export interface Principal {
+  /** `iss` */
+  readonly issuer: string;
+  /** name of the issuer in the policy */
+  readonly issuerName: string;
+  /** `sub` */
+  readonly subject: string;
+  readonly claims: Readonly<Record<string, unknown>>;
+  /** `jti`; where the issuer gives none, a digest of the decoded claims, which whitespace in the token or another signature over them does not change */
+  readonly jti: string;
+  readonly expiresAt: Date;
+}
+
+/** Checks bearer tokens. */
+export interface TokenVerifier {
+  /**
+   * @throws RunnerError `UNAUTHENTICATED` — always the same one; the reason is its cause, for the log only
+   */
+  verify(token: string): Promise<Principal>;
+}
+
+/** An issuer with the keys its tokens are checked with; key sets are never merged across issuers. */
+export interface IssuerKeys {
+  readonly issuer: Issuer;
+  readonly keys: JWTVerifyGetKey;
+}
+
+const clockToleranceSeconds = 30;
+const jwksBytes = 256 * 1024;
+const jwksTimeoutMs = 5_000;
+const compactToken = /^([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{1,8192})\.([A-Za-z0-9_-]{1,4096})$/;
+
+const claimsSchema = v.looseObject({
+  iss: v.string(),
+  sub: v.pipe(v.string(), v.minLength(1), v.maxLength(1024)),
+  aud: v.union([v.string(), v.pipe(v.array(v.string()), v.length(1))]),
+  exp: v.number(),
+  iat: v.number(),
+  jti: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
+});
+
+/** The verifier of a policy's issuers; tokens of anybody else are refused before a key is looked for. */
+export function createTokenVerifier(options: {
+  readonly audience: string;
+  readonly issuers: readonly IssuerKeys[];
+  readonly maxTokenChars: number;
+  now(): Date;
+}): TokenVerifier {
+  const byIssuer = new Map(options.issuers.map((entry) => [entry.issuer.issuer, entry]));
+
+  async function check(token: string): Promise<Principal> {
+    if (token.length > options.maxTokenChars) throw new Error("the token is too long");
+    const [, header = "", payload = ""] = compactToken.exec(token) ?? [];
+    if (payload === "") throw new Error("not a compact JWT");
+    const protectedHeader = readObject(header);
+    if (Object.hasOwn(protectedHeader, "crit") || Object.hasOwn(protectedHeader, "b64")) throw new Error("crit and b64 are not taken");
+
+    // Not trusted yet: `iss` only chooses among the configured entries, and only that entry's keys can confirm it.
+    const claims = readObject(payload);
+    const entry = typeof claims["iss"] === "string" ? byIssuer.get(claims["iss"]) : undefined;
+    if (entry === undefined) throw new Error("the issuer is not in the policy");
+
+    await jwtVerify(token, entry.keys, {
+      issuer: entry.issuer.issuer,
+      audience: options.audience,
+      algorithms: [...entry.issuer.algorithms],
+      requiredClaims: ["iss", "sub", "aud", "exp", "iat"],
+      maxTokenAge: entry.issuer.maxTokenAgeMs / 1000,
+      clockTolerance: clockToleranceSeconds,
+      currentDate: options.now(),
+    });
+    // `claims` are of the very bytes that were just verified, read more strictly than the library does
+    const known = v.safeParse(claimsSchema, claims);
+    if (!known.success) throw new Error("a registered claim has a wrong type, or there is more than one audience");
+    return {
+      issuer: known.output.iss,
+      issuerName: entry.issuer.name,
+      subject: known.output.sub,
+      claims,
+      jti: known.output.jti ?? `sha256:${createHash("sha256").update(Buffer.from(payload, "base64url")).digest("hex")}`,
+      expiresAt: new Date((known.output.exp + clockToleranceSeconds) * 1000),
+    };
+  }
+
+  return {
+    async verify(token) {
+      try {
+        return await check(token);
+      } catch (cause) {
+        // Also what no library names, such as a TypeError for an RSA key that is too short.
+        throw new RunnerError("UNAUTHENTICATED", "the bearer token is missing or was not accepted", {
+          hint: "send a fresh token of a configured issuer for this server's audience; the server's log has the reason",
+          cause,
+        });
+      }
+    },
+  };
+}
+
+/** Keys fetched from an issuer's `jwksUri`: cached 10 minutes, asked again for an unknown key at most every 30 s. */
+export function fetchedKeys(uri: string): JWTVerifyGetKey {
+  return createRemoteJWKSet(new URL(uri), {
+    timeoutDuration: jwksTimeoutMs,
+    cooldownDuration: 30_000,
+    cacheMaxAge: 600_000,
+    [customFetch]: fetchCapped,
+  });
+}
+
+const keySetSchema = v.object({
+  keys: v.pipe(
+    v.array(
+      v.pipe(
+        v.looseObject({ kty: v.picklist(["RSA", "EC", "OKP"], "keys are RSA, EC or OKP; a shared secret is none") }),
+        v.check((key) => !("d" in key) && !("k" in key), "holds a private key"),
+      ),
+    ),
+    v.minLength(1, "holds no key"),
+  ),
+});
+
+/**
+ * Keys pinned by a JWKS file.
+ *
+ * @throws RunnerError `CONFIG` — when it is no set of public keys
+ */
+export function pinnedKeys(jwks: string, fileName: string): JWTVerifyGetKey {
+  try {
+    const keys: JSONWebKeySet = v.parse(keySetSchema, parseStrictJson(jwks, 8));
+    return createLocalJWKSet(keys);
+  } catch (cause) {
+    const reason = cause instanceof v.ValiError || cause instanceof SyntaxError ? cause.message : "not a key set";
+    throw new RunnerError("CONFIG", `the key set "${fileName}" cannot be used: ${reason}`, {
+      hint: "give the issuer's public JWKS document",
+      cause,
+    });
+  }
+}
+
+/** `fetch` that reads at most 256 KiB; redirects are not followed, so the host stays the configured one. */
+export async function fetchCapped(url: string, init: RequestInit): Promise<Response> {
+  const response = await fetch(url, { ...init, redirect: "manual" });
+  if (response.status !== 200 || response.body === null) {
+    await response.body?.cancel();
+    throw new Error(`the key set answered ${response.status}`);
+  }
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body) {
+    size += chunk.byteLength;
+    if (size > jwksBytes) throw new Error(`the key set is larger than ${jwksBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return new Response(Buffer.concat(chunks), { status: 200, headers: { "content-type": "application/json" } });
+}
+
+/** One base64url part as an object; strict where a lenient reader could see other claims than we do. */
+function readObject(part: string): Record<string, unknown> {
+  const bytes = Buffer.from(part, "base64url");
+  if (bytes.toString("base64url") !== part) throw new Error("not canonical base64url");
+  const value = parseStrictJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), 16);
+  return v.parse(v.record(v.string(), v.unknown()), value);
+}

@@ -1,0 +1,57 @@
+import type { Context } from "hono";
+import type { ErrorFields } from "../error.ts";
+import type { Target } from "../runner.ts";
+import type { ActiveRuns } from "./active-runs.ts";
+import type { Principal, TokenVerifier } from "./auth/token.ts";
+import type { Policy, Rule } from "./auth/policy.ts";
+import type { RateLimit } from "./auth/rate-limit.ts";
+import type { HttpLimits } from "./limits.ts";
+import type { Links } from "./link.ts";
+
+/** What the server is made of. It builds no client of its own: `bin` gives it opened targets, keys and a log. */
+export interface HttpDeps {
+  readonly targets: ReadonlyMap<string, Target>;
+  readonly policy: Policy;
+  readonly verifier: TokenVerifier;
+  /** where callers reach this server, `https://migrate.example` or with a path; the only base of links */
+  readonly publicUrl: string;
+  readonly limits: HttpLimits;
+  readonly version: string;
+  /** aborts when the server stops: runs end at their next safe point, waits and streams end at once */
+  readonly signal: AbortSignal;
+  log(record: LogRecord): void;
+  now(): Date;
+}
+
+/** What the routes share besides: made once by `createApp`. */
+export interface HttpParts extends HttpDeps {
+  readonly active: ActiveRuns;
+  readonly links: Links;
+  readonly rateLimit: RateLimit;
+  /** long polls and streams open now */
+  readonly watchers: { open: number };
+}
+
+/** One line of the log: flat, and free of tokens, SQL and passwords. */
+export interface LogRecord {
+  readonly level: "debug" | "info" | "warn" | "error";
+  /** `http.request`, `run.event`, `server.started`… */
+  readonly event: string;
+  readonly fields: ErrorFields;
+}
+
+/** What a request carries along, by hono's `Variables`. */
+export interface HttpEnv {
+  Variables: {
+    requestId: string;
+    /** who asks; set for all of `/v1` */
+    principal: Principal;
+    /** the policy's rules that know the caller */
+    rules: readonly Rule[];
+    /** what the request's log line says besides */
+    note: Record<string, string | number | boolean | null>;
+  };
+}
+
+/** A request on its way through the routes. */
+export type HttpContext = Context<HttpEnv>;

@@ -1,0 +1,59 @@
+import type { Goal } from "../plan/plan.ts";
+import { planRun, type Target } from "../runner.ts";
+import type { HttpContext, HttpParts } from "./context.ts";
+import type { RunBody } from "./run-request.ts";
+import { readTarget } from "./target-view.ts";
+import { viewPlan } from "./view.ts";
+
+/** What the answers of a look have in common with a run that ended; they are not recorded and so have no id. */
+function ended(body: RunBody, outcome: "planned" | "verified" | "noop") {
+  return { id: null, target: body.target, action: body.action, status: "succeeded", done: true, outcome } as const;
+}
+
+/** Answers `plan`, `status` and `verify`: looks without changing or recording anything. */
+export async function inspect(c: HttpContext, parts: HttpParts, target: Target, body: RunBody): Promise<Response> {
+  const signal = AbortSignal.any([c.req.raw.signal, parts.signal, AbortSignal.timeout(parts.limits.readMs)]);
+  switch (body.action) {
+    case "plan": {
+      const request = { goal: goalOf(body), release: body.release?.digest ?? null };
+      const plan = await planRun(request, target, { signal, emit: () => undefined, now: parts.now });
+      return c.json({ ...ended(body, "planned"), plan: viewPlan(plan) });
+    }
+    case "verify":
+      return c.json({ ...ended(body, "verified"), release: await verifyPending(target, body, parts, signal) });
+    default:
+      return c.json({ ...ended(body, "noop"), state: await readTarget(target, parts, signal) });
+  }
+}
+
+/** Without a version, everything that is pending; with one, whichever way leads there. */
+function goalOf(body: RunBody): Goal {
+  return body.to === null ? { kind: "latest" } : { kind: "version", version: body.to, allow: "both" };
+}
+
+/** Verifies the release against what the database remembers, and every body that is not applied yet. */
+async function verifyPending(target: Target, body: RunBody, parts: HttpParts, signal: AbortSignal) {
+  const { driver, releases, stream } = target;
+  const state = await driver.state(stream, signal);
+  const release = await releases.fetch(
+    {
+      highWaterMark: state.highWaterMark ?? undefined,
+      expected: body.release?.digest,
+      now: parts.now(),
+      // asked for a plain folder only, which no server takes
+      applied: async () => [],
+    },
+    signal,
+  );
+  const pending = release.migrations.slice(state.position.length);
+  await releases.bodies(release, pending, signal);
+  return {
+    digest: release.digest,
+    version: release.rank?.version ?? null,
+    epoch: release.rank?.epoch ?? null,
+    expires: release.expires?.toISOString() ?? null,
+    signers: release.signers,
+    migrations: release.migrations.length,
+    pending: pending.length,
+  };
+}

@@ -1,0 +1,45 @@
+/** Ceilings and patience of the HTTP room; bytes, counts and milliseconds. */
+export interface HttpLimits {
+  /** of a request's body */
+  readonly bodyBytes: number;
+  /** nesting of a JSON document from outside */
+  readonly jsonDepth: number;
+  /** characters of a bearer token */
+  readonly tokenChars: number;
+  /** how long `POST /v1/runs` waits for the end without a `Prefer: wait` */
+  readonly defaultWaitMs: number;
+  /** longest wait a caller may ask for; more is lowered to it */
+  readonly maxWaitMs: number;
+  /** between two looks at a run that another process executes */
+  readonly pollMs: number;
+  /** between two looks at a run of this process, at the least */
+  readonly localPollMs: number;
+  /** between two signs of life on an event stream */
+  readonly heartbeatMs: number;
+  /** an event stream is closed after this long, so that a watcher shows a fresh token now and then */
+  readonly streamMs: number;
+  /** event streams and long polls open at once in this process */
+  readonly watchers: number;
+  /** runs of one target open at once in this process; all but one of them wait for the lease */
+  readonly runsPerTarget: number;
+  /** for a plan, a status or a verification, which nobody can cancel */
+  readonly readMs: number;
+}
+
+/** What the server uses unless told otherwise. */
+export const httpLimits: HttpLimits = {
+  bodyBytes: 16 * 1024,
+  jsonDepth: 16,
+  tokenChars: 8 * 1024,
+  // every common gateway gives up after 29 or 30 s
+  defaultWaitMs: 25_000,
+  maxWaitMs: 55_000,
+  pollMs: 1_000,
+  localPollMs: 100,
+  // content networks close a connection after 30 s of silence
+  heartbeatMs: 15_000,
+  streamMs: 15 * 60_000,
+  watchers: 256,
+  runsPerTarget: 8,
+  readMs: 28_000,
+};

@@ -1,0 +1,64 @@
+import type { Hono } from "hono";
+import * as v from "valibot";
+import type { StreamState } from "../../driver/driver.ts";
+import { RunnerError } from "../../error.ts";
+import { compareVersions } from "../../migration/version.ts";
+import type { Target } from "../../runner.ts";
+import { answerGate } from "../answer.ts";
+import { authorize } from "../auth/access.ts";
+import { readQuery } from "../body.ts";
+import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
+import { digest, version } from "../run-request.ts";
+import { viewPosition } from "../view.ts";
+import { watchedRun } from "./run.ts";
+
+/** Runs looked through for a release that a newer one has followed. */
+const rememberedRuns = 100;
+
+/** `GET /v1/runs/{id}/gate` and `GET /v1/targets/{name}/gate`: answers by status code alone. */
+export function addGateRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
+  app.get("/v1/runs/:id/gate", async (c) => answerGate(c, await watchedRun(c, parts), parts));
+  app.get("/v1/targets/:name/gate", (c) => targetGate(c, parts));
+}
+
+const querySchema = v.pipe(
+  v.strictObject({ release: v.optional(digest), min: v.optional(version) }),
+  v.check(({ release, min }) => (release === undefined) !== (min === undefined), "needs either ?release=sha256:… or ?min=VERSION"),
+);
+
+async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
+  const { target } = authorize(c, parts, { action: "status", target: c.req.param("name") ?? "" });
+  const { release, min } = readQuery(c, querySchema);
+  const signal = AbortSignal.timeout(parts.limits.readMs);
+  const state = await target.driver.state(target.stream, signal);
+  const isApplied = release === undefined ? isAtLeast(state, min ?? "") : await hasRelease(target, state, release, signal);
+  if (isApplied) {
+    return c.json({ target: target.name, applied: true, position: viewPosition(state.position), completed: state.completed });
+  }
+  const runId = state.lease?.runId;
+  throw new RunnerError(
+    "NOT_APPLIED",
+    `"${target.name}" is at ${state.position.version ?? "the start"}, not yet at ${release ?? `version ${min ?? ""}`}`,
+    {
+      hint: runId === undefined ? "ask again; no run is changing the database now" : `ask again; run ${runId} is changing the database now`,
+      fields: { version: state.position.version, completed: state.completed, run: runId ?? null, retryAfterSeconds: 3 },
+    },
+  );
+}
+
+function isAtLeast(state: StreamState, min: string): boolean {
+  return state.position.version !== null && compareVersions(state.position.version, min) >= 0;
+}
+
+/**
+ * Whether a release is applied: it is the last one completed, or one before it. A pod of the former version that
+ * starts late must not hang because a newer release is there; after a rollback, only the last one counts.
+ */
+async function hasRelease(target: Target, state: StreamState, release: string, signal: AbortSignal): Promise<boolean> {
+  if (state.completed === release) return true;
+  if (!state.exists || state.held !== null) return false;
+  const runs = await target.driver.runs({ target: target.name, status: "succeeded", limit: rememberedRuns }, signal);
+  const lastRollback = runs.findIndex((run) => run.outcome === "rolled_back");
+  const since = lastRollback < 0 ? runs : runs.slice(0, lastRollback);
+  return since.some((run) => run.releaseDigest === release && run.action === "apply");
+}

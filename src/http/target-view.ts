@@ -1,0 +1,81 @@
+import type { Target } from "../runner.ts";
+import { readStatus } from "../status/status.ts";
+import type { HttpParts } from "./context.ts";
+import type { Links } from "./link.ts";
+import { viewEntry, viewError, viewPosition, viewRun, type EntryView, type ErrorView, type RunView } from "./view.ts";
+
+/** A target in a list: what the configuration says of it. */
+export interface TargetSummary {
+  readonly name: string;
+  readonly stream: string;
+  readonly environment: string;
+  readonly links: Readonly<Record<"self" | "history" | "runs", string>>;
+}
+
+/** Where a target stands; described as `Target` in the OpenAPI document. */
+export interface TargetView extends TargetSummary {
+  readonly position: { readonly version: string | null; readonly length: number; readonly chain: string | null };
+  /** digest of the release last applied whole */
+  readonly completed: string | null;
+  /** newest release of the bucket; null where there is none, or it was refused (`problem` says why) */
+  readonly release: { readonly digest: string; readonly version: number | null; readonly expires: string | null } | null;
+  /** false: the release has expired, nothing of it can be applied any more */
+  readonly fresh: boolean;
+  readonly pending: { readonly total: number; readonly next: readonly { readonly version: string; readonly path: string }[] };
+  /** the newest entry, where it is not done: what a next run or a person has to deal with first */
+  readonly unfinished: EntryView | null;
+  readonly needsAttention: boolean;
+  readonly held: { readonly run: string; readonly version: string | null; readonly reason: string } | null;
+  readonly paused: boolean;
+  /** who changes the database now */
+  readonly lease: { readonly run: string; readonly holder: string; readonly acquiredAt: string; readonly expiresAt: string } | null;
+  readonly lastRun: RunView | null;
+  readonly problem: ErrorView | null;
+}
+
+/** Pending migrations named in one answer; `total` counts them all. */
+const shownPending = 50;
+
+/** What the configuration says of a target; nothing of where its database or bucket is. */
+export function summarizeTarget(target: Target, links: Links): TargetSummary {
+  const self = links.target(target.name);
+  return {
+    name: target.name,
+    stream: target.stream,
+    environment: target.environment,
+    links: { self, history: links.history(target.name, {}), runs: links.runs({ target: target.name }) },
+  };
+}
+
+/**
+ * Asks database and bucket where a target stands; a bucket or release that cannot be used is shown, not thrown.
+ *
+ * @throws RunnerError `DATABASE_…`
+ */
+export async function readTarget(target: Target, parts: Pick<HttpParts, "links" | "now">, signal: AbortSignal): Promise<TargetView> {
+  const { links, now } = parts;
+  const [status, runs] = await Promise.all([
+    readStatus(target, { signal, now }),
+    target.driver.runs({ target: target.name, limit: 1 }, signal),
+  ]);
+  const { release, unfinished, held, lease, pending, problem } = status;
+  const lastRun = runs[0];
+  return {
+    ...summarizeTarget(target, links),
+    position: viewPosition(status.position),
+    completed: status.completed,
+    release: release === null ? null : { digest: release.digest, version: release.version, expires: release.expires?.toISOString() ?? null },
+    fresh: status.fresh,
+    pending: { total: pending.length, next: pending.slice(0, shownPending).map(({ version, path }) => ({ version, path })) },
+    unfinished: unfinished === null ? null : viewEntry(unfinished),
+    needsAttention: unfinished?.status === "needs_attention",
+    held: held === null ? null : { run: held.runId, version: held.version, reason: held.reason },
+    paused: status.paused,
+    lease:
+      lease === null
+        ? null
+        : { run: lease.runId, holder: lease.holder, acquiredAt: lease.acquiredAt.toISOString(), expiresAt: lease.expiresAt.toISOString() },
+    lastRun: lastRun === undefined ? null : viewRun(lastRun, links),
+    problem: problem === null ? null : viewError({ code: problem.code, message: problem.message, hint: problem.hint ?? null, fields: problem.fields }),
+  };
+}

@@ -1,0 +1,102 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { HistoryEntry } from "../history/entry.ts";
+import { isEnded, type RunRecord } from "../history/run.ts";
+import type { Target } from "../runner.ts";
+import type { ActiveRuns } from "./active-runs.ts";
+import { unknownRun } from "./auth/access.ts";
+import type { HttpLimits } from "./limits.ts";
+
+/** Where a watcher looks. The database is what all processes share, so a run is watched in the same way wherever it goes on. */
+export interface WatchOptions {
+  readonly active: ActiveRuns;
+  readonly limits: Pick<HttpLimits, "pollMs" | "localPollMs">;
+  /** ends the watch: the caller left, the server stops, or time is up */
+  readonly signal: AbortSignal;
+}
+
+/** What a watcher is told. */
+export type Update =
+  | { readonly kind: "run"; readonly run: RunRecord }
+  /** `resumeId`: everything up to this entry was told; null while it, or an earlier one, is still under way */
+  | { readonly kind: "entry"; readonly entry: HistoryEntry; readonly resumeId: number | null }
+  | { readonly kind: "done"; readonly run: RunRecord };
+
+/**
+ * The run's record once it has ended, or as it is after `waitMs`.
+ *
+ * @throws RunnerError `UNKNOWN_RUN`, `DATABASE_…`
+ */
+export async function waitForEnd(target: Target, runId: string, waitMs: number, options: WatchOptions): Promise<RunRecord> {
+  const { active, limits, signal } = options;
+  const deadline = performance.now() + waitMs;
+  for (;;) {
+    const run = await target.driver.run(runId, AbortSignal.timeout(readTimeoutMs));
+    if (run === undefined) throw unknownRun(runId);
+    const leftMs = deadline - performance.now();
+    if (isEnded(run.status) || leftMs <= 0 || signal.aborted) return run;
+    await (active.has(runId) ? orAfter(active.ended(runId), leftMs, signal) : pause(Math.min(limits.pollMs, leftMs), signal));
+  }
+}
+
+/**
+ * All that happens in a run from the history entry after `afterId` on, until it has ended or the signal aborts.
+ * Looked up once a second, and soon after each event of a run that this process executes.
+ *
+ * @throws RunnerError `UNKNOWN_RUN`, `DATABASE_…`
+ */
+export async function* watchRun(target: Target, runId: string, afterId: number, options: WatchOptions): AsyncGenerator<Update, void> {
+  const { active, limits, signal } = options;
+  let cursor = afterId;
+  /** what was told of the entries behind the cursor */
+  const told = new Map<number, string>();
+  let toldRun = "";
+  while (!signal.aborted) {
+    const change = active.changed(runId);
+    // The run before its entries: once it has ended, nothing is added to them any more.
+    const run = await target.driver.run(runId, AbortSignal.timeout(readTimeoutMs));
+    if (run === undefined) throw unknownRun(runId);
+    const entries = await target.driver.history(target.stream, { runId, afterId: cursor }, AbortSignal.timeout(readTimeoutMs));
+
+    const now = JSON.stringify([run.status, run.cancelRequested, run.releaseDigest]);
+    if (now !== toldRun) yield { kind: "run", run };
+    toldRun = now;
+
+    // Entries are updated in place while their statements run: the cursor stays before the first that is.
+    let isSettled = true;
+    for (const entry of entries) {
+      isSettled &&= entry.status !== "started" || isEnded(run.status);
+      const state = `${entry.status} ${entry.statementsDone}`;
+      if (told.get(entry.id) !== state) yield { kind: "entry", entry, resumeId: isSettled ? entry.id : null };
+      told.set(entry.id, state);
+      if (isSettled) cursor = entry.id;
+    }
+    for (const id of told.keys()) if (id <= cursor) told.delete(id);
+
+    if (isEnded(run.status)) {
+      yield { kind: "done", run };
+      return;
+    }
+    await (change === undefined ? pause(limits.pollMs, signal) : soonAfter(change, limits, signal));
+  }
+}
+
+/** Longest that one look at the database may take. */
+const readTimeoutMs = 10_000;
+
+async function soonAfter(change: Promise<void>, limits: WatchOptions["limits"], signal: AbortSignal): Promise<void> {
+  await pause(limits.localPollMs, signal);
+  await orAfter(change, limits.pollMs, signal);
+}
+
+async function orAfter(promise: Promise<void>, ms: number, signal: AbortSignal): Promise<void> {
+  const done = new AbortController();
+  try {
+    await Promise.race([promise, pause(ms, AbortSignal.any([signal, done.signal]))]);
+  } finally {
+    done.abort();
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined);
+}

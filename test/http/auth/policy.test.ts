@@ -1,0 +1,169 @@
+import { describe, expect, test } from "vitest";
+import { RunnerError } from "../../../src/error.ts";
+import { parsePolicy } from "../../../src/http/auth/policy.ts";
+
+const targets = new Set(["orders-prod", "orders-staging"]);
+
+const good = {
+  schema: "urn:lockkeeper:policy:v1",
+  audience: "https://migrate.example",
+  issuers: {
+    github: {
+      issuer: "https://token.actions.githubusercontent.com",
+      jwksUri: "https://token.actions.githubusercontent.com/.well-known/jwks",
+      algs: ["RS256"],
+      maxTokenAge: "10m",
+    },
+    cluster: { issuer: "https://cluster.example", jwksFile: "cluster.jwks.json", algs: ["RS256", "ES256"] },
+  },
+  rules: [
+    {
+      id: "deploy",
+      issuer: "github",
+      match: { repository_id: "456789", event_name: ["push", "workflow_dispatch"] },
+      allow: { targets: ["orders-prod"], actions: ["apply", "plan", "status"] },
+      require: { digest: true },
+      limit: { perHour: 20 },
+    },
+    { id: "look", issuer: "cluster", match: { email_verified: true }, allow: { targets: ["*"], actions: ["status"] } },
+  ],
+};
+
+function refusalOf(change: (policy: ReturnType<typeof structuredClone<Record<string, unknown>>>) => void): string {
+  const policy: Record<string, unknown> = structuredClone(good);
+  change(policy);
+  return refusalOfText(JSON.stringify(policy));
+}
+
+function refusalOfText(text: string): string {
+  try {
+    parsePolicy(text, targets);
+  } catch (error) {
+    if (error instanceof RunnerError && error.code === "CONFIG") return error.message;
+    throw error;
+  }
+  throw new Error("the policy was accepted");
+}
+
+/** One rule, changed. */
+function refusalOfRule(change: Readonly<Record<string, unknown>>): string {
+  return refusalOf((policy) => (policy["rules"] = [{ ...good.rules[1], ...change }]));
+}
+
+describe("a policy file", () => {
+  test("is read with its defaults", () => {
+    const policy = parsePolicy(JSON.stringify(good), targets);
+    expect(policy.audience).toBe("https://migrate.example");
+    expect(policy.issuers).toEqual([
+      {
+        name: "github",
+        issuer: "https://token.actions.githubusercontent.com",
+        keys: { kind: "uri", uri: "https://token.actions.githubusercontent.com/.well-known/jwks" },
+        algorithms: ["RS256"],
+        maxTokenAgeMs: 600_000,
+      },
+      { name: "cluster", issuer: "https://cluster.example", keys: { kind: "file", path: "cluster.jwks.json" }, algorithms: ["RS256", "ES256"], maxTokenAgeMs: 600_000 },
+    ]);
+    expect(policy.rules[0]).toEqual({
+      id: "deploy",
+      issuer: "github",
+      match: [
+        { claim: "repository_id", anyOf: ["456789"] },
+        { claim: "event_name", anyOf: ["push", "workflow_dispatch"] },
+      ],
+      targets: ["orders-prod"],
+      actions: ["apply", "plan", "status"],
+      isDigestRequired: true,
+      perHour: 20,
+    });
+    expect(policy.rules[1]).toMatchObject({ isDigestRequired: false, perHour: null });
+    expect(policy.warnings).toEqual([]);
+  });
+
+  test("without rules loads and allows nothing", () => {
+    expect(parsePolicy(JSON.stringify({ ...good, rules: [] }), targets).rules).toEqual([]);
+  });
+
+  test("is refused with every problem at once, each with its place", () => {
+    const message = refusalOf((policy) => {
+      policy["rules"] = [
+        { ...good.rules[0], id: "twice", allow: { targets: ["orders-*"], actions: ["apply"] } },
+        { ...good.rules[1], id: "twice", issuer: "gitlab", match: {} },
+      ];
+    });
+    expect(message).toContain('the id "twice" is there twice');
+    expect(message).toContain('/rules/0/allow/targets/0: no target is called "orders-*"');
+    expect(message).toContain('/rules/1/issuer: no issuer is called "gitlab"');
+    expect(message).toContain("/rules/1/match: needs at least one claim");
+  });
+
+  test("names several problems of its shape at once", () => {
+    const message = refusalOf((policy) => {
+      policy["colour"] = "red";
+      delete policy["audience"];
+      policy["issuers"] = { a: { issuer: "https://a.test", jwksFile: "a.json", algs: ["HS256"], maxTokenAge: "10 minutes" } };
+    });
+    expect(message).toContain("/colour: is not a known field");
+    expect(message).toContain("/audience: is missing");
+    expect(message).toContain("/issuers/a/algs/0: one of RS256");
+    expect(message).toContain("/issuers/a/maxTokenAge: a number with s, m or h");
+  });
+
+  test.for([
+    ["unknown field in a rule", { effect: "deny" }, "/rules/0/effect: is not a known field"],
+    ["unknown action", { allow: { targets: ["*"], actions: ["down"] } }, "/rules/0/allow/actions/0"],
+    ["no action", { allow: { targets: ["*"], actions: [] } }, "/rules/0/allow/actions: may not be empty"],
+    ["no target", { allow: { targets: [], actions: ["status"] } }, "/rules/0/allow/targets: may not be empty"],
+    ["unknown target", { allow: { targets: ["billing"], actions: ["status"] } }, 'no target is called "billing"'],
+    ["a claim compared with null", { match: { sub: null } }, "/rules/0/match/sub"],
+    ["a claim compared with an object", { match: { sub: { like: "x" } } }, "/rules/0/match/sub"],
+    ["a claim compared with an empty list", { match: { sub: [] } }, "/rules/0/match/sub"],
+    ["a claim compared with nested lists", { match: { sub: [["x"]] } }, "/rules/0/match/sub"],
+    ["a wrong JSON Pointer", { match: { "/a~2b": "x" } }, "JSON Pointer"],
+    ["a limit of nothing", { limit: { perHour: 0 } }, "/rules/0/limit/perHour: at least 1"],
+    ["a requirement that does not exist", { require: { signature: false } }, "/rules/0/require/signature: is not a known field"],
+    ["digest required by a text", { require: { digest: "true" } }, "/rules/0/require/digest: has to be true or false"],
+  ] as const)("is refused with: %s", ([, change, words]) => {
+    expect(refusalOfRule(change)).toContain(words);
+  });
+
+  test.for([
+    ["http", "http://issuer.example/jwks"],
+    ["an address", "https://127.0.0.1/jwks"],
+    ["an IPv6 address", "https://[::1]/jwks"],
+    ["an address written as one number", "https://2130706433/jwks"],
+    ["a hexadecimal address", "https://0x7f000001/jwks"],
+    ["a user", "https://user:pass@issuer.example/jwks"],
+    ["a file", "file:///etc/passwd"],
+    ["no address at all", "jwks"],
+  ])("is refused when keys come from: %s", ([, jwksUri]) => {
+    const message = refusalOf((policy) => (policy["issuers"] = { cluster: { issuer: "https://c.test", jwksUri, algs: ["RS256"] }, github: good.issuers.github }));
+    expect(message).toContain("/issuers/cluster/jwksUri: an https address with a host name");
+  });
+
+  test("is refused when an issuer has no keys, or two kinds of them", () => {
+    const issuer = { issuer: "https://c.test", algs: ["RS256"] };
+    for (const keys of [{}, { jwksUri: "https://c.test/jwks", jwksFile: "c.json" }]) {
+      expect(refusalOf((policy) => (policy["issuers"] = { ...good.issuers, cluster: { ...issuer, ...keys } }))).toContain("needs either jwksUri or jwksFile");
+    }
+  });
+
+  test("is refused when two entries name the same issuer, so that the weaker one cannot win", () => {
+    expect(refusalOf((policy) => (policy["issuers"] = { ...good.issuers, other: { ...good.issuers.github, algs: ["ES256"] } }))).toContain("is there twice");
+  });
+
+  test("is refused when a field is there twice, or when it is no JSON", () => {
+    const text = JSON.stringify(good);
+    expect(refusalOfText(text.replace('"rules":', '"rules":[],"rules":'))).toContain("twice");
+    expect(refusalOfText(text.replace('"id":"deploy"', '"id":"x","\\u0069d":"deploy"'))).toContain("twice");
+    expect(refusalOfText("schema: x")).toContain("not JSON");
+    expect(refusalOfText(`${text} `.repeat(2))).toContain("not JSON");
+    expect(refusalOfText('{"__proto__":{}}')).toContain("__proto__");
+  });
+
+  test("warns of one-claim rules and of sub for GitHub, which has changed its form", () => {
+    const rule = { ...good.rules[0], match: { sub: "repo:acme/shop:ref:refs/heads/main" } };
+    const { warnings } = parsePolicy(JSON.stringify({ ...good, rules: [rule] }), targets);
+    expect(warnings).toEqual([expect.stringContaining("one claim only"), expect.stringContaining('compares "sub"')]);
+  });
+});
