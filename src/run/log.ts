@@ -91,9 +91,8 @@ export class RunLog {
   /** The database already has what was asked for; nothing was written. */
   async noop(position: Position, digest: string | null): Promise<RunResult> {
     this.#release ??= digest === null ? null : { digest, version: null };
-    if (this.#request.isAccepted) {
-      await this.#record("succeeded", "noop", null);
-    }
+    this.#from ??= position;
+    if (this.#request.isAccepted) await this.#record("succeeded", "noop", null, position);
     return this.#end({ status: "succeeded", outcome: "noop", to: position, done: [], left: 0, error: null });
   }
 
@@ -144,9 +143,16 @@ export class RunLog {
   }
 
   /** Ends the run's row, if there is one and the database can be reached; the row of a lost run is ended by whoever looks next. */
-  async #record(status: RunStatus, outcome: RunOutcome | null, error: RunnerError | null): Promise<void> {
+  async #record(status: RunStatus, outcome: RunOutcome | null, error: RunnerError | null, at?: Position): Promise<void> {
     if (!this.#request.isAccepted && this.#session === undefined) return;
-    const change = { status, outcome, error: error === null ? null : entryError(error), releaseDigest: this.#release?.digest ?? null };
+    const change = {
+      status,
+      outcome,
+      error: error === null ? null : entryError(error),
+      releaseDigest: this.#release?.digest ?? null,
+      releaseVersion: this.#release?.version ?? null,
+      ...(at === undefined ? {} : { fromVersion: at.version, toVersion: at.version }),
+    };
     await this.#target.driver.updateRun(this.#request.id, change, AbortSignal.timeout(lastWordMs)).catch(() => undefined);
   }
 
