@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { RunnerError } from "../error.ts";
 
 /**
@@ -19,17 +20,14 @@ export function decodeBody(bytes: Uint8Array, path: string): string {
 const SAVE_AS_UTF8 = "save the file as UTF-8";
 
 function decodeUtf8(bytes: Uint8Array, path: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    const offset = firstInvalidByte(bytes);
-    const line = countLines(Buffer.from(bytes.subarray(0, offset)).toString("latin1"));
-    throw new RunnerError("ENCODING", `${path}:${line}: not UTF-8 (byte ${offset})`, {
-      hint: SAVE_AS_UTF8,
-      fields: { migration: path, line, byte: offset },
-      cause,
-    });
-  }
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (isUtf8(buffer)) return buffer.toString("utf8");
+  const offset = firstInvalidByte(bytes);
+  const line = countLines(buffer.toString("latin1", 0, offset));
+  throw new RunnerError("ENCODING", `${path}:${line}: not UTF-8 (byte ${offset})`, {
+    hint: SAVE_AS_UTF8,
+    fields: { migration: path, line, byte: offset },
+  });
 }
 
 /** Bisects: a prefix decodes as a stream exactly when no byte in it is wrong. */

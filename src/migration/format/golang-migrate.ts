@@ -89,7 +89,7 @@ function readOtherName(name: string): Reading {
 }
 
 function renameHint(name: string): string {
-  const [, version, title = "", direction = "up"] = /^v?([0-9]+)[-_.]*(.*?)(?:\.(up|down))?(?:\.[a-z]+)?$/i.exec(name) ?? [];
+  const [, version, title = "", direction = "up"] = /^v?([0-9]+)[-_]*(.*?)(?:\.(up|down))?(?:\.[a-z]+)?$/i.exec(name) ?? [];
   const wanted = version === undefined ? undefined : `${version}_${title === "" ? "title" : title}.${direction.toLowerCase()}.sql`;
   return wanted !== undefined && LABEL.test(wanted)
     ? `rename it to ${quote(wanted)}, or move it away`
