@@ -1,0 +1,22 @@
+import { afterAll, beforeAll, describe } from "vitest";
+import { openSource } from "../../src/source/open.ts";
+import { sourceSuite } from "../conformance/source.ts";
+import { type S3Server, startS3 } from "../support/bucket.ts";
+import { needs } from "../support/parts.ts";
+
+describe.for(["versitygw", "ministack", "localstack"] as const)("%s", (name) => {
+  needs(name);
+  let server: S3Server;
+  beforeAll(async () => (server = await startS3(name)), 60_000);
+  afterAll(() => server.stop());
+
+  sourceSuite("S3 source", async (options) => {
+    const bucket = await server.createBucket(options);
+    return {
+      source: await openSource(`${bucket}/team/orders`, server.options),
+      keepsVersions: options?.versioning === true,
+      put: (key, bytes, putOptions) => server.put(`${bucket}/team/orders`, key, bytes, putOptions),
+      putBeside: (key, bytes) => server.put(`${bucket}/team/orders-2`, key, bytes),
+    };
+  });
+});
