@@ -56,7 +56,7 @@ describe("documentation", () => {
         const name = exported.exec(line)?.[1];
         if (name === undefined || lines[at - 1]?.trim().endsWith("*/") === true) return [];
         // The second and later signatures of an overloaded function share the first one's comment.
-        const isOverload = lines[at - 1]?.includes(` ${name}(`) === true;
+        const isOverload = lines.slice(0, at).some((earlier) => exported.exec(earlier)?.[1] === name);
         // A flag of the command line says what it is to the user, in its `text`.
         const hasText = lines.slice(at, at + 4).some((near) => /\btext: "/.test(near));
         return isOverload || hasText ? [] : [`${file} ${name}`];

@@ -1,0 +1,31 @@
+# One image for every way to run lockkeeper: `serve` (the default), `up`, `plan`, `verify`…
+#
+#   docker build -t lockkeeper .
+#   docker run --read-only --user 12345:12345 lockkeeper up --source s3://bucket/orders --trust /keys/prod.pub
+#
+# Runs as any user id, on a read-only root, and writes nowhere.
+
+FROM docker.io/library/node:24-bookworm-slim AS build
+WORKDIR /build
+COPY package.json package-lock.json .npmrc ./
+# Neither the compiler nor any dependency needs its install script; without them nothing of theirs runs while building.
+RUN npm ci --ignore-scripts
+COPY tsconfig.json ./
+COPY src ./src
+RUN npm run build
+
+FROM docker.io/library/node:24-bookworm-slim AS dependencies
+WORKDIR /build
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --ignore-scripts
+
+FROM docker.io/library/node:24-bookworm-slim
+WORKDIR /app
+ENV NODE_ENV=production
+COPY --from=dependencies /build/node_modules ./node_modules
+COPY --from=build /build/dist ./dist
+COPY package.json LICENSE ./
+# Not root, even where nobody says so. Any other id works as well: nothing here belongs to this one.
+USER 65532:65532
+ENTRYPOINT ["node", "/app/dist/bin/cli.js"]
+CMD ["serve"]
