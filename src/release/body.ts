@@ -48,10 +48,14 @@ export async function readExact(
  */
 export function assertBody(bytes: Buffer, body: SignedBody): Buffer {
   if (bytes.length === body.size && sha256Hex(bytes) === body.sha256) return bytes;
-  throw new RunnerError("BLOB_DIGEST", `the body of "${body.path}" in the source is not the one that was signed`, {
-    hint: "find out who writes to the source; restore the object, or publish these files to a new prefix",
-    fields: { migration: body.path, expected: formatDigest(body.sha256) },
-  });
+  throw new RunnerError(
+    "BLOB_DIGEST",
+    `the body of "${body.path}" in the source is not the one that was signed`,
+    {
+      hint: "find out who writes to the source; restore the object, or publish these files to a new prefix",
+      fields: { migration: body.path, expected: formatDigest(body.sha256) },
+    },
+  );
 }
 
 /**
@@ -62,8 +66,12 @@ export function assertBody(bytes: Buffer, body: SignedBody): Buffer {
 export function assertRunBytes(bodies: readonly Pick<Body, "size">[]): void {
   const total = bodies.reduce((sum, { size }) => sum + size, 0);
   if (total <= releaseLimits.runBytes) return;
-  throw new RunnerError("TOO_LARGE", `the bodies to run have ${total} bytes together, more than ${releaseLimits.runBytes}`, {
-    hint: "apply them in parts with a number or goto, or load data by another way than migrations",
-    fields: { size: total, limit: releaseLimits.runBytes },
-  });
+  throw new RunnerError(
+    "TOO_LARGE",
+    `the bodies to run have ${total} bytes together, more than ${releaseLimits.runBytes}`,
+    {
+      hint: "apply them in parts with a number or goto, or load data by another way than migrations",
+      fields: { size: total, limit: releaseLimits.runBytes },
+    },
+  );
 }

@@ -57,12 +57,24 @@ export async function composeRelease(
   const known = knownFacts(before);
   const learn = async (file: FileRead): Promise<{ keep: boolean; learned: Learned }> => {
     const facts = known.bodies.get(file.sha256);
-    return { keep: facts === undefined, learned: (known.isSameParser ? facts : undefined) ?? (await analyze(file)) };
+    return {
+      keep: facts === undefined,
+      learned: (known.isSameParser ? facts : undefined) ?? (await analyze(file)),
+    };
   };
-  const { migrations: found, warnings } = await readFolder(options.folder, { format: options.format, withDown: true, learn }, signal);
-  const places = continueSequence(before?.migrations ?? [], found, { allowLate: options.allowLate, settledBy: "release" });
+  const { migrations: found, warnings } = await readFolder(
+    options.folder,
+    { format: options.format, withDown: true, learn },
+    signal,
+  );
+  const places = continueSequence(before?.migrations ?? [], found, {
+    allowLate: options.allowLate,
+    settledBy: "release",
+  });
   const migrations = inSequence(options.stream, places);
-  const files = new Map(found.flatMap(({ up, down }) => (down ? [up, down] : [up])).map((file) => [file.sha256, file]));
+  const files = new Map(
+    found.flatMap(({ up, down }) => (down ? [up, down] : [up])).map((file) => [file.sha256, file]),
+  );
   const isNew = ({ sha256 }: FolderFile<Learned>): boolean => !known.bodies.has(sha256);
   return {
     migrations,
@@ -98,10 +110,20 @@ type Facts = Pick<Body, "tx" | "alone" | "locks" | "statements">;
 /** facts, or why there are none; kept until it is known whether the file may be as it is at all */
 type Learned = Facts | RunnerError;
 
-function knownFacts(before: VerifiedRelease | undefined): { readonly bodies: ReadonlyMap<string, Facts>; readonly isSameParser: boolean } {
-  const bodies = (before?.migrations ?? []).flatMap((migration): Body[] => (migration.down ? [migration, migration.down] : [migration]));
+function knownFacts(before: VerifiedRelease | undefined): {
+  readonly bodies: ReadonlyMap<string, Facts>;
+  readonly isSameParser: boolean;
+} {
+  const bodies = (before?.migrations ?? []).flatMap((migration): Body[] =>
+    migration.down ? [migration, migration.down] : [migration],
+  );
   return {
-    bodies: new Map(bodies.map(({ sha256, tx, alone, locks, statements }) => [sha256, { tx, alone, locks, ...(statements && { statements }) }])),
+    bodies: new Map(
+      bodies.map(({ sha256, tx, alone, locks, statements }) => [
+        sha256,
+        { tx, alone, locks, ...(statements && { statements }) },
+      ]),
+    ),
     isSameParser: before?.manifest.parser === parserName,
   };
 }
@@ -120,14 +142,23 @@ async function analyze({ bytes, path, direction }: FileRead): Promise<Learned> {
   }
 }
 
-function inSequence(stream: string, places: readonly Place<Migration, FolderMigration<Learned>>[]): readonly Migration[] {
+function inSequence(
+  stream: string,
+  places: readonly Place<Migration, FolderMigration<Learned>>[],
+): readonly Migration[] {
   let chain = emptyChain(stream);
   return places.map(({ found, settled }, index) => {
     const seq = index + 1;
     // the label under which it was released is part of the chain
     const up = { ...toBody(found.up), path: settled?.path ?? found.path };
     chain = nextChain(chain, { ...up, seq });
-    return { ...up, seq, version: settled?.version ?? found.version, chain, ...(found.down && { down: toBody(found.down) }) };
+    return {
+      ...up,
+      seq,
+      version: settled?.version ?? found.version,
+      chain,
+      ...(found.down && { down: toBody(found.down) }),
+    };
   });
 }
 

@@ -11,7 +11,7 @@ export async function mapConcurrently<T, R>(
   act: (item: T, signal: AbortSignal) => Promise<R>,
 ): Promise<R[]> {
   signal.throwIfAborted();
-  const results = new Array<R>(items.length);
+  const results: R[] = [];
   const stop = new AbortController();
   const failures: unknown[] = [];
   const onAbort = (): void => fail(signal.reason);

@@ -46,15 +46,24 @@ export async function readEarlier(
   if (object === undefined) return undefined;
   const head = readHead(object.bytes);
   const digest = expectations.follow ?? head.digest;
-  const bytes = await readPart(source, layout.release(parseDigest(digest) ?? ""), releaseLimits.releaseBytes, signal);
+  const bytes = await readPart(
+    source,
+    layout.release(parseDigest(digest) ?? ""),
+    releaseLimits.releaseBytes,
+    signal,
+  );
   // Read before its signatures are counted, to say of which stream it is and to judge it by its own time; refusing needs no proof.
   const claimed = readStatement(readEnvelopes(bytes)[0]?.payload ?? Buffer.alloc(0));
   const { engine, keys, stream } = expectations;
   if (claimed.stream !== stream) {
-    throw new RunnerError("WRONG_STREAM", `${source.url} holds the stream "${claimed.stream}", not "${stream}"`, {
-      hint: "publish each stream under a prefix of its own",
-      fields: { expected: stream, actual: claimed.stream },
-    });
+    throw new RunnerError(
+      "WRONG_STREAM",
+      `${source.url} holds the stream "${claimed.stream}", not "${stream}"`,
+      {
+        hint: "publish each stream under a prefix of its own",
+        fields: { expected: stream, actual: claimed.stream },
+      },
+    );
   }
   const statement = verifyEarlier(bytes, keys, {
     stream,
@@ -64,29 +73,46 @@ export async function readEarlier(
     expected: digest,
     now: claimed.issued,
   });
-  const manifest = await readPart(source, layout.manifest(statement.manifestSha256), statement.manifestSize, signal);
+  const manifest = await readPart(
+    source,
+    layout.manifest(statement.manifestSha256),
+    statement.manifestSize,
+    signal,
+  );
   return { head, headVersion: object.version, statement, release: verifyManifest(statement, manifest) };
 }
 
-function verifyEarlier(bytes: Buffer, keys: readonly PublicKey[], expectations: Omit<Expectations, "trust">): VerifiedStatement {
+function verifyEarlier(
+  bytes: Buffer,
+  keys: readonly PublicKey[],
+  expectations: Omit<Expectations, "trust">,
+): VerifiedStatement {
   const rule = { threshold: 1, maxValidityDays: Infinity };
   const trust = { keys, rule, release: new Map(), minVersion: 1, revoked: new Set<string>() };
   try {
     return verifyStatement(bytes, { ...expectations, trust });
   } catch (error) {
     if (!(error instanceof RunnerError) || error.code !== "THRESHOLD") throw error;
-    throw new RunnerError("THRESHOLD", "none of the given keys signed the release that this one would continue", {
-      hint: "name the public keys of the earlier signers with --trust",
-      fields: error.fields,
-      cause: error,
-    });
+    throw new RunnerError(
+      "THRESHOLD",
+      "none of the given keys signed the release that this one would continue",
+      {
+        hint: "name the public keys of the earlier signers with --trust",
+        fields: error.fields,
+        cause: error,
+      },
+    );
   }
 }
 
 async function readPart(source: Source, key: string, size: number, signal: AbortSignal): Promise<Buffer> {
   const bytes = await readExact(source, key, size, signal);
   if (bytes !== undefined && bytes !== "longer") return bytes;
-  throw new RunnerError("RELEASE_NOT_FOUND", `${key}, which the newest release needs, ${bytes === undefined ? "is not" : "is too long"} under ${source.url}`, {
-    hint: "restore the object, or publish to a new prefix",
-  });
+  throw new RunnerError(
+    "RELEASE_NOT_FOUND",
+    `${key}, which the newest release needs, ${bytes === undefined ? "is not" : "is too long"} under ${source.url}`,
+    {
+      hint: "restore the object, or publish to a new prefix",
+    },
+  );
 }

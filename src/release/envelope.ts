@@ -68,7 +68,9 @@ export function signersOf(envelopes: readonly Envelope[], keys: readonly PublicK
   const signers = new Set<PublicKey>();
   for (const { payload, signature, hint } of envelopes) {
     const message = preAuthEncoding(payloadType, payload);
-    const signer = keys.find((key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key));
+    const signer = keys.find(
+      (key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key),
+    );
     if (signer !== undefined) signers.add(signer);
   }
   return [...signers];
@@ -111,7 +113,10 @@ const newline = 0x0a;
 /** Lines without their ends; the last one may lack its end, no other may be empty. */
 function splitLines(bytes: Buffer): readonly Buffer[] {
   if (bytes.length > releaseLimits.releaseBytes) {
-    throw new RunnerError("TOO_LARGE", `the release has ${bytes.length} bytes, more than ${releaseLimits.releaseBytes}`);
+    throw new RunnerError(
+      "TOO_LARGE",
+      `the release has ${bytes.length} bytes, more than ${releaseLimits.releaseBytes}`,
+    );
   }
   const lines: Buffer[] = [];
   let start = 0;

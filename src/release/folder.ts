@@ -65,7 +65,12 @@ export async function readFolder<T>(
   const listed = new Map((await source.list("", signal)).map((object) => [object.key, object]));
   const { migrations, ignored, warnings } = options.format.read([...listed.keys()]);
   let keptBytes = 0;
-  const readFile = async (path: string, version: string, direction: Direction, stop: AbortSignal): Promise<FolderFile<T>> => {
+  const readFile = async (
+    path: string,
+    version: string,
+    direction: Direction,
+    stop: AbortSignal,
+  ): Promise<FolderFile<T>> => {
     const row = listed.get(path);
     if (row === undefined) throw new RunnerError("INTERNAL", `"${path}" was not listed`);
     const bytes = await readListed(source, row, stop);
@@ -78,10 +83,15 @@ export async function readFolder<T>(
   const read = await mapConcurrently(migrations, sourceLimits.concurrency, signal, async (names, stop) => {
     const up = await readFile(names.up, names.version, "up", stop);
     const down =
-      names.down !== undefined && options.withDown ? await readFile(names.down, names.version, "down", stop) : undefined;
+      names.down !== undefined && options.withDown
+        ? await readFile(names.down, names.version, "down", stop)
+        : undefined;
     return { version: names.version, path: up.path, sha256: up.sha256, up, ...(down && { down }) };
   });
-  const left = ignored.length === 0 ? [] : [`not migrations, so left alone: ${ignored.map(({ name }) => `"${name}"`).join(", ")}`];
+  const left =
+    ignored.length === 0
+      ? []
+      : [`not migrations, so left alone: ${ignored.map(({ name }) => `"${name}"`).join(", ")}`];
   return { migrations: read, warnings: [...warnings, ...left] };
 }
 
@@ -90,24 +100,41 @@ export async function readFolder<T>(
  *
  * @throws RunnerError `SOURCE_CHANGED` - it does not
  */
-export async function readAgain(source: Source, file: FolderFile<unknown>, signal: AbortSignal): Promise<Buffer> {
-  const bytes = file.bytes ?? (await readListed(source, { key: file.path, size: file.size, version: file.pin }, signal));
+export async function readAgain(
+  source: Source,
+  file: FolderFile<unknown>,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const bytes =
+    file.bytes ?? (await readListed(source, { key: file.path, size: file.size, version: file.pin }, signal));
   if (sha256Hex(bytes) !== file.sha256) {
-    throw new RunnerError("SOURCE_CHANGED", `"${file.path}" changed while the folder was read`, { fields: { migration: file.path } });
+    throw new RunnerError("SOURCE_CHANGED", `"${file.path}" changed while the folder was read`, {
+      fields: { migration: file.path },
+    });
   }
   return bytes;
 }
 
 async function readListed(source: Source, row: Listed, signal: AbortSignal): Promise<Buffer> {
   if (row.size > releaseLimits.blobBytes) {
-    throw new RunnerError("TOO_LARGE", `"${row.key}" has ${row.size} bytes, more than ${releaseLimits.blobBytes}`, {
-      hint: "split it, or load data by another way than migrations",
-      fields: { migration: row.key, size: row.size, limit: releaseLimits.blobBytes },
-    });
+    throw new RunnerError(
+      "TOO_LARGE",
+      `"${row.key}" has ${row.size} bytes, more than ${releaseLimits.blobBytes}`,
+      {
+        hint: "split it, or load data by another way than migrations",
+        fields: { migration: row.key, size: row.size, limit: releaseLimits.blobBytes },
+      },
+    );
   }
-  const object = await source.read(row.key, { maxBytes: releaseLimits.blobBytes, version: row.version }, signal);
+  const object = await source.read(
+    row.key,
+    { maxBytes: releaseLimits.blobBytes, version: row.version },
+    signal,
+  );
   if (object === undefined) {
-    throw new RunnerError("SOURCE_CHANGED", `"${row.key}" went away while the folder was read`, { fields: { migration: row.key } });
+    throw new RunnerError("SOURCE_CHANGED", `"${row.key}" went away while the folder was read`, {
+      fields: { migration: row.key },
+    });
   }
   if (object.bytes.length !== row.size) {
     throw new RunnerError("TRUNCATED", `"${row.key}" came with ${object.bytes.length} of ${row.size} bytes`, {

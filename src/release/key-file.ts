@@ -65,7 +65,8 @@ export async function readTrust(value: unknown, folder: string, what: string): P
 async function readTrustFile(path: string): Promise<Trust> {
   const text = await readText(path, "TRUST_INVALID");
   const what = `"${path}"`;
-  if (!text.trimStart().startsWith("{")) return makeTrust({ keys: [text] }, [parsePublicKey(text, what)], what);
+  if (!text.trimStart().startsWith("{"))
+    return makeTrust({ keys: [text] }, [parsePublicKey(text, what)], what);
   const value = parseStrictJson(Buffer.from(text), what, releaseLimits.keyFileBytes);
   return readTrust(value, dirname(path), what);
 }
@@ -81,7 +82,10 @@ async function readText(path: string, code: RunnerErrorCode): Promise<string> {
     const { size } = await file.stat();
     if (size <= releaseLimits.keyFileBytes) return await file.readFile("utf8");
   } catch (error) {
-    throw new RunnerError(code, `cannot read "${path}"`, { hint: "check the path and who may read it", cause: error });
+    throw new RunnerError(code, `cannot read "${path}"`, {
+      hint: "check the path and who may read it",
+      cause: error,
+    });
   }
   throw new RunnerError(code, `"${path}" has more than ${releaseLimits.keyFileBytes} bytes, so it is no key`);
 }

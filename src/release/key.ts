@@ -1,4 +1,11 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from "node:crypto";
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  sign,
+  verify,
+} from "node:crypto";
 import type { KeyObject } from "node:crypto";
 
 import { RunnerError } from "../error.ts";
@@ -70,7 +77,9 @@ export function parsePrivateKey(pem: string, passphrase: string | undefined, wha
     key = createPrivateKey({ key: pem, ...(passphrase !== undefined && { passphrase }) });
   } catch (error) {
     if (isEncrypted) {
-      throw new RunnerError("KEY_PASSPHRASE", `${what} cannot be opened with the given passphrase`, { cause: error });
+      throw new RunnerError("KEY_PASSPHRASE", `${what} cannot be opened with the given passphrase`, {
+        cause: error,
+      });
     }
     throw new RunnerError("KEY_INVALID", `${what} cannot be read as a private key`, {
       hint: "it must be PEM, PKCS#8, as lockkeeper keygen or openssl genpkey writes it",
@@ -85,9 +94,14 @@ export function parsePrivateKey(pem: string, passphrase: string | undefined, wha
  *
  * P-256 is the default everywhere: cosign and every cloud's key store can sign with it.
  */
-export function generateKey(kind: KeyKind, passphrase: string | undefined): { privatePem: string; publicPem: string; id: string } {
+export function generateKey(
+  kind: KeyKind,
+  passphrase: string | undefined,
+): { privatePem: string; publicPem: string; id: string } {
   const pair =
-    kind === "ed25519" ? generateKeyPairSync("ed25519") : generateKeyPairSync("ec", { namedCurve: "prime256v1" });
+    kind === "ed25519"
+      ? generateKeyPairSync("ed25519")
+      : generateKeyPairSync("ec", { namedCurve: "prime256v1" });
   const privatePem = pair.privateKey.export({
     type: "pkcs8",
     format: "pem",
@@ -127,7 +141,9 @@ function publicKey(key: KeyObject, what: string): PublicKey {
       fields: { algorithm: key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyType ?? "unknown" },
     });
   }
-  const digest = createHash("sha256").update(key.export({ type: "spki", format: "der" })).digest();
+  const digest = createHash("sha256")
+    .update(key.export({ type: "spki", format: "der" }))
+    .digest();
   return { kind, id: `sha256:${digest.toString("hex")}`, hint: digest.toString("base64"), key };
 }
 

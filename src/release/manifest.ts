@@ -48,10 +48,27 @@ export function writeManifest(manifest: Manifest): Buffer {
  */
 export function readManifest(bytes: Uint8Array): Manifest {
   const value = parseStrictJson(bytes, what, releaseLimits.manifestBytes);
-  const { schema: _, base, repeatable, registry, pack, migrations, ...top } = check(manifestSchema, value, what);
-  assertSupported({ base, repeatable, registry, checks: migrations.find(({ checks }) => checks !== undefined) });
+  const {
+    schema: _,
+    base,
+    repeatable,
+    registry,
+    pack,
+    migrations,
+    ...top
+  } = check(manifestSchema, value, what);
+  assertSupported({
+    base,
+    repeatable,
+    registry,
+    checks: migrations.find(({ checks }) => checks !== undefined),
+  });
   assertLabels(migrations);
-  return { ...top, migrations: migrations.map(({ checks: _checks, ...migration }) => migration), ...(pack && { pack }) };
+  return {
+    ...top,
+    migrations: migrations.map(({ checks: _checks, ...migration }) => migration),
+    ...(pack && { pack }),
+  };
 }
 
 const what = "the manifest";
@@ -63,16 +80,29 @@ const bodyEntries = {
   size: count(0, releaseLimits.blobBytes),
   tx: v.picklist(["one", "none"]),
   alone: v.boolean(),
-  locks: v.pipe(v.array(v.pipe(v.string(), v.regex(/^[A-Z][A-Z ]{0,39}$/, "a lock mode"))), v.maxLength(8, "at most 8 lock modes")),
+  locks: v.pipe(
+    v.array(v.pipe(v.string(), v.regex(/^[A-Z][A-Z ]{0,39}$/, "a lock mode"))),
+    v.maxLength(8, "at most 8 lock modes"),
+  ),
   statements: v.exactOptional(
     v.pipe(
-      v.array(v.strictObject({ offset: count(0, releaseLimits.blobBytes), length: count(1, releaseLimits.blobBytes), kind: statementKind() })),
+      v.array(
+        v.strictObject({
+          offset: count(0, releaseLimits.blobBytes),
+          length: count(1, releaseLimits.blobBytes),
+          kind: statementKind(),
+        }),
+      ),
       v.maxLength(releaseLimits.statements, `at most ${releaseLimits.statements} statements`),
     ),
   ),
 };
 
-const plainBody = v.strictObject({ path: v.string(), sha256: sha256Text, size: count(0, releaseLimits.blobBytes) });
+const plainBody = v.strictObject({
+  path: v.string(),
+  sha256: sha256Text,
+  size: count(0, releaseLimits.blobBytes),
+});
 
 const manifestSchema = v.strictObject({
   schema: v.literal(schemaName),
@@ -104,7 +134,12 @@ const manifestSchema = v.strictObject({
       sha256: sha256Text,
       size: count(1, releaseLimits.packBytes),
       offsets: v.pipe(
-        v.array(v.strictObject({ seq: count(1, releaseLimits.migrations), offset: count(0, releaseLimits.packBytes) })),
+        v.array(
+          v.strictObject({
+            seq: count(1, releaseLimits.migrations),
+            offset: count(0, releaseLimits.packBytes),
+          }),
+        ),
         v.maxLength(releaseLimits.migrations, "one offset a migration"),
       ),
     }),
@@ -138,21 +173,32 @@ function statementKind() {
 function assertSupported(uses: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(uses)) {
     if (value === undefined) continue;
-    throw new RunnerError("RELEASE_UNSUPPORTED", `the release uses "${name}", which this version of lockkeeper cannot run`, {
-      hint: "use a newer lockkeeper, or publish without it",
-      fields: { field: name },
-    });
+    throw new RunnerError(
+      "RELEASE_UNSUPPORTED",
+      `the release uses "${name}", which this version of lockkeeper cannot run`,
+      {
+        hint: "use a newer lockkeeper, or publish without it",
+        fields: { field: name },
+      },
+    );
   }
 }
 
 const label = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}$/;
 
 /** trust.md 2.2: ASCII only, so no two normal forms, directions or alphabets; never two that a file system could mix up. */
-function assertLabels(migrations: readonly (Pick<Body, "path"> & { readonly down?: Pick<Body, "path"> })[]): void {
+function assertLabels(
+  migrations: readonly (Pick<Body, "path"> & { readonly down?: Pick<Body, "path"> })[],
+): void {
   const seen = new Set<string>();
-  for (const { path } of migrations.flatMap((migration) => (migration.down ? [migration, migration.down] : [migration]))) {
+  for (const { path } of migrations.flatMap((migration) =>
+    migration.down ? [migration, migration.down] : [migration],
+  )) {
     if (!label.test(path)) {
-      throw new RunnerError("NAME", `a label of the manifest is not 1 to 200 of A-Z a-z 0-9 . _ + - (and no dot first)`);
+      throw new RunnerError(
+        "NAME",
+        `a label of the manifest is not 1 to 200 of A-Z a-z 0-9 . _ + - (and no dot first)`,
+      );
     }
     const folded = path.toLowerCase();
     if (seen.has(folded)) throw new RunnerError("NAME", `"${path}" is in the manifest twice`);
@@ -161,7 +207,19 @@ function assertLabels(migrations: readonly (Pick<Body, "path"> & { readonly down
 }
 
 /** Members in the order of the documentation, whatever order the object was built in. */
-function inOrder({ seq, version, path, sha256, size, chain, tx, alone, locks, down, statements }: Migration): object {
+function inOrder({
+  seq,
+  version,
+  path,
+  sha256,
+  size,
+  chain,
+  tx,
+  alone,
+  locks,
+  down,
+  statements,
+}: Migration): object {
   return {
     seq,
     version,

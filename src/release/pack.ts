@@ -29,7 +29,8 @@ export async function readPacked(
   const offsets = new Map(pack?.offsets.map(({ seq, offset }) => [migrations[seq - 1]?.sha256, offset]));
   const packed = wanted.filter(({ sha256 }) => offsets.has(sha256));
   const bytesWanted = packed.reduce((sum, { size }) => sum + size, 0);
-  if (pack === undefined || packed.length < minBodies || bytesWanted < pack.size * minWantedShare) return new Map();
+  if (pack === undefined || packed.length < minBodies || bytesWanted < pack.size * minWantedShare)
+    return new Map();
   const bytes = await readExact(source, layout.pack(pack.sha256), pack.size, signal);
   // a pack only saves requests: without it, there are the blobs
   if (bytes === undefined || bytes === "longer") return new Map();
@@ -53,7 +54,8 @@ export async function makePack(
   before: Pack | undefined,
   read: (migration: Migration) => Promise<Buffer>,
 ): Promise<{ readonly pack: Pack | undefined; readonly bytes: Buffer | undefined }> {
-  if (migrations.length - (before?.offsets.length ?? 0) < minBodies) return { pack: before, bytes: undefined };
+  if (migrations.length - (before?.offsets.length ?? 0) < minBodies)
+    return { pack: before, bytes: undefined };
   const parts: Buffer[] = [];
   const offsets: { seq: number; offset: number }[] = [];
   let size = 0;

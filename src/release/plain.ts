@@ -47,7 +47,8 @@ export function plainReleases(options: PlainOptions): ReleaseProvider {
     },
     async bodies(release, bodies, signal) {
       const files = folders.get(release);
-      if (files === undefined) throw new RunnerError("INTERNAL", "bodies were asked of a release that was not fetched here");
+      if (files === undefined)
+        throw new RunnerError("INTERNAL", "bodies were asked of a release that was not fetched here");
       assertRunBytes(bodies);
       const read = await mapConcurrently(bodies, sourceLimits.concurrency, signal, (body, stop) =>
         readBody(options.source, body, files, stop),
@@ -67,14 +68,22 @@ type Facts = Pick<Body, "tx" | "alone" | "locks" | "statements">;
 /** Once signed, always signed; and never where a mistake costs most (design.md 6). */
 function assertUnsignedAllowed(environment: string, context: ReleaseContext): void {
   if (environment === "production") {
-    throw new RunnerError("UNSIGNED_REFUSED", 'unsigned files are not taken for the environment "production"', {
-      hint: "publish a signed release and name its key with --trust",
-    });
+    throw new RunnerError(
+      "UNSIGNED_REFUSED",
+      'unsigned files are not taken for the environment "production"',
+      {
+        hint: "publish a signed release and name its key with --trust",
+      },
+    );
   }
   if (context.highWaterMark !== undefined) {
-    throw new RunnerError("UNSIGNED_REFUSED", "a signed release was begun on this database, so only signed ones are taken", {
-      hint: "publish these files as a release and name its key with --trust",
-    });
+    throw new RunnerError(
+      "UNSIGNED_REFUSED",
+      "a signed release was begun on this database, so only signed ones are taken",
+      {
+        hint: "publish these files as a release and name its key with --trust",
+      },
+    );
   }
 }
 
@@ -96,7 +105,10 @@ async function fetchPlain(
     { format: options.format ?? golangMigrate, withDown: !isForUpOnly, learn },
     signal,
   );
-  const places = continueSequence(applied, folder.migrations, { allowLate: options.allowLate, settledBy: "database" });
+  const places = continueSequence(applied, folder.migrations, {
+    allowLate: options.allowLate,
+    settledBy: "database",
+  });
   const migrations = inSequence(options.stream, places);
   const release: Release = {
     kind: "plain",
@@ -113,7 +125,10 @@ async function fetchPlain(
 }
 
 /** Numbers the places and links the chain. */
-function inSequence(stream: string, places: readonly Place<AppliedMigration, FolderMigration<Analysis>>[]): readonly Migration[] {
+function inSequence(
+  stream: string,
+  places: readonly Place<AppliedMigration, FolderMigration<Analysis>>[],
+): readonly Migration[] {
   let chain = emptyChain(stream);
   return places.map(({ found, settled }, index) => {
     // what may run now must be fit to run; anything else is told when it is asked for
@@ -122,7 +137,13 @@ function inSequence(stream: string, places: readonly Place<AppliedMigration, Fol
     // the label under which it was applied is part of the chain in the database
     const up = { ...toBody(found.up), path: settled?.path ?? found.path };
     chain = nextChain(chain, { seq, path: up.path, sha256: up.sha256, size: up.size });
-    return { ...up, seq, version: settled?.version ?? found.version, chain, ...(found.down && { down: toBody(found.down) }) };
+    return {
+      ...up,
+      seq,
+      version: settled?.version ?? found.version,
+      chain,
+      ...(found.down && { down: toBody(found.down) }),
+    };
   });
 }
 
@@ -147,7 +168,12 @@ async function analyze({ bytes, path, direction }: FileRead): Promise<Facts | Ru
   }
 }
 
-async function readBody(source: Source, body: Body, files: PlainFiles, signal: AbortSignal): Promise<readonly [string, Buffer]> {
+async function readBody(
+  source: Source,
+  body: Body,
+  files: PlainFiles,
+  signal: AbortSignal,
+): Promise<readonly [string, Buffer]> {
   const file = files.get(body.sha256);
   if (file === undefined) throw new RunnerError("INTERNAL", `"${body.path}" is not of this folder`);
   if (file.learned instanceof RunnerError) throw file.learned;
@@ -162,7 +188,10 @@ function assertExpected(release: Release, expected: string | undefined): void {
   });
 }
 
-function warnOfNewLabel({ found, settled }: Place<AppliedMigration, FolderMigration<Analysis>>): readonly string[] {
+function warnOfNewLabel({
+  found,
+  settled,
+}: Place<AppliedMigration, FolderMigration<Analysis>>): readonly string[] {
   if (settled === undefined || settled.path === found.path) return [];
   return [`"${found.path}" was applied under the name "${settled.path}" and keeps it`];
 }

@@ -9,23 +9,35 @@ import { releaseLimits } from "./limits.ts";
  *
  * @throws RunnerError `code`, or `JSON_NUMBER` where something else stands for a number; names the field, never its value
  */
-export function check<S extends v.GenericSchema>(schema: S, value: unknown, what: string, code: RunnerErrorCode = "SCHEMA"): v.InferOutput<S> {
+export function check<S extends v.GenericSchema>(
+  schema: S,
+  value: unknown,
+  what: string,
+  code: RunnerErrorCode = "SCHEMA",
+): v.InferOutput<S> {
   const result = v.safeParse(schema, value, { abortEarly: true, abortPipeEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;
   const field = v.getDotPath(issue);
   const isNumber = issue.kind === "schema" && issue.expected === "number" && issue.received !== "undefined";
   const problem = isUnknownField(issue) ? "is not a field of this format" : `must be ${describe(issue)}`;
-  throw new RunnerError(isNumber ? "JSON_NUMBER" : code, `${what}: ${field === null ? "it" : `"${field}"`} ${problem}`, {
-    fields: { field },
-  });
+  throw new RunnerError(
+    isNumber ? "JSON_NUMBER" : code,
+    `${what}: ${field === null ? "it" : `"${field}"`} ${problem}`,
+    {
+      fields: { field },
+    },
+  );
 }
 
 /** Lower-case hex sha256. */
 export const sha256Text = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "64 lower-case hex digits"));
 
 /** `sha256:<hex>`. */
-export const digestText = v.pipe(v.string(), v.regex(/^sha256:[0-9a-f]{64}$/, "sha256: and 64 lower-case hex digits"));
+export const digestText = v.pipe(
+  v.string(),
+  v.regex(/^sha256:[0-9a-f]{64}$/, "sha256: and 64 lower-case hex digits"),
+);
 
 /** A stream, environment or engine name. No separator of paths, text or shells, so it cannot act on anything. */
 export const nameText = v.pipe(
@@ -36,7 +48,12 @@ export const nameText = v.pipe(
 
 /** A count from `min` up; strict JSON has let through safe integers only. */
 export function count(min: number, max: number = Number.MAX_SAFE_INTEGER) {
-  return v.pipe(v.number(), v.integer("a whole number"), v.minValue(min, `at least ${min}`), v.maxValue(max, `at most ${max}`));
+  return v.pipe(
+    v.number(),
+    v.integer("a whole number"),
+    v.minValue(min, `at least ${min}`),
+    v.maxValue(max, `at most ${max}`),
+  );
 }
 
 function isUnknownField(issue: v.BaseIssue<unknown>): boolean {

@@ -18,7 +18,10 @@ export interface FoundMigration {
 /** Who settled the order: the history of a database, or the release before. */
 export type SettledBy = "database" | "release";
 
-const who = { database: "the database", release: "the last release" } as const satisfies Record<SettledBy, string>;
+const who = { database: "the database", release: "the last release" } as const satisfies Record<
+  SettledBy,
+  string
+>;
 
 /** One place in a sequence: the folder's migration, and what it is where it was settled before. */
 export interface Place<S, F> {
@@ -52,19 +55,25 @@ export function continueSequence<S extends SettledMigration, F extends FoundMigr
     (top, { version }) => (top === undefined || compareVersions(version, top) > 0 ? version : top),
     undefined,
   );
-  const late = highest === undefined ? [] : fresh.filter(({ version }) => compareVersions(version, highest) < 0);
+  const late =
+    highest === undefined ? [] : fresh.filter(({ version }) => compareVersions(version, highest) < 0);
   if (late.length > 0 && !options.allowLate) throw outOfOrder(late, highest ?? "", options.settledBy);
   // sorted by version, the late ones would come first among the fresh; they keep that order, after everything settled
   return [...places, ...fresh.map((migration) => ({ found: migration, settled: undefined }))];
 }
 
 /** A copy, lowest version first. */
-export function sortByVersion<F extends { readonly version: string }>(migrations: readonly F[]): readonly F[] {
+export function sortByVersion<F extends { readonly version: string }>(
+  migrations: readonly F[],
+): readonly F[] {
   return migrations.toSorted((a, b) => compareVersions(a.version, b.version));
 }
 
 /** The one with this version, in whatever way it is written, in a list made by {@link sortByVersion}. */
-export function findVersion<F extends { readonly version: string }>(sorted: readonly F[], version: string): F | undefined {
+export function findVersion<F extends { readonly version: string }>(
+  sorted: readonly F[],
+  version: string,
+): F | undefined {
   let low = 0;
   let high = sorted.length - 1;
   while (low <= high) {
@@ -79,20 +88,31 @@ export function findVersion<F extends { readonly version: string }>(sorted: read
   return undefined;
 }
 
-function missing(migration: SettledMigration, sorted: readonly FoundMigration[], settledBy: SettledBy): RunnerError {
+function missing(
+  migration: SettledMigration,
+  sorted: readonly FoundMigration[],
+  settledBy: SettledBy,
+): RunnerError {
   const top = sorted.at(-1);
   const fields = { migration: migration.path, version: migration.version };
-  if (settledBy === "database" && (top === undefined || compareVersions(migration.version, top.version) > 0)) {
+  if (
+    settledBy === "database" &&
+    (top === undefined || compareVersions(migration.version, top.version) > 0)
+  ) {
     const end = top === undefined ? "holds no migration" : `ends at version "${top.version}"`;
     return new RunnerError("DATABASE_AHEAD", `"${migration.path}" is applied, but the folder ${end}`, {
       hint: "take the newer files; to go back to this version, run down with the newer files first",
       fields,
     });
   }
-  return new RunnerError("HISTORY_REWRITTEN", `"${migration.path}" is gone from the folder, but ${who[settledBy]} has it`, {
-    hint: "put the file back; to take its change back, add a new migration",
-    fields,
-  });
+  return new RunnerError(
+    "HISTORY_REWRITTEN",
+    `"${migration.path}" is gone from the folder, but ${who[settledBy]} has it`,
+    {
+      hint: "put the file back; to take its change back, add a new migration",
+      fields,
+    },
+  );
 }
 
 function changed(settled: SettledMigration, now: FoundMigration, settledBy: SettledBy): RunnerError {
@@ -101,7 +121,12 @@ function changed(settled: SettledMigration, now: FoundMigration, settledBy: Sett
     `"${now.path}" is not what ${who[settledBy]} has: was sha256:${settled.sha256}, is sha256:${now.sha256}`,
     {
       hint: "restore the file and put the change into a new migration",
-      fields: { migration: now.path, version: now.version, expected: `sha256:${settled.sha256}`, actual: `sha256:${now.sha256}` },
+      fields: {
+        migration: now.path,
+        version: now.version,
+        expected: `sha256:${settled.sha256}`,
+        actual: `sha256:${now.sha256}`,
+      },
     },
   );
 }

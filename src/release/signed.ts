@@ -43,7 +43,8 @@ export function signedReleases(options: SignedOptions): ReleaseProvider {
       return fetchRelease(options, context, digest, signal);
     },
     bodies: async (release, bodies, signal) => {
-      if (!isVerified(release)) throw new RunnerError("INTERNAL", "bodies were asked of a release that was not verified");
+      if (!isVerified(release))
+        throw new RunnerError("INTERNAL", "bodies were asked of a release that was not verified");
       return fetchBodies(options.source, release, bodies, signal);
     },
   };
@@ -65,7 +66,12 @@ class HeadReader {
 
   async read(signal: AbortSignal): Promise<Head | undefined> {
     const last = this.#last;
-    const object = await this.#source.readIfChanged(layout.head, last?.version, { maxBytes: releaseLimits.headBytes }, signal);
+    const object = await this.#source.readIfChanged(
+      layout.head,
+      last?.version,
+      { maxBytes: releaseLimits.headBytes },
+      signal,
+    );
     if (object === undefined) this.#last = undefined;
     else if (object !== "unchanged") this.#last = { version: object.version, head: readHead(object.bytes) };
     const head = object === "unchanged" ? last?.head : this.#last?.head;
@@ -92,12 +98,20 @@ async function fetchRelease(
   const { source } = options;
   const sha256 = parseDigest(digest);
   if (sha256 === undefined) {
-    throw new RunnerError("RELEASE_NOT_FOUND", "the release asked for is not named by a digest sha256:<64 hex digits>");
+    throw new RunnerError(
+      "RELEASE_NOT_FOUND",
+      "the release asked for is not named by a digest sha256:<64 hex digits>",
+    );
   }
   const release = await source.read(layout.release(sha256), { maxBytes: releaseLimits.releaseBytes }, signal);
   if (release === undefined) throw notThere(digest, "the release", source.url);
   const statement = verifyStatement(release.bytes, { ...options, ...context, expected: digest });
-  const manifest = await readExact(source, layout.manifest(statement.manifestSha256), statement.manifestSize, signal);
+  const manifest = await readExact(
+    source,
+    layout.manifest(statement.manifestSha256),
+    statement.manifestSize,
+    signal,
+  );
   if (manifest === undefined) throw notThere(digest, "the manifest of the release", source.url);
   return verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
 }

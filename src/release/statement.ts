@@ -45,7 +45,9 @@ export function writeStatement(statement: ReleaseStatement): Buffer {
     ...(source && { source: { uri: source.uri, digest: { gitCommit: source.gitCommit } } }),
   };
   const subject = [{ name: "manifest.json", digest: { sha256: statement.manifestSha256 } }];
-  return Buffer.from(JSON.stringify({ _type: statementType, subject, predicateType: releasePredicateType, predicate }));
+  return Buffer.from(
+    JSON.stringify({ _type: statementType, subject, predicateType: releasePredicateType, predicate }),
+  );
 }
 
 /**
@@ -57,7 +59,9 @@ export function readStatement(payload: Uint8Array): ReleaseStatement {
   const value = parseStrictJson(payload, what, releaseLimits.bundleBytes);
   const { predicateType } = check(v.looseObject({ predicateType: v.string() }), value, what);
   if (predicateType !== releasePredicateType) {
-    throw new RunnerError("PREDICATE_TYPE", "what was signed is not a release of this kind", { fields: { expected: releasePredicateType } });
+    throw new RunnerError("PREDICATE_TYPE", "what was signed is not a release of this kind", {
+      fields: { expected: releasePredicateType },
+    });
   }
   const { subject, predicate } = check(statementSchema, value, what);
   const { source, issued, expires, ...rest } = predicate;
@@ -82,7 +86,9 @@ const timeText = v.pipe(
 const statementSchema = v.strictObject({
   // cosign attest-blob --predicate writes v0.1
   _type: v.picklist([statementType, "https://in-toto.io/Statement/v0.1"]),
-  subject: v.strictTuple([v.strictObject({ name: v.string(), digest: v.strictObject({ sha256: sha256Text }) })]),
+  subject: v.strictTuple([
+    v.strictObject({ name: v.string(), digest: v.strictObject({ sha256: sha256Text }) }),
+  ]),
   predicateType: v.literal(releasePredicateType),
   predicate: v.strictObject({
     stream: nameText,
@@ -101,7 +107,9 @@ const statementSchema = v.strictObject({
     source: v.exactOptional(
       v.strictObject({
         uri: v.pipe(v.string(), v.maxLength(2_048, "at most 2048 characters")),
-        digest: v.strictObject({ gitCommit: v.pipe(v.string(), v.regex(/^[0-9a-f]{40,64}$/, "a git commit in hex")) }),
+        digest: v.strictObject({
+          gitCommit: v.pipe(v.string(), v.regex(/^[0-9a-f]{40,64}$/, "a git commit in hex")),
+        }),
       }),
     ),
   }),

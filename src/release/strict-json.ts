@@ -69,7 +69,8 @@ function assertUnambiguous(text: string, what: string): void {
       const name = readString(text.slice(at, end), what);
       const names = open.at(-1);
       if (isName && names) {
-        if (names.has(name)) throw new RunnerError("JSON_DUPLICATE", `${what} has a name twice in one object`);
+        if (names.has(name))
+          throw new RunnerError("JSON_DUPLICATE", `${what} has a name twice in one object`);
         names.add(name);
       }
       isName = false;

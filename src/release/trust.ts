@@ -58,12 +58,22 @@ export type TrustText = v.InferOutput<typeof trustSchema>;
  * @throws RunnerError `TRUST_INVALID` - another form, a key twice (also in two encodings), or a threshold above the number of keys
  */
 export function makeTrust(text: unknown, keys: readonly PublicKey[], what: string): Trust {
-  const { threshold = 1, maxValidityDays = defaultMaxValidityDays, release = {}, minVersion = 1, revoked } = readTrustText(text, what);
+  const {
+    threshold = 1,
+    maxValidityDays = defaultMaxValidityDays,
+    release = {},
+    minVersion = 1,
+    revoked,
+  } = readTrustText(text, what);
   if (new Set(keys.map(({ id }) => id)).size !== keys.length) {
-    throw new RunnerError("TRUST_INVALID", `${what} names one key twice`, { hint: "a threshold counts distinct keys" });
+    throw new RunnerError("TRUST_INVALID", `${what} names one key twice`, {
+      hint: "a threshold counts distinct keys",
+    });
   }
   const rule = { threshold, maxValidityDays };
-  const rules = Object.entries(release).map(([environment, own]) => [environment, { ...rule, ...own }] as const);
+  const rules = Object.entries(release).map(
+    ([environment, own]) => [environment, { ...rule, ...own }] as const,
+  );
   for (const [environment, { threshold: wanted }] of [["default", rule] as const, ...rules]) {
     if (wanted <= keys.length) continue;
     throw new RunnerError("TRUST_INVALID", `${what} asks for ${wanted} of ${keys.length} keys`, {

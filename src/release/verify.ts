@@ -77,9 +77,13 @@ export function verifyStatement(bytes: Buffer, expectations: Expectations): Veri
   // 2.5.8: not older than what the database knows, and the one that was asked for
   assertNotBelow({ ...statement, digest }, expectations.highWaterMark);
   if (expectations.expected !== undefined && expectations.expected !== digest) {
-    throw new RunnerError("UNEXPECTED_RELEASE", "the source holds another release than the one asked for under its name", {
-      fields: { expected: expectations.expected, actual: digest },
-    });
+    throw new RunnerError(
+      "UNEXPECTED_RELEASE",
+      "the source holds another release than the one asked for under its name",
+      {
+        fields: { expected: expectations.expected, actual: digest },
+      },
+    );
   }
   return {
     ...statement,
@@ -129,9 +133,13 @@ export function verifyManifest(statement: VerifiedStatement, bytes: Buffer): Ver
 export function checkHighWaterMark(release: Release, mark: HighWaterMark | null | undefined): void {
   if (mark === null || mark === undefined) return;
   if (!isVerified(release)) {
-    throw new RunnerError("UNSIGNED_REFUSED", "a signed release was begun on this database, so only signed ones are taken", {
-      hint: "publish these files as a release and name its key with --trust",
-    });
+    throw new RunnerError(
+      "UNSIGNED_REFUSED",
+      "a signed release was begun on this database, so only signed ones are taken",
+      {
+        hint: "publish these files as a release and name its key with --trust",
+      },
+    );
   }
   assertNotBelow({ ...release.rank, digest: release.digest, previous: release.previous }, mark);
 }
@@ -152,36 +160,56 @@ function tooFewSigners(counted: number, threshold: number, lines: number): Runne
 
 function assertForUs(statement: ReleaseStatement, stream: string, environment: string): void {
   if (statement.stream !== stream) {
-    throw new RunnerError("WRONG_STREAM", `the release is of the stream "${statement.stream}", not "${stream}"`, {
-      hint: "check the source's prefix, or name the stream with --stream",
-      fields: { expected: stream, actual: statement.stream },
-    });
+    throw new RunnerError(
+      "WRONG_STREAM",
+      `the release is of the stream "${statement.stream}", not "${stream}"`,
+      {
+        hint: "check the source's prefix, or name the stream with --stream",
+        fields: { expected: stream, actual: statement.stream },
+      },
+    );
   }
   if (!statement.environments.includes(environment)) {
-    throw new RunnerError("WRONG_ENVIRONMENT", `the release is for ${statement.environments.join(", ")}, not for "${environment}"`, {
-      hint: "publish it with --environment, or name this database's environment with --environment",
-      fields: { expected: environment, actual: statement.environments.join(",") },
-    });
+    throw new RunnerError(
+      "WRONG_ENVIRONMENT",
+      `the release is for ${statement.environments.join(", ")}, not for "${environment}"`,
+      {
+        hint: "publish it with --environment, or name this database's environment with --environment",
+        fields: { expected: environment, actual: statement.environments.join(",") },
+      },
+    );
   }
 }
 
 function assertTimes({ issued, expires }: ReleaseStatement, now: Date, maxValidityDays: number): void {
   if (issued.getTime() > now.getTime() + clockToleranceMs) {
-    throw new RunnerError("ISSUED_IN_FUTURE", `the release was issued at ${issued.toISOString()}, which is to come`, {
-      hint: "check the clocks of this machine and of the publisher",
-      fields: { issued: issued.toISOString(), now: now.toISOString() },
-    });
+    throw new RunnerError(
+      "ISSUED_IN_FUTURE",
+      `the release was issued at ${issued.toISOString()}, which is to come`,
+      {
+        hint: "check the clocks of this machine and of the publisher",
+        fields: { issued: issued.toISOString(), now: now.toISOString() },
+      },
+    );
   }
   const days = (expires.getTime() - issued.getTime()) / dayMs;
   if (days <= 0 || days > maxValidityDays) {
-    throw new RunnerError("VALIDITY", `the release is valid for ${Math.ceil(days)} days, and 1 to ${maxValidityDays} are allowed`, {
-      hint: "publish it with another --expires",
-      fields: { days, maxValidityDays },
-    });
+    throw new RunnerError(
+      "VALIDITY",
+      `the release is valid for ${Math.ceil(days)} days, and 1 to ${maxValidityDays} are allowed`,
+      {
+        hint: "publish it with another --expires",
+        fields: { days, maxValidityDays },
+      },
+    );
   }
 }
 
-function assertNotRevoked({ version }: ReleaseStatement, digest: string, { revoked, minVersion }: Trust): void {
+function assertNotRevoked(
+  { version }: ReleaseStatement,
+  digest: string,
+  { revoked, minVersion }: Trust,
+): void {
   if (!revoked.has(digest) && version >= minVersion) return;
   throw new RunnerError("RELEASE_REVOKED", `release ${version} was revoked by the trust of this target`, {
     hint: "publish a newer release",
@@ -191,12 +219,19 @@ function assertNotRevoked({ version }: ReleaseStatement, digest: string, { revok
 
 function assertManifestForUs(manifest: Manifest, statement: VerifiedStatement): void {
   if (manifest.stream !== statement.stream) {
-    throw new RunnerError("WRONG_STREAM", `the manifest is of the stream "${manifest.stream}", not "${statement.stream}"`);
+    throw new RunnerError(
+      "WRONG_STREAM",
+      `the manifest is of the stream "${manifest.stream}", not "${statement.stream}"`,
+    );
   }
   if (manifest.engine !== statement.engine) {
-    throw new RunnerError("WRONG_ENGINE", `the release is for ${manifest.engine}, and this database is ${statement.engine}`, {
-      fields: { expected: statement.engine, actual: manifest.engine },
-    });
+    throw new RunnerError(
+      "WRONG_ENGINE",
+      `the release is for ${manifest.engine}, and this database is ${statement.engine}`,
+      {
+        fields: { expected: statement.engine, actual: manifest.engine },
+      },
+    );
   }
 }
 
