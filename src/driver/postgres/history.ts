@@ -30,16 +30,18 @@ export interface NewEntry {
 const columns = `stream, seq, version, path, direction, sha256, size, chain, origin, status, statements_done, statements,
  statement_checksums, signed, run_id, token, applied_by, note, error, started_at, duration_ms`;
 
-/** Milliseconds since the transaction began, by the database's clock. */
-const sinceTransactionStart =
-  "extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000";
+/** Expressions of an entry that only the database can give. */
+export interface EntryExpressions {
+  /** an integer expression, 1, that raises when the entry must not be written */
+  readonly guard: string;
+  /** when it began, `timestamptz` */
+  readonly startedAt: string;
+}
 
-/**
- * Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`.
- *
- * @param guard - an integer expression that raises when the entry must not be written; its value is not used otherwise
- */
-export function insertEntry(t: TableNames, entry: NewEntry, guard = "1"): string {
+const now = "pg_catalog.clock_timestamp()";
+
+/** Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`. */
+export function insertEntry(t: TableNames, entry: NewEntry, { guard, startedAt }: EntryExpressions = { guard: "1", startedAt: now }): string {
   const checksums = `ARRAY[${entry.statementChecksums.map(literal).join(",")}]::text[]`;
   return `INSERT INTO ${t.history} (${columns}) SELECT ${[
     literal(entry.stream),
@@ -61,8 +63,8 @@ export function insertEntry(t: TableNames, entry: NewEntry, guard = "1"): string
     literal(entry.appliedBy),
     literal(entry.note),
     jsonLiteral(entry.error),
-    "pg_catalog.transaction_timestamp()",
-    sinceTransactionStart,
+    startedAt,
+    `extract(epoch FROM ${now} - ${startedAt}) * 1000`,
   ].join(", ")} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
 }
 

@@ -68,7 +68,9 @@ function settingsOf(step: TransactionStep, around: Surroundings, nonce: string):
     ["statement_timeout", String(step.statementTimeoutMs ?? around.settings.statementTimeoutMs)],
   ];
   if (around.checkIntervalMs !== undefined) values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
-  return `SELECT ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
+  // All transactions of one message have the same transaction_timestamp(), so each notes its own beginning.
+  const began = "pg_catalog.set_config('lockkeeper.began', pg_catalog.clock_timestamp()::text, true)";
+  return `SELECT ${began}, ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
 }
 
 /**
@@ -103,7 +105,7 @@ function after(step: TransactionStep, around: Surroundings, nonce: string, isLas
       note: null,
       error: null,
     },
-    guard,
+    { guard, startedAt: "pg_catalog.current_setting('lockkeeper.began')::timestamptz" },
   );
   return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;`;
 }
