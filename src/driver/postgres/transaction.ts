@@ -69,7 +69,8 @@ function settingsOf(step: TransactionStep, around: Surroundings, nonce: string):
   ];
   if (around.checkIntervalMs !== undefined) values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
   // All transactions of one message have the same transaction_timestamp(), so each notes its own beginning.
-  const began = "pg_catalog.set_config('lockkeeper.began', pg_catalog.clock_timestamp()::text, true)";
+  // As seconds, because a body may change how dates are written.
+  const began = "pg_catalog.set_config('lockkeeper.began', extract(epoch FROM pg_catalog.clock_timestamp())::text, true)";
   return `SELECT ${began}, ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
 }
 
@@ -105,7 +106,7 @@ function after(step: TransactionStep, around: Surroundings, nonce: string, isLas
       note: null,
       error: null,
     },
-    { guard, startedAt: "pg_catalog.current_setting('lockkeeper.began')::timestamptz" },
+    { guard, startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)" },
   );
   return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;`;
 }
