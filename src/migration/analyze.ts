@@ -8,11 +8,11 @@ import type { Statement } from "./migration.ts";
 import { parseSql } from "./parse-sql.ts";
 import type { SyntaxProblem } from "./parse-sql.ts";
 import { locateUnit } from "./position.ts";
-import { scanAnalysis } from "./scan-analysis.ts";
+import { scanAnalysis, scanStatement } from "./scan-analysis.ts";
 import { firstWords, scanSql } from "./scan-sql.ts";
 import type { SqlScan } from "./scan-sql.ts";
 import { SqlLexer } from "./sql-lexer.ts";
-import { COPY_FROM_STDIN, factsOf } from "./statement-facts.ts";
+import { COPY_FROM_STDIN, factsOf, ORDINARY } from "./statement-facts.ts";
 import type { Refusal, StatementFacts } from "./statement-facts.ts";
 import { collectLocks, LockCollector } from "./table-locks.ts";
 import type { TableLock } from "./table-locks.ts";
@@ -91,9 +91,15 @@ async function parseBody({ text, path }: SqlBody): Promise<ParsedBody> {
   const statements: AnalyzedStatement[] = [];
   const locks = new LockCollector();
   try {
-    const problem = await parseSql(text, ({ offset, length, node }) => {
-      statements.push({ offset, length, facts: factsOf(node) });
-      collectLocks(node, locks);
+    const problem = await parseSql(text, {
+      visit({ offset, length, node }) {
+        statements.push({ offset, length, facts: factsOf(node) });
+        collectLocks(node, locks);
+      },
+      visitLarge({ offset, length, scanned }) {
+        statements.push({ offset, length, facts: ORDINARY });
+        return scanStatement(text, scanned, locks);
+      },
     });
     return { statements, locks: locks.locks, problem };
   } catch (thrown) {

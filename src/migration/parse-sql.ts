@@ -6,13 +6,20 @@ import type { ScannedStatement } from "./scan-sql.ts";
 
 export type { AlterTableCmd, ColumnDef, Constraint, DefElem, Node, RangeVar, WithClause } from "libpg-query";
 
-/** One statement as PostgreSQL 18's own parser understood it. */
-export interface ParsedStatement {
+/** Where one statement is in its text. */
+export interface StatementRange {
   /** first byte in the text as UTF-8; a byte order mark counts */
   readonly offset: number;
   /** bytes up to the semicolon: blanks and comments before it count */
   readonly length: number;
-  readonly node: Node;
+}
+
+/** Told of each statement of a text, in order. */
+export interface StatementVisitor {
+  /** one statement as PostgreSQL 18's own parser understood it */
+  visit(statement: StatementRange & { readonly node: Node }): void;
+  /** one that is too large to build its tree (a seed of many thousand rows), as the lexer sees it; false is `TOO_LARGE` */
+  visitLarge(statement: StatementRange & { readonly scanned: ScannedStatement }): boolean;
 }
 
 /** Why the parser did not take a text, and where. */
@@ -24,7 +31,7 @@ export interface SyntaxProblem {
 }
 
 /**
- * Parses a text with PostgreSQL's own parser (libpg_query) and shows each statement to `visit`, in order.
+ * Parses a text with PostgreSQL's own parser (libpg_query) and shows its statements to `visitor`.
  *
  * Large texts are parsed in parts, so that no more than one part's trees are in memory; hence the visitor.
  * Node kinds and fields are those of PostgreSQL's `parsenodes.h`.
@@ -32,19 +39,21 @@ export interface SyntaxProblem {
  * @returns the first problem; the statements of the parts before it were shown by then
  * @throws RunnerError `TOO_LARGE` — one statement so large or so deeply nested that the parser gives up
  */
-export async function parseSql(text: string, visit: (statement: ParsedStatement) => void): Promise<SyntaxProblem | undefined> {
+export async function parseSql(text: string, visitor: StatementVisitor): Promise<SyntaxProblem | undefined> {
   const parser = await import("libpg-query");
   await parser.loadModule();
   let byteOffset = text.charCodeAt(0) === BOM ? BOM_BYTES : 0;
   for (const part of splitIntoParts(text)) {
     const piece = text.slice(part.start, part.end);
-    const result = parsePart(parser, piece, part.start);
-    if ("problem" in result) return result.problem;
     const bytes = Buffer.byteLength(piece);
-    for (const { stmt, stmt_location = 0, stmt_len } of result.stmts) {
-      if (stmt === undefined) continue;
-      const length = stmt_len ?? bytes - stmt_location;
-      visit({ offset: byteOffset + stmt_location, length, node: stmt });
+    if (piece.length > MAX_PARSED_UNITS) {
+      if (part.only === undefined || !visitor.visitLarge({ ...rangeOf(text, part, part.only, byteOffset), scanned: part.only })) throw tooLarge();
+    } else {
+      const result = parsePart(parser, piece, part.start);
+      if ("problem" in result) return result.problem;
+      for (const { stmt, stmt_location = 0, stmt_len } of result.stmts) {
+        if (stmt !== undefined) visitor.visit({ offset: byteOffset + stmt_location, length: stmt_len ?? bytes - stmt_location, node: stmt });
+      }
     }
     byteOffset += bytes;
   }
@@ -59,30 +68,46 @@ const BOM_BYTES = 3;
 /** UTF-16 units of one part: its trees are some 90 times as large, and this keeps them near 25 MB. */
 const PART_UNITS = 256 * 1024;
 
+/** UTF-16 units of the largest statement whose tree is built. */
+const MAX_PARSED_UNITS = 2 * 1024 * 1024;
+
 /** How much of the text a message may repeat. */
 const MAX_QUOTED = 40;
 
 interface Part {
   readonly start: number;
   readonly end: number;
+  /** its statement, where it is the only one */
+  readonly only?: ScannedStatement;
 }
 
 /** Cuts after whole statements; a text that the lexer is not sure of stays in one part. */
 function splitIntoParts(text: string): readonly Part[] {
   const start = text.charCodeAt(0) === BOM ? 1 : 0;
   if (text.length <= PART_UNITS) return [{ start, end: text.length }];
-  const scan = scanSql(text);
-  if (!scan.isSure) return [{ start, end: text.length }];
+  const { isSure, statements } = scanSql(text);
+  if (!isSure) return [{ start, end: text.length }];
   const parts: Part[] = [];
   let partStart = start;
-  for (const [index, statement] of scan.statements.entries()) {
-    const next: ScannedStatement | undefined = scan.statements[index + 1];
-    if (next === undefined || next.end - partStart <= PART_UNITS) continue;
-    parts.push({ start: partStart, end: statement.end });
-    partStart = statement.end;
+  let first: ScannedStatement | undefined;
+  for (const [index, statement] of statements.entries()) {
+    first ??= statement;
+    const next = statements[index + 1];
+    if (next !== undefined && next.end - partStart <= PART_UNITS) continue;
+    const end = next === undefined ? text.length : statement.end;
+    parts.push({ start: partStart, end, ...(first === statement && { only: statement }) });
+    partStart = end;
+    first = undefined;
   }
-  parts.push({ start: partStart, end: text.length });
+  if (partStart < text.length) parts.push({ start: partStart, end: text.length });
   return parts;
+}
+
+function rangeOf(text: string, part: Part, statement: ScannedStatement, partOffset: number): StatementRange {
+  return {
+    offset: partOffset + Buffer.byteLength(text.slice(part.start, statement.start)),
+    length: Buffer.byteLength(text.slice(statement.start, statement.end)),
+  };
 }
 
 function parsePart(
@@ -96,14 +121,18 @@ function parsePart(
     return { stmts: parser.parseSync(piece).stmts ?? [] };
   } catch (thrown) {
     if (!parser.hasSqlDetails(thrown) || thrown.sqlDetails === undefined || isExhausted(thrown.message)) {
-      throw new RunnerError("TOO_LARGE", "a statement is too large or too deeply nested to be analysed", {
-        hint: "split it into several statements",
-        cause: thrown,
-      });
+      throw tooLarge(thrown);
     }
     const { message, cursorPosition } = thrown.sqlDetails;
     return { problem: { message: shorten(message), index: partStart + unitIndex(piece, cursorPosition) } };
   }
+}
+
+function tooLarge(cause?: unknown): RunnerError {
+  return new RunnerError("TOO_LARGE", "a statement is too large or too deeply nested to be analysed", {
+    hint: "split it into several statements",
+    cause,
+  });
 }
 
 function isExhausted(message: string): boolean {

@@ -1,8 +1,9 @@
 import type { Analysis } from "./analysis.ts";
 import { decodeBody } from "./decode.ts";
 import { scanSql } from "./scan-sql.ts";
-import { TokenReader } from "./token-reader.ts";
+import type { ScannedStatement } from "./scan-sql.ts";
 import { LockCollector } from "./table-locks.ts";
+import { TokenReader } from "./token-reader.ts";
 import { unwrapTransaction } from "./unwrap-sql.ts";
 
 /**
@@ -27,8 +28,17 @@ export function scanAnalysis(bytes: Uint8Array, path: string): Analysis | undefi
   return { tx: "one", alone: true, locks: locks.locks, isEmpty };
 }
 
+/**
+ * Whether the lexer alone can tell that one statement runs in a transaction and leaves nothing behind in the session;
+ * then notes what it locks and makes.
+ */
+export function scanStatement(text: string, statement: ScannedStatement, locks: LockCollector): boolean {
+  if (NEEDS_PARSER.test(text.slice(statement.start, statement.end))) return false;
+  return readStatement(new TokenReader(text, statement), locks);
+}
+
 /** A header, our own schema, and what may outlive its transaction: words that must be seen in their place. */
-const NEEDS_PARSER = /lockkeeper|set_config|pg_temp|advisory|dblink/i;
+const NEEDS_PARSER = /lockkeeper|set_config|pg_temp|advisory_\w*lock|dblink/i;
 
 /** Notes what the statement locks and makes; false where it is none that is known here. */
 function readStatement(tokens: TokenReader, locks: LockCollector): boolean {

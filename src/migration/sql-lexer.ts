@@ -95,17 +95,15 @@ export class SqlLexer {
     return i;
   }
 
-  /** Whole numbers, decimals and exponents; what follows without a space is read differently before PostgreSQL 15. */
+  /** Decimals, exponents, `0x1F` and `1_000`: before PostgreSQL 15 the letters were a word of their own, which ends at the same place. */
   #readNumber(): void {
     let i = this.#digitsEnd(this.start);
     // `1..10` is a range in PL/pgSQL, two tokens and not a decimal
     if (this.#text.charCodeAt(i) === DOT && this.#text.charCodeAt(i + 1) !== DOT) i = this.#digitsEnd(i + 1);
-    if ((this.#text.charCodeAt(i) | 0x20) === LOWER_E) {
-      const sign = this.#text.charCodeAt(i + 1);
-      const digits = sign === PLUS || sign === MINUS ? i + 2 : i + 1;
-      if (isDigit(this.#text.charCodeAt(digits))) i = this.#digitsEnd(digits);
-    }
-    if (i < this.#limit && isWordPart(this.#text.charCodeAt(i))) this.isSure = false;
+    while (i < this.#limit && isNumberPart(this.#text.charCodeAt(i))) i++;
+    const following = this.#text.charCodeAt(i);
+    // there a quote would begin another kind of string, and a dollar belong to the word
+    if (following === QUOTE || following === AMPERSAND || following === DOLLAR || following >= 0x80) this.isSure = false;
     this.#become("number", i);
   }
 
@@ -248,7 +246,6 @@ const DOLLAR = 0x24;
 const AMPERSAND = 0x26;
 const QUOTE = 0x27;
 const STAR = 0x2a;
-const PLUS = 0x2b;
 const MINUS = 0x2d;
 const DOT = 0x2e;
 const SLASH = 0x2f;
@@ -274,6 +271,10 @@ function isWordStart(unit: number): boolean {
 
 function isTagPart(unit: number): boolean {
   return isWordStart(unit) || isDigit(unit);
+}
+
+function isNumberPart(unit: number): boolean {
+  return isTagPart(unit) && unit < 0x80;
 }
 
 function isWordPart(unit: number): boolean {

@@ -32,6 +32,15 @@ export interface Refusal {
   readonly hint: string;
 }
 
+/** The facts of a plain statement: it runs in a transaction and leaves nothing behind. */
+export const ORDINARY: StatementFacts = {
+  kind: "transactional",
+  kindOutside: "transactional",
+  control: undefined,
+  isAlone: true,
+  refusal: undefined,
+};
+
 /** Reads the facts of one statement from its parse tree. */
 export function factsOf(node: Node): StatementFacts {
   const found = searchTree(node);
