@@ -32,10 +32,11 @@ export function makeWiring(variables: Variables): Wiring {
       if (stream === undefined) throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing");
       return { releases: await openReleases(settings, stream, "both", variables), stream, environment };
     },
-    openDestination: (url: string, storage: StorageChoice) => openSource(url, storageOf(chooseStorage(storage), variables)),
+    openSource: (url: string, storage: StorageChoice) => openSource(url, storageOf(chooseStorage(storage), variables)),
+    openFormat,
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");
-      await serve(choice, variables, signal, onListening);
+      await serve(choice, (settings) => openTarget(settings, variables, "both"), signal, onListening);
     },
   };
 }

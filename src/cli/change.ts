@@ -2,6 +2,8 @@ import { userInfo, hostname } from "node:os";
 import type { RunAction } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
 import type { RunResult } from "../executor/result.ts";
+import { compareVersions } from "../migration/version.ts";
+import type { Target } from "../runner.ts";
 import { formatDuration } from "../report/duration.ts";
 import { describeFailure, formatFailure } from "./failure.ts";
 import { chooseTarget, plan, release } from "./flags.ts";
@@ -10,25 +12,19 @@ import type { Output, Paint } from "./output.ts";
 import { openReporter } from "./reporter.ts";
 import type { Invocation } from "./verb.ts";
 
-/** What `up`, `down`, `goto` and `redo` differ in. */
-export interface Change {
-  readonly action: RunAction;
-  readonly goal: Goal;
-}
-
 /** Runs a change and shows how it goes and how it ended; gives the exit code. */
-export async function changeDatabase(invocation: Invocation, change: Change): Promise<number> {
+export async function changeDatabase(invocation: Invocation, goal: Goal): Promise<number> {
   const { context, output, signal, get } = invocation;
   const [wiring, runner] = await Promise.all([context.wire(), import("../runner.ts")]);
-  const onlyUp = change.goal.kind === "latest" || (change.goal.kind === "steps" && change.goal.direction === "up");
+  const onlyUp = goal.kind === "latest" || (goal.kind === "steps" && goal.direction === "up");
   await using opened = await wiring.openTarget(chooseTarget(invocation), onlyUp ? "up" : "both");
   const reporter = await openReporter(output);
   try {
     const result = await runner.run(
       {
         id: runner.newRunId(opened.target.name),
-        action: change.action,
-        goal: change.goal,
+        action: await actionOf(goal, opened.target, signal),
+        goal,
         release: get(release) ?? null,
         plan: get(plan) ?? null,
         trigger: "cli",
@@ -44,6 +40,21 @@ export async function changeDatabase(invocation: Invocation, change: Change): Pr
     return showResult(result, output);
   } finally {
     reporter.end();
+  }
+}
+
+/** Going to a lower version is a rollback, so that automatic triggers do not undo it. */
+async function actionOf(goal: Goal, target: Target, signal: AbortSignal): Promise<RunAction> {
+  switch (goal.kind) {
+    case "latest":
+    case "redo":
+      return "apply";
+    case "steps":
+      return goal.direction === "up" ? "apply" : "rollback";
+    case "version": {
+      const { position } = await target.driver.state(target.stream, signal);
+      return position.version !== null && compareVersions(goal.version, position.version) < 0 ? "rollback" : "apply";
+    }
   }
 }
 
@@ -95,6 +106,7 @@ function formatResult(result: RunResult, paint: Paint): string {
 
 /** The state that a run which did not succeed left the database in, in words. */
 function describeState(result: RunResult): string {
+  if (result.from === null) return "not reached; nothing was changed";
   if (result.to === null) return "unknown: it could not be asked; \"lockkeeper status\" tells when it can be";
   const at = `at version ${result.to.version ?? "0"}`;
   const before = result.done.length === 0 ? `unchanged, ${at}` : `${at} after ${result.done.length} done`;

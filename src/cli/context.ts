@@ -1,4 +1,5 @@
 import type { Driver } from "../driver/driver.ts";
+import type { Format } from "../migration/format/format.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Sink } from "../report/sink.ts";
 import type { Limits, Target } from "../runner.ts";
@@ -55,8 +56,10 @@ export interface Wiring {
   openDatabase(choice: TargetChoice): Promise<OpenDatabase>;
   /** Only the releases of a target: for verbs that need no database. */
   openReleases(choice: TargetChoice): Promise<OpenReleases>;
-  /** A bucket prefix or folder to publish into. */
-  openDestination(url: string, storage: StorageChoice): Promise<WritableSource>;
+  /** A bucket prefix or folder, to publish from or into. */
+  openSource(url: string, storage: StorageChoice): Promise<WritableSource>;
+  /** A way of laying migration files out, by its tool's name. */
+  openFormat(name: string): Promise<Format>;
   /** Serves HTTP until the signal aborts. */
   serve(choice: { readonly config: string; readonly listen: string | undefined }, signal: AbortSignal, onListening: (url: string) => void): Promise<void>;
 }

@@ -30,7 +30,8 @@ export function formatFailure(error: RunnerError, output: Output, state?: string
   const paint = output.paint.err;
   const lines = [`${paint.bad("error:")} ${redactText(error.message)}`];
   const where = whereOf(error);
-  if (where !== undefined) lines.push(`  ${paint.dim("where:")}    ${where}`);
+  // most messages say it already
+  if (where !== undefined && !error.message.includes(where)) lines.push(`  ${paint.dim("where:")}    ${where}`);
   const detail = serverWords(error);
   for (const [name, words] of detail) lines.push(`  ${paint.dim(`${name}:`.padEnd(9))} ${redactText(words)}`);
   if (state !== undefined) lines.push(`  ${paint.dim("database:")} ${state}`);
@@ -51,9 +52,9 @@ function whereOf(error: RunnerError): string | undefined {
 /** What the database server said beside its message. */
 function serverWords(error: RunnerError): readonly (readonly [string, string])[] {
   const words: [string, string][] = [];
-  for (const name of ["sqlstate", "detail", "serverHint", "constraint"]) {
+  for (const name of ["sqlstate", "schema", "table", "constraint"]) {
     const value = error.fields[name];
-    if (typeof value === "string" && value !== "") words.push([name === "serverHint" ? "hint" : name, value]);
+    if (typeof value === "string" && value !== "" && !error.message.includes(value)) words.push([name, value]);
   }
   return words;
 }

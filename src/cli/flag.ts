@@ -17,9 +17,10 @@ export interface Flag<T> {
   /**
    * The value of what was written, in order; of nothing, the default.
    *
-   * @throws RunnerError `USAGE` naming the flag
+   * @param origin - who is to blame for the texts: `--wait` or `LOCKKEEPER_WAIT`
+   * @throws RunnerError `USAGE` naming the origin
    */
-  from(texts: readonly string[]): T;
+  from(texts: readonly string[], origin: string): T;
 }
 
 /** The environment variable of a flag: `--lock-timeout` is `LOCKKEEPER_LOCK_TIMEOUT`. */
@@ -47,9 +48,9 @@ export function textFlag(
     ...(shown === undefined ? {} : { fallback: shown }),
     isRepeatable: false,
     hasVariable: true,
-    from(texts) {
+    from(texts, origin) {
       const last = texts.at(-1);
-      if (last === "") throw wrong(name, "is empty");
+      if (last === "") throw wrong(origin, "is empty");
       return last ?? wording.fallback;
     },
   };
@@ -64,8 +65,8 @@ export function listFlag(name: string, wording: Wording & { readonly fallback?: 
     ...(wording.fallback === undefined ? {} : { fallback: wording.fallback.join(",") }),
     isRepeatable: true,
     hasVariable: true,
-    from(texts) {
-      if (texts.includes("")) throw wrong(name, "is empty");
+    from(texts, origin) {
+      if (texts.includes("")) throw wrong(origin, "is empty");
       return texts.length > 0 ? texts : (wording.fallback ?? []);
     },
   };
@@ -78,11 +79,11 @@ export function switchFlag(name: string, wording: { readonly text: string; reado
     text: wording.text,
     isRepeatable: false,
     hasVariable: wording.hasVariable ?? true,
-    from(texts) {
+    from(texts, origin) {
       const last = texts.at(-1)?.toLowerCase() ?? "";
       if (["", "0", "false", "no", "off"].includes(last)) return false;
       if (["1", "true", "yes", "on"].includes(last)) return true;
-      throw wrong(name, `expected true or false, got ${JSON.stringify(last)}`);
+      throw wrong(origin, `expected true or false, got ${JSON.stringify(last)}`);
     },
   };
 }
@@ -96,11 +97,11 @@ export function durationFlag(name: string, wording: { readonly text: string; rea
     fallback: wording.fallback,
     isRepeatable: false,
     hasVariable: true,
-    from(texts) {
+    from(texts, origin) {
       const last = texts.at(-1);
       if (last === undefined) return undefined;
       const ms = parseDuration(last);
-      if (ms === undefined) throw wrong(name, `expected a duration such as 10m, 5s or 0, got ${JSON.stringify(last)}`);
+      if (ms === undefined) throw wrong(origin, `expected a duration such as 10m, 5s or 0, got ${JSON.stringify(last)}`);
       return ms;
     },
   };
@@ -118,11 +119,11 @@ export function countFlag(
     ...(wording.fallback === undefined ? {} : { fallback: String(wording.fallback) }),
     isRepeatable: false,
     hasVariable: true,
-    from(texts) {
+    from(texts, origin) {
       const last = texts.at(-1);
       if (last === undefined) return wording.fallback;
       const count = parseCount(last, wording.least);
-      if (count === undefined) throw wrong(name, `expected a whole number from ${wording.least}, got ${JSON.stringify(last)}`);
+      if (count === undefined) throw wrong(origin, `expected a whole number from ${wording.least}, got ${JSON.stringify(last)}`);
       return count;
     },
   };
@@ -149,11 +150,11 @@ export function choiceFlag<const T extends string>(
     isRepeatable: false,
     choices: wording.choices,
     hasVariable: true,
-    from(texts) {
+    from(texts, origin) {
       const last = texts.at(-1);
       if (last === undefined) return wording.fallback;
       const choice = wording.choices.find((word) => word === last);
-      if (choice === undefined) throw wrong(name, `expected ${wording.choices.join(" or ")}, got ${JSON.stringify(last)}`);
+      if (choice === undefined) throw wrong(origin, `expected ${wording.choices.join(" or ")}, got ${JSON.stringify(last)}`);
       return choice;
     },
   };
@@ -164,8 +165,8 @@ export function required<T>(flag: Flag<T | undefined>): Flag<T> {
   return {
     ...flag,
     text: `${flag.text}; required`,
-    from(texts) {
-      const value = flag.from(texts);
+    from(texts, origin) {
+      const value = flag.from(texts, origin);
       if (value === undefined) {
         const variable = flag.hasVariable ? ` (or ${variableOf(flag)})` : "";
         throw new RunnerError("USAGE", `--${flag.name} ${flag.placeholder ?? ""}${variable} is missing`.replace("  ", " "));
@@ -182,6 +183,6 @@ export function parseCount(text: string, least: number): number | undefined {
   return count >= least ? count : undefined;
 }
 
-function wrong(name: string, what: string): RunnerError {
-  return new RunnerError("USAGE", `--${name}: ${what}`);
+function wrong(origin: string, what: string): RunnerError {
+  return new RunnerError("USAGE", `${origin}: ${what}`);
 }

@@ -5,7 +5,7 @@ import { noColor, output as outputFlag, verbose } from "./flags.ts";
 import { nearest } from "./nearest.ts";
 import { makeOutput } from "./output.ts";
 import type { Output } from "./output.ts";
-import { parseVerb } from "./program.ts";
+import { parseVerb, valueOf } from "./program.ts";
 import type { Request } from "./program.ts";
 import type { Invocation } from "./verb.ts";
 import { findVerb, mainHelp, verbNames } from "./verbs.ts";
@@ -23,7 +23,7 @@ export async function main(argv: readonly string[], context: Context): Promise<n
       context.stdout.write(request.text);
       return 0;
     }
-    const get: Invocation["get"] = (flag) => flag.from(request.texts.get(flag.name) ?? []);
+    const get: Invocation["get"] = (flag) => valueOf(flag, request.texts);
     output = makeOutput(context.stdout, context.stderr, {
       isJson: get(outputFlag) === "json",
       isVerbose: get(verbose),

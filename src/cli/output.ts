@@ -57,7 +57,11 @@ export function makeOutput(
 /** Columns as wide as their widest cell, two spaces between; numbers go to the right. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[], paint: Paint): string {
   const widths = head.map((title, column) => Math.max(widthOf(title), ...rows.map((row) => widthOf(row[column] ?? ""))));
-  const isNumber = head.map((_, column) => rows.length > 0 && rows.every((row) => /^\d*$/.test(row[column] ?? "")));
+  // numbers of one width are names, such as 000042
+  const isNumber = head.map((_, column) => {
+    const cells = rows.map((row) => row[column] ?? "");
+    return cells.every((cell) => /^\d*$/.test(cell)) && new Set(cells.map((cell) => cell.length)).size > 1;
+  });
   const lineOf = (cells: readonly string[]): string =>
     cells
       .map((cell, column) => {

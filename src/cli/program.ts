@@ -15,14 +15,24 @@ export type Request =
       readonly kind: "verb";
       readonly verb: Verb;
       readonly words: ReadonlyMap<string, string>;
-      /** what was written for each flag, by name, from the command line or its variable */
-      readonly texts: ReadonlyMap<string, readonly string[]>;
+      /** what was written for each flag, by name */
+      readonly texts: ReadonlyMap<string, FlagText>;
     };
 
-/** A verb in the list of the main help, not yet loaded. */
-export interface VerbSummary {
-  readonly name: string;
-  readonly summary: string;
+/** What was written for one flag, and where: `--wait` or `LOCKKEEPER_WAIT`. */
+export interface FlagText {
+  readonly texts: readonly string[];
+  readonly origin: string;
+}
+
+/**
+ * A flag's value from what was written.
+ *
+ * @throws RunnerError `USAGE` for a text that does not fit
+ */
+export function valueOf<T>(flag: Flag<T>, texts: ReadonlyMap<string, FlagText>): T {
+  const written = texts.get(flag.name);
+  return flag.from(written?.texts ?? [], written?.origin ?? `--${flag.name}`);
 }
 
 /** Commander's tree of these verbs; what completion scripts are made from. */
@@ -109,8 +119,8 @@ function wordsOf(verb: Verb, command: Command): Map<string, string> {
 }
 
 /** The command line wins over the variable, whole: a repeated flag is not mixed with its variable. */
-function textsOf(verb: Verb, command: Command, variables: Variables): Map<string, readonly string[]> {
-  const texts = new Map<string, readonly string[]>();
+function textsOf(verb: Verb, command: Command, variables: Variables): Map<string, FlagText> {
+  const texts = new Map<string, FlagText>();
   for (const flag of [...verb.flags, ...everywhere]) {
     const option = command.options.find((known) => known.long === `--${flag.name}`);
     const key = option?.attributeName();
@@ -118,9 +128,10 @@ function textsOf(verb: Verb, command: Command, variables: Variables): Map<string
     const variable = flag.hasVariable ? variables[variableOf(flag)] : undefined;
     if (isGiven) {
       const value: unknown = command.getOptionValue(key);
-      texts.set(flag.name, flag.placeholder === undefined ? ["true"] : Array.isArray(value) ? value.map(String) : [String(value)]);
+      const written = Array.isArray(value) ? value.map(String) : [String(value)];
+      texts.set(flag.name, { texts: flag.placeholder === undefined ? ["true"] : written, origin: `--${flag.name}` });
     } else if (variable !== undefined && variable !== "") {
-      texts.set(flag.name, flag.isRepeatable ? variable.split(",") : [variable]);
+      texts.set(flag.name, { texts: flag.isRepeatable ? variable.split(",") : [variable], origin: variableOf(flag) });
     }
   }
   return texts;
@@ -129,7 +140,7 @@ function textsOf(verb: Verb, command: Command, variables: Variables): Map<string
 /** Every flag is read once before anything is done, so that a wrong one stops the verb early. */
 function checkFlags(request: Request): void {
   if (request.kind !== "verb") return;
-  for (const flag of [...request.verb.flags, ...everywhere]) flag.from(request.texts.get(flag.name) ?? []);
+  for (const flag of [...request.verb.flags, ...everywhere]) valueOf(flag, request.texts);
 }
 
 function collectOutput(command: Command, write: (text: string) => void): void {

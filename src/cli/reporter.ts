@@ -7,5 +7,5 @@ export async function openReporter(output: Output): Promise<Reporter> {
   if (output.stderr.isTerminal) {
     return (await import("../report/progress.ts")).progressBar(output.stderr, output.isVerbose, () => performance.now());
   }
-  return (await import("../report/lines.ts")).plainLines(output.stderr, output.isVerbose);
+  return (await import("../report/lines.ts")).plainLines(output.stderr, output.isVerbose, () => performance.now());
 }

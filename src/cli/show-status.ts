@@ -39,7 +39,7 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
     ["last", last === undefined ? undefined : `${last.path} at ${last.startedAt.toISOString()} by ${last.appliedBy}, ${formatDuration(last.durationMs)}`],
     ["release", releaseOf(status, paint)],
     ["pending", pendingOf(status, paint)],
-    ["attention", attentionOf(status, paint)],
+    [status.unfinished?.status === "failed" ? "failed" : "attention", attentionOf(status, paint)],
     ["held", status.held === null ? undefined : paint.warn(`${status.held.reason}, at ${status.held.version ?? "0"} since run ${status.held.runId}; up goes on`)],
     ["paused", status.paused ? paint.warn("yes: nothing is applied") : undefined],
     ["lease", leaseOf(status, paint)],
@@ -67,7 +67,7 @@ function attentionOf({ unfinished }: TargetStatus, paint: Paint): string | undef
   if (unfinished === null) return undefined;
   const where = `${unfinished.path} (${unfinished.direction}), ${unfinished.statementsDone} of ${unfinished.statements} statements done`;
   const why = unfinished.error === null ? "" : `: ${redactText(unfinished.error.message)}`;
-  if (unfinished.status === "failed") return paint.bad(`${where}, failed${why}; correct it and run up again`);
+  if (unfinished.status === "failed") return paint.bad(`${where}${why}; correct it and run up again`);
   if (unfinished.status === "started") return paint.warn(`${where}, under way or its runner died`);
   return paint.bad(`${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`);
 }

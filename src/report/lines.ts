@@ -3,6 +3,9 @@ import { formatDuration } from "./duration.ts";
 import { redactText } from "./redact.ts";
 import type { Reporter, Sink } from "./sink.ts";
 
+/** Between two lines of progress, milliseconds: ten thousand uploads are no ten thousand lines. */
+const progressMs = 1_000;
+
 /** One JSON object a line, for programs: `{"at":"…","kind":"step.succeeded",…}`. */
 export function jsonLines(sink: Sink, now: () => Date): Reporter {
   const write = (line: object): void => {
@@ -10,24 +13,34 @@ export function jsonLines(sink: Sink, now: () => Date): Reporter {
   };
   return {
     emit: write,
-    progress: (done, total, current) => write({ kind: "run.progress", done, total, current }),
+    progress: seldom(() => now().getTime(), (done, total, current) => write({ kind: "progress", done, total, current })),
     end: () => undefined,
   };
 }
 
 /** One line of words for each thing that happened, for logs. */
-export function plainLines(sink: Sink, isVerbose: boolean): Reporter {
+export function plainLines(sink: Sink, isVerbose: boolean, now: () => number): Reporter {
   return {
     emit(event) {
       const line = describeEvent(event, isVerbose);
       if (line !== undefined) sink.write(`${redactText(line)}\n`);
     },
-    progress: (done, total, current) => sink.write(`${describeProgress(done, total, current)}\n`),
+    progress: seldom(now, (done, total, current) => sink.write(`${describeProgress(done, total, current)}\n`)),
     end: () => undefined,
   };
 }
 
-/** `3/7 applied, running 000004_orders.up.sql` */
+/** Lets a call through when the last one is long enough ago, and always the one that says that all is done. */
+function seldom(now: () => number, show: Reporter["progress"]): Reporter["progress"] {
+  let shownAt = -Infinity;
+  return (done, total, current) => {
+    if (done < total && now() - shownAt < progressMs) return;
+    shownAt = now();
+    show(done, total, current);
+  };
+}
+
+/** `3/7 done, running 000004_orders.up.sql` */
 export function describeProgress(done: number, total: number, current: string | null): string {
   return `${done}/${total} done${current === null ? "" : `, running ${current}`}`;
 }
@@ -41,12 +54,13 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
       const did = event.direction === "up" ? "applied" : "taken back";
       return `${event.path} ${did} in ${formatDuration(event.durationMs)} (${event.done}/${event.total})`;
     }
-    case "step.failed":
-      return `${event.path} failed: ${event.message}`;
     case "step.retried":
       return `${event.path} could not get its locks (${event.sqlstate}), try ${event.attempt} in ${formatDuration(event.delayMs)}`;
     case "warning":
       return `warning: ${event.message}`;
+    // the result tells it with all that is known; here it would stand twice
+    case "step.failed":
+      return undefined;
     case "run.started":
     case "release.verified":
     case "plan.made":

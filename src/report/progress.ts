@@ -38,8 +38,6 @@ export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): 
     emit(event) {
       if (event.kind === "step.started") return show(event.index, event.total, event.path);
       if (event.kind === "step.succeeded") return show(event.done, event.total, event.done === event.total ? null : (state?.current ?? null));
-      // the result names the failure with all it knows; here it would stand twice
-      if (event.kind === "step.failed") return;
       const line = describeEvent(event, isVerbose);
       if (line === undefined) return;
       clear();

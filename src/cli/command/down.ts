@@ -17,9 +17,6 @@ export const down: Verb = {
   ],
   exits: [0, 2, 20, 21, 22, 30, 31, 32],
   run(invocation) {
-    return changeDatabase(invocation, {
-      action: "rollback",
-      goal: { kind: "steps", direction: "down", count: stepCount(invocation.word("n") ?? "1") },
-    });
+    return changeDatabase(invocation, { kind: "steps", direction: "down", count: stepCount(invocation.word("n") ?? "1") });
   },
 };

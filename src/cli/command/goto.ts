@@ -1,3 +1,5 @@
+import { RunnerError } from "../../error.ts";
+import { isVersion } from "../../migration/version.ts";
 import { changeDatabase } from "../change.ts";
 import { limitFlags, plan, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
@@ -15,9 +17,9 @@ export const goto: Verb = {
   exits: [0, 2, 20, 21, 22, 30, 31, 32],
   run(invocation) {
     const version = invocation.word("version") ?? "";
-    return changeDatabase(invocation, {
-      action: version === "0" ? "rollback" : "apply",
-      goal: { kind: "version", version, allow: "both" },
-    });
+    if (!isVersion(version)) {
+      throw new RunnerError("USAGE", `version: expected digits such as 000007 or 7, got ${JSON.stringify(version)}`);
+    }
+    return changeDatabase(invocation, { kind: "version", version, allow: "both" });
   },
 };

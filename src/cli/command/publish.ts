@@ -1,1 +1,163 @@
-export {};
+import { RunnerError } from "../../error.ts";
+import type { SigningKey } from "../../release/key.ts";
+import type { PublishResult } from "../../release/publish.ts";
+import type { Trust } from "../../release/trust.ts";
+import { countFlag, listFlag, parseCount, required, switchFlag, textFlag } from "../flag.ts";
+import type { Flag } from "../flag.ts";
+import { allowLate, chooseStorage, format, storageFlags, stream, trust } from "../flags.ts";
+import { formatPairs } from "../output.ts";
+import type { Paint } from "../output.ts";
+import type { Invocation, Verb } from "../verb.ts";
+
+const name = required(textFlag("stream", { placeholder: "<name>", text: "name of the release stream: runners ask for exactly this one" }));
+const key = listFlag("key", { placeholder: "<file>", text: "private key to sign with; can be repeated, each signs; required" });
+const passphraseFile = textFlag("passphrase-file", { placeholder: "<file>", text: "file with the passphrase of the private keys" });
+const environments = listFlag("environment", {
+  placeholder: "<name>",
+  text: "where the release may be applied; can be repeated",
+  fallback: ["default"],
+});
+const expires: Flag<number> = {
+  ...textFlag("expires", { placeholder: "<days>", text: "for how long the release may be applied", fallback: "90d" }),
+  from(texts, origin) {
+    const last = texts.at(-1) ?? "90d";
+    const days = parseCount(last.replace(/d$/, ""), 1);
+    if (days !== undefined && days <= 36_500) return days;
+    throw new RunnerError("USAGE", `${origin}: expected a number of days such as 90d, got ${JSON.stringify(last)}`);
+  },
+};
+const epoch = countFlag("epoch", {
+  placeholder: "<n>",
+  text: "a higher one after a stolen key has published: versions begin again at 1",
+  least: 1,
+});
+const follow = textFlag("follow", {
+  placeholder: "<digest>",
+  text: "the release to continue, where it is not the newest",
+  explained: "the newest",
+});
+const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
+const signers = {
+  ...trust,
+  text: "what runners trust: the release becomes the newest only when its keys meet the threshold; also names the signers of earlier releases; can be repeated",
+};
+
+/** New migrations that are named for a person. */
+const shownAdded = 5;
+
+/** `lockkeeper publish DIR DESTINATION` */
+export const publish: Verb = {
+  name: "publish",
+  about:
+    "Signs a folder of migrations as the next release of its stream and puts it into a bucket. " +
+    "Nobody sees it before it is whole; publishing the same files twice changes nothing.",
+  parameters: [
+    { name: "folder", text: "the migrations: N_title.up.sql and N_title.down.sql", isRequired: true },
+    { name: "destination", text: "s3://bucket/prefix, gs://bucket/prefix or a folder; one stream each", isRequired: true },
+  ],
+  flags: [name, key, passphraseFile, environments, expires, epoch, follow, signers, allowLate, format, dryRun, ...storageFlags],
+  examples: [
+    { line: "lockkeeper publish ./migrations s3://releases/orders --stream orders --key orders", means: "sign and put into a bucket" },
+    {
+      line: "lockkeeper publish ./migrations ./bucket --stream orders --key orders --environment staging --environment production",
+      means: "for two environments, into a folder",
+    },
+  ],
+  exits: [0, 2, 20, 31, 32],
+  async run(invocation) {
+    const { context, output, signal, get, word } = invocation;
+    const [wiring, release, { openReporter }] = await Promise.all([
+      context.wire(),
+      import("../../release/publish.ts"),
+      import("../reporter.ts"),
+    ]);
+    const keys = await readKeys(invocation);
+    const storage = chooseStorage(invocation);
+    const asked = get(format);
+    const reporter = await openReporter(output);
+    try {
+      const result = await release.publishRelease(
+        {
+          folder: await wiring.openSource(word("folder") ?? "", storage),
+          destination: await wiring.openSource(word("destination") ?? "", storage),
+          stream: get(name),
+          engine: "postgres",
+          ...(asked === undefined ? {} : { format: await wiring.openFormat(asked) }),
+          environments: get(environments),
+          expiresInDays: get(expires),
+          epoch: get(epoch),
+          follow: get(follow),
+          keys,
+          trust: await readTrust(get(signers)),
+          allowLate: get(allowLate),
+          now: new Date(),
+          dryRun: get(dryRun),
+          emit(event) {
+            if (event.kind === "warning") reporter.emit(event);
+            else if (event.kind === "object.done") reporter.progress(event.done, event.total, null);
+          },
+        },
+        signal,
+      );
+      reporter.end();
+      output.result(describePublished(result, get(name)), () => formatPublished(result, output.paint.out));
+      return 0;
+    } finally {
+      reporter.end();
+    }
+  },
+};
+
+async function readKeys({ get }: Invocation): Promise<readonly [SigningKey, ...SigningKey[]]> {
+  const [{ readSigningKey }, { readSecretFile }] = await Promise.all([import("../../release/key-file.ts"), import("../secret-file.ts")]);
+  const file = get(passphraseFile);
+  const passphrase = file === undefined ? undefined : await readSecretFile(file, "--passphrase-file");
+  const [first, ...rest] = await Promise.all(get(key).map((path) => readSigningKey(path, passphrase).catch((error: unknown) => tellPassphrase(error, file))));
+  if (first !== undefined) return [first, ...rest];
+  throw new RunnerError("USAGE", "--key <file> (or LOCKKEEPER_KEY) is missing", {
+    hint: 'make a key pair with "lockkeeper keygen --out FILE"',
+  });
+}
+
+function tellPassphrase(error: unknown, file: string | undefined): never {
+  if (!(error instanceof RunnerError) || error.code !== "KEY_PASSPHRASE") throw error;
+  const hint = file === undefined ? "name a file with the passphrase: --passphrase-file" : "check what --passphrase-file holds";
+  throw new RunnerError(error.code, error.message, { hint, cause: error });
+}
+
+async function readTrust(paths: readonly string[]): Promise<Trust | undefined> {
+  const [first, ...rest] = paths;
+  if (first === undefined) return undefined;
+  return (await import("../../release/key-file.ts")).readTrustFiles([first, ...rest]);
+}
+
+function describePublished(result: PublishResult, streamName: string): Record<string, unknown> {
+  return { ...result, stream: streamName, expires: result.expires.toISOString() };
+}
+
+function formatPublished(result: PublishResult, paint: Paint): string {
+  const [more, some] = [result.added.length - shownAdded, result.added.slice(0, shownAdded).join(", ")];
+  const added = result.added.length === 0 ? "none" : more > 0 ? `${some} and ${more} more` : some;
+  return formatPairs([
+    [result.outcome === "dry-run" ? "would be" : "release", result.digest],
+    ["outcome", outcomeInWords(result, paint)],
+    ["version", `${result.version} (epoch ${result.epoch})`],
+    ["for", `${result.environments.join(", ")}, until ${result.expires.toISOString()}`],
+    ["signed by", result.signers.join(", ")],
+    ["migrations", `${result.migrations}, new: ${added}`],
+    ["objects", result.outcome === "published" ? `${result.uploaded} written, ${result.present} there already` : undefined],
+  ]);
+}
+
+function outcomeInWords({ outcome }: PublishResult, paint: Paint): string {
+  switch (outcome) {
+    case "published":
+      return paint.good("published");
+    case "unchanged":
+      return "unchanged: the newest release is just this";
+    case "unsigned":
+      return paint.warn("written, but not the newest yet: more signatures are needed to meet the threshold");
+    case "dry-run":
+      return "not written: a dry run";
+  }
+}

@@ -11,6 +11,6 @@ export const redo: Verb = {
   examples: [{ line: "lockkeeper redo --source ./migrations --unsigned", means: "run the last migration once more, down and up" }],
   exits: [0, 2, 20, 21, 22, 30, 31, 32],
   run(invocation) {
-    return changeDatabase(invocation, { action: "apply", goal: { kind: "redo" } });
+    return changeDatabase(invocation, { kind: "redo" });
   },
 };

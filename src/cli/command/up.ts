@@ -21,10 +21,7 @@ export const up: Verb = {
   exits: [0, 2, 20, 21, 22, 30, 31, 32],
   run(invocation) {
     const word = invocation.word("n");
-    return changeDatabase(invocation, {
-      action: "apply",
-      goal: word === undefined ? { kind: "latest" } : { kind: "steps", direction: "up", count: stepCount(word) },
-    });
+    return changeDatabase(invocation, word === undefined ? { kind: "latest" } : { kind: "steps", direction: "up", count: stepCount(word) });
   },
 };
 
