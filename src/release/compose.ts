@@ -41,7 +41,7 @@ export interface Composition {
 
 /** A body to upload. */
 export interface NewBody extends Pick<Body, "path" | "sha256" | "size"> {
-  bytes(signal: AbortSignal): Promise<Buffer>;
+  readonly bytes: (signal: AbortSignal) => Promise<Buffer>;
 }
 
 /**

@@ -115,7 +115,7 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   if (options.dryRun === true)
     return { ...result, outcome: "dry-run", published: false, uploaded: 0, present: 0, bytes: 0 };
   const contents = [
-    ...composition.bodies.map((body) => ({ ...body, key: layout.blob(body.sha256) })),
+    ...composition.bodies.map(({ sha256, size, bytes }) => ({ key: layout.blob(sha256), size, bytes })),
     ...(pack && packBytes ? [content(layout.pack(pack.sha256), packBytes)] : []),
     content(layout.manifest(statement.manifestSha256), manifest),
   ];
@@ -246,7 +246,7 @@ function unchanged({ statement }: EarlierRelease): PublishResult {
 interface Content {
   readonly key: string;
   readonly size: number;
-  bytes(signal: AbortSignal): Promise<Buffer>;
+  readonly bytes: (signal: AbortSignal) => Promise<Buffer>;
 }
 
 function content(key: string, bytes: Buffer): Content {
