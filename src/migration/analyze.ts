@@ -80,7 +80,12 @@ const EMPTY: Analysis = { tx: "one", alone: true, locks: [], isEmpty: true };
 
 function readBody(bytes: Uint8Array, path: string): SqlBody {
   const text = decodeBody(bytes, path);
-  return { path, bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), text, header: parseHeader(text, path) };
+  return {
+    path,
+    bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    text,
+    header: parseHeader(text, path),
+  };
 }
 
 function isBlank(text: string): boolean {
@@ -104,18 +109,24 @@ async function parseBody({ text, path }: SqlBody): Promise<ParsedBody> {
     return { statements, locks: locks.locks, problem };
   } catch (thrown) {
     // the parser, or a walk through its tree, met an expression nested too deeply
-    if (!(thrown instanceof RangeError) && !(thrown instanceof RunnerError && thrown.code === "TOO_LARGE")) throw thrown;
-    throw new RunnerError("TOO_LARGE", `${path}: a statement is too large or too deeply nested to be analysed`, {
-      hint: "split it into several statements",
-      fields: { migration: path },
-      cause: thrown,
-    });
+    if (!(thrown instanceof RangeError) && !(thrown instanceof RunnerError && thrown.code === "TOO_LARGE"))
+      throw thrown;
+    throw new RunnerError(
+      "TOO_LARGE",
+      `${path}: a statement is too large or too deeply nested to be analysed`,
+      {
+        hint: "split it into several statements",
+        fields: { migration: path },
+        cause: thrown,
+      },
+    );
   }
 }
 
 function judge(body: SqlBody, { statements, locks }: ParsedBody): Analysis {
   for (const statement of statements) {
-    if (statement.facts.refusal !== undefined) throw refusalError(body, unitOffset(body, statement.offset), statement.facts.refusal);
+    if (statement.facts.refusal !== undefined)
+      throw refusalError(body, unitOffset(body, statement.offset), statement.facts.refusal);
   }
   const isWrapped = isOneTransaction(body, statements);
   const inner = isWrapped ? statements.slice(1, -1) : statements;
@@ -124,16 +135,34 @@ function judge(body: SqlBody, { statements, locks }: ParsedBody): Analysis {
   if (outside !== undefined && (isWrapped || body.header.tx === "one")) {
     throw refusalError(body, unitOffset(body, outside.offset), {
       what: `${spell(outside.facts.kind)} cannot run inside a transaction`,
-      hint: isWrapped ? "move it out of BEGIN … COMMIT, into a migration of its own" : "remove tx=one from the file's header",
+      hint: isWrapped
+        ? "move it out of BEGIN … COMMIT, into a migration of its own"
+        : "remove tx=one from the file's header",
     });
   }
   if (outside === undefined && body.header.tx !== "none") {
     return { tx: "one", alone: inner.every(({ facts }) => facts.isAlone), locks, isEmpty: false };
   }
-  if (isWrapped) throw controlError(body, unitOffset(body, statements[0]?.offset ?? 0), "BEGIN … COMMIT in a migration with tx=none");
+  if (isWrapped)
+    throw controlError(
+      body,
+      unitOffset(body, statements[0]?.offset ?? 0),
+      "BEGIN … COMMIT in a migration with tx=none",
+    );
   const savepoint = inner.find(({ facts }) => facts.control === "savepoint");
-  if (savepoint !== undefined) throw controlError(body, unitOffset(body, savepoint.offset), "a savepoint in a migration that runs outside a transaction");
-  return { tx: "none", alone: false, locks, statements: inner.map((statement) => trim(body, statement)), isEmpty: false };
+  if (savepoint !== undefined)
+    throw controlError(
+      body,
+      unitOffset(body, savepoint.offset),
+      "a savepoint in a migration that runs outside a transaction",
+    );
+  return {
+    tx: "none",
+    alone: false,
+    locks,
+    statements: inner.map((statement) => trim(body, statement)),
+    isEmpty: false,
+  };
 }
 
 /** Both the parser and the lexer, which takes the two off before sending, must see them in the same places. */
@@ -142,7 +171,11 @@ function isOneTransaction(body: SqlBody, statements: readonly AnalyzedStatement[
   const last = statements.at(-1);
   if (first?.facts.control !== "begin" || last?.facts.control !== "commit") return false;
   const inner = unwrapTransaction(body.text);
-  return inner !== undefined && inner.start > unitOffset(body, first.offset) && inner.end === unitOffset(body, last.offset);
+  return (
+    inner !== undefined &&
+    inner.start > unitOffset(body, first.offset) &&
+    inner.end === unitOffset(body, last.offset)
+  );
 }
 
 function refuseControl(body: SqlBody, { offset, facts }: AnalyzedStatement): void {
@@ -191,17 +224,30 @@ function problemError(body: SqlBody, scan: SqlScan, problem: SyntaxProblem): Run
       return refusalError(body, statement.start, COPY_FROM_STDIN);
     }
   }
-  if (scan.backslash !== undefined && scan.backslash <= problem.index) return refusalError(body, scan.backslash, PSQL_COMMAND);
+  if (scan.backslash !== undefined && scan.backslash <= problem.index)
+    return refusalError(body, scan.backslash, PSQL_COMMAND);
   if (scan.open !== undefined && scan.open.index <= problem.index) {
-    return errorAt(body, scan.open.index, "SQL_OPEN", `the ${scan.open.what} that begins here has no end`, "close it");
+    return errorAt(
+      body,
+      scan.open.index,
+      "SQL_OPEN",
+      `the ${scan.open.what} that begins here has no end`,
+      "close it",
+    );
   }
-  return errorAt(body, problem.index, "SQL_SYNTAX", problem.message, "correct it; PostgreSQL 18's parser was asked");
+  return errorAt(
+    body,
+    problem.index,
+    "SQL_SYNTAX",
+    problem.message,
+    "correct it; PostgreSQL 18's parser was asked",
+  );
 }
 
 function isCopyFromStdin(text: string, start: number, end: number): boolean {
   const lexer = new SqlLexer(text, start, end);
   if (!lexer.next() || lexer.text.toUpperCase() !== "COPY") return false;
-  for (let previous = ""; lexer.next() && lexer.kind !== "string"; ) {
+  for (let previous = ""; lexer.next() && lexer.kind !== "string";) {
     const word = lexer.text.toUpperCase();
     if (previous === "FROM") return word === "STDIN";
     previous = word;
@@ -223,10 +269,25 @@ function refusalError(body: SqlBody, index: number, refusal: Refusal): RunnerErr
 }
 
 function controlError(body: SqlBody, index: number, what: string): RunnerError {
-  return errorAt(body, index, "TRANSACTION_CONTROL", what, "remove it: the migration's transaction is opened and committed together with its history row");
+  return errorAt(
+    body,
+    index,
+    "TRANSACTION_CONTROL",
+    what,
+    "remove it: the migration's transaction is opened and committed together with its history row",
+  );
 }
 
-function errorAt({ text, path }: SqlBody, index: number, code: RunnerErrorCode, what: string, hint: string): RunnerError {
+function errorAt(
+  { text, path }: SqlBody,
+  index: number,
+  code: RunnerErrorCode,
+  what: string,
+  hint: string,
+): RunnerError {
   const { line, column } = locateUnit(text, index);
-  return new RunnerError(code, `${path}:${line}:${column}: ${what}`, { hint, fields: { migration: path, line, column } });
+  return new RunnerError(code, `${path}:${line}:${column}: ${what}`, {
+    hint,
+    fields: { migration: path, line, column },
+  });
 }

@@ -12,7 +12,10 @@ export function decodeBody(bytes: Uint8Array, path: string): string {
   if (nul < 0) return text;
   const line = countLines(text.slice(0, nul));
   throw new RunnerError("ENCODING", `${path}:${line}: a NUL character`, {
-    hint: text.startsWith("\0") || text.startsWith("\0", 1) ? SAVE_AS_UTF8 : "remove it; PostgreSQL takes none in SQL text",
+    hint:
+      text.startsWith("\0") || text.startsWith("\0", 1)
+        ? SAVE_AS_UTF8
+        : "remove it; PostgreSQL takes none in SQL text",
     fields: { migration: path, line },
   });
 }
@@ -30,24 +33,26 @@ function decodeUtf8(bytes: Uint8Array, path: string): string {
   });
 }
 
-/** Bisects: a prefix decodes as a stream exactly when no byte in it is wrong. */
+/** Where the first character begins that is none. Bisects: a prefix decodes as a stream exactly when no byte in it is wrong. */
 function firstInvalidByte(bytes: Uint8Array): number {
   let valid = 0;
-  let invalid = bytes.length;
+  let invalid = bytes.length + 1;
   while (invalid - valid > 1) {
     const middle = (valid + invalid) >>> 1;
-    if (isValidPrefix(bytes.subarray(0, middle))) valid = middle;
-    else invalid = middle;
+    if (decodePrefix(bytes, middle) === undefined) invalid = middle;
+    else valid = middle;
   }
-  return valid;
+  return Buffer.byteLength(decodePrefix(bytes, valid) ?? "");
 }
 
-function isValidPrefix(bytes: Uint8Array): boolean {
+/** A character cut at the end is left out. */
+function decodePrefix(bytes: Uint8Array, length: number): string | undefined {
   try {
-    new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
-    return true;
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes.subarray(0, length), {
+      stream: true,
+    });
   } catch {
-    return false;
+    return undefined;
   }
 }
 

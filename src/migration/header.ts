@@ -30,7 +30,13 @@ export function parseHeader(text: string, path: string): Header {
     if (!LEADING.test(content)) break;
     const settings = HEADER_LINE.exec(content)?.[1];
     if (settings !== undefined) readSettings(settings, values, path, line);
-    else if (NEAR_MISS.test(content)) throw headerError(path, line, "this comment is not quite a lockkeeper header", "write it as -- lockkeeper: key=value");
+    else if (NEAR_MISS.test(content))
+      throw headerError(
+        path,
+        line,
+        "this comment is not quite a lockkeeper header",
+        "write it as -- lockkeeper: key=value",
+      );
     index = text.startsWith("\r\n", end) ? end + 2 : end + 1;
   }
   refuseLateHeader(text, index, path);
@@ -63,16 +69,33 @@ const HEADER_LINE = /^[ \t]*--[ \t]*lockkeeper:(.*)$/;
 
 function readSettings(settings: string, values: Map<Key, string>, path: string, line: number): void {
   const words = settings.split(/[ \t]+/).filter((word) => word !== "");
-  if (words.length === 0) throw headerError(path, line, "a lockkeeper header without settings", "write key=value pairs, or remove the line");
+  if (words.length === 0)
+    throw headerError(
+      path,
+      line,
+      "a lockkeeper header without settings",
+      "write key=value pairs, or remove the line",
+    );
   for (const word of words) {
     const at = word.indexOf("=");
     if (at < 1) throw headerError(path, line, `"${word}" in the lockkeeper header is not key=value`, KNOWN);
     const key = word.slice(0, at);
     const value = word.slice(at + 1);
     if (!isKey(key)) throw headerError(path, line, `unknown key "${key}" in the lockkeeper header`, KNOWN);
-    if (values.has(key)) throw headerError(path, line, `key "${key}" is given twice in the lockkeeper header`, "keep one of them");
+    if (values.has(key))
+      throw headerError(
+        path,
+        line,
+        `key "${key}" is given twice in the lockkeeper header`,
+        "keep one of them",
+      );
     if (!KEYS[key](value)) {
-      throw headerError(path, line, `"${value}" is no value for "${key}" in the lockkeeper header`, `expected ${EXPECTED[key]}`);
+      throw headerError(
+        path,
+        line,
+        `"${value}" is no value for "${key}" in the lockkeeper header`,
+        `expected ${EXPECTED[key]}`,
+      );
     }
     values.set(key, value);
   }
@@ -89,7 +112,12 @@ function refuseLateHeader(text: string, from: number, path: string): void {
     if (!/(^|[\r\n])[ \t]*--[ \t]*$/.test(text.slice(Math.max(0, at - MAX_INDENT), at))) continue;
     if (!/^[ \t]*[a-z_]+=/.test(text.slice(at + MARK.length, at + MARK.length + 80))) continue;
     const line = text.slice(0, at).split(/\r\n|\r|\n/).length;
-    throw headerError(path, line, "a lockkeeper header after the first statement or a block comment", "move it to the first line of the file");
+    throw headerError(
+      path,
+      line,
+      "a lockkeeper header after the first statement or a block comment",
+      "move it to the first line of the file",
+    );
   }
 }
 

@@ -1,3 +1,4 @@
+import type * as LibpgQuery from "libpg-query";
 import type { Node } from "libpg-query";
 import { RunnerError } from "../error.ts";
 import { unitIndex } from "./position.ts";
@@ -47,12 +48,21 @@ export async function parseSql(text: string, visitor: StatementVisitor): Promise
     const piece = text.slice(part.start, part.end);
     const bytes = Buffer.byteLength(piece);
     if (piece.length > MAX_PARSED_UNITS) {
-      if (part.only === undefined || !visitor.visitLarge({ ...rangeOf(text, part, part.only, byteOffset), scanned: part.only })) throw tooLarge();
+      if (
+        part.only === undefined ||
+        !visitor.visitLarge({ ...rangeOf(text, part, part.only, byteOffset), scanned: part.only })
+      )
+        throw tooLarge();
     } else {
       const result = parsePart(parser, piece, part.start);
       if ("problem" in result) return result.problem;
       for (const { stmt, stmt_location = 0, stmt_len } of result.stmts) {
-        if (stmt !== undefined) visitor.visit({ offset: byteOffset + stmt_location, length: stmt_len ?? bytes - stmt_location, node: stmt });
+        if (stmt !== undefined)
+          visitor.visit({
+            offset: byteOffset + stmt_location,
+            length: stmt_len ?? bytes - stmt_location,
+            node: stmt,
+          });
       }
     }
     byteOffset += bytes;
@@ -60,7 +70,7 @@ export async function parseSql(text: string, visitor: StatementVisitor): Promise
   return undefined;
 }
 
-type Parser = typeof import("libpg-query");
+type Parser = Pick<typeof LibpgQuery, "parseSync" | "hasSqlDetails">;
 
 const BOM = 0xfeff;
 const BOM_BYTES = 3;
@@ -114,7 +124,9 @@ function parsePart(
   parser: Parser,
   piece: string,
   partStart: number,
-): { readonly stmts: readonly { stmt?: Node; stmt_location?: number; stmt_len?: number }[] } | { readonly problem: SyntaxProblem } {
+):
+  | { readonly stmts: readonly { stmt?: Node; stmt_location?: number; stmt_len?: number }[] }
+  | { readonly problem: SyntaxProblem } {
   // the parser takes no empty text, and a part may begin with the semicolon of the one before
   if (piece === "") return { stmts: [] };
   try {

@@ -121,7 +121,8 @@ function readCreateIndex(tokens: TokenReader, locks: LockCollector): boolean {
 /** The rest of a table's definition or of one action: foreign keys, and no word that changes what it is. */
 function readReferences(table: string, tokens: TokenReader, locks: LockCollector): boolean {
   while (tokens.isOpen) {
-    if (tokens.depth === 0 && (tokens.isAt(",") || tokens.isAt("INHERITS") || tokens.isAt("AS"))) return tokens.isAt(",");
+    if (tokens.depth === 0 && (tokens.isAt(",") || tokens.isAt("INHERITS") || tokens.isAt("AS")))
+      return tokens.isAt(",");
     const follows = tokens.advance();
     if (follows !== "REFERENCES") continue;
     const referred = tokens.name();
@@ -156,7 +157,9 @@ function readAlter(tokens: TokenReader, locks: LockCollector): boolean {
 }
 
 /** Reads the beginning of one action of `ALTER TABLE`. */
-function alterLock(tokens: TokenReader): "ACCESS EXCLUSIVE" | "SHARE ROW EXCLUSIVE" | "SHARE UPDATE EXCLUSIVE" | undefined {
+function alterLock(
+  tokens: TokenReader,
+): "ACCESS EXCLUSIVE" | "SHARE ROW EXCLUSIVE" | "SHARE UPDATE EXCLUSIVE" | undefined {
   switch (tokens.word()) {
     case "ADD":
       if (tokens.skip("CONSTRAINT") && tokens.name() === undefined) return undefined;
@@ -164,7 +167,8 @@ function alterLock(tokens: TokenReader): "ACCESS EXCLUSIVE" | "SHARE ROW EXCLUSI
     case "ALTER":
       tokens.skip("COLUMN");
       if (tokens.name() === undefined) return undefined;
-      if (tokens.skip("SET")) return tokens.isAt("STATISTICS") || tokens.isAt("(") ? "SHARE UPDATE EXCLUSIVE" : "ACCESS EXCLUSIVE";
+      if (tokens.skip("SET"))
+        return tokens.isAt("STATISTICS") || tokens.isAt("(") ? "SHARE UPDATE EXCLUSIVE" : "ACCESS EXCLUSIVE";
       return tokens.isAt("RESET") ? "SHARE UPDATE EXCLUSIVE" : "ACCESS EXCLUSIVE";
     case "SET":
       if (tokens.isAt("WITHOUT")) return undefined;

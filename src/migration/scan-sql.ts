@@ -57,7 +57,8 @@ export function scanSql(text: string): SqlScan {
 export function firstWords(text: string, statement: ScannedStatement): readonly string[] {
   const lexer = new SqlLexer(text, statement.start, statement.end);
   const words: string[] = [];
-  while (words.length < MAX_WORDS && lexer.next() && lexer.kind === "word") words.push(lexer.text.toUpperCase());
+  while (words.length < MAX_WORDS && lexer.next() && lexer.kind === "word")
+    words.push(lexer.text.toUpperCase());
   return words;
 }
 

@@ -82,7 +82,15 @@ function isQualifiedByUs(names: readonly unknown[], key: string): boolean {
 }
 
 /** Lists of names that are columns, each for itself. */
-const COLUMN_LISTS: ReadonlySet<string> = new Set(["pk_attrs", "fk_attrs", "fk_del_set_cols", "keys", "including", "colnames", "colNames"]);
+const COLUMN_LISTS: ReadonlySet<string> = new Set([
+  "pk_attrs",
+  "fk_attrs",
+  "fk_del_set_cols",
+  "keys",
+  "including",
+  "colnames",
+  "colNames",
+]);
 
 /** `set_config(…, true)` ends with its transaction; any other form may not. */
 function visitCall(call: unknown, search: Search): void {
@@ -96,7 +104,10 @@ function visitCall(call: unknown, search: Search): void {
 
 function setsOurs(statement: { readonly name?: string; readonly args?: readonly Node[] }): boolean {
   if (isOurSetting(statement.name)) return true;
-  return statement.name === "search_path" && statement.args?.some((arg) => constantOf(arg, "sval") === OUR_SCHEMA) === true;
+  return (
+    statement.name === "search_path" &&
+    statement.args?.some((arg) => constantOf(arg, "sval") === OUR_SCHEMA) === true
+  );
 }
 
 function isOurSetting(name: unknown): boolean {
@@ -108,7 +119,8 @@ function isAboutSchemas(root: Node): boolean {
   if ("CreateExtensionStmt" in root || "AlterDefaultPrivilegesStmt" in root) return true;
   const [statement] = Object.values(root);
   return Object.values(statement ?? {}).some(
-    (value) => value === "OBJECT_SCHEMA" || value === "ACL_TARGET_ALL_IN_SCHEMA" || value === "REINDEX_OBJECT_SCHEMA",
+    (value) =>
+      value === "OBJECT_SCHEMA" || value === "ACL_TARGET_ALL_IN_SCHEMA" || value === "REINDEX_OBJECT_SCHEMA",
   );
 }
 
@@ -128,5 +140,7 @@ function listOf(value: unknown, key: string): readonly unknown[] {
 }
 
 function field(value: unknown, key: string): unknown {
-  return typeof value === "object" && value !== null && Object.hasOwn(value, key) ? Reflect.get(value, key) : undefined;
+  return typeof value === "object" && value !== null && Object.hasOwn(value, key)
+    ? Reflect.get(value, key)
+    : undefined;
 }

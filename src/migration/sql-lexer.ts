@@ -58,7 +58,8 @@ export class SqlLexer {
     const unit = this.#text.charCodeAt(at);
     if (isWordStart(unit)) return this.#readWordOrPrefix(unit);
     if (unit === QUOTE) return this.#become("string", this.#quoteEnd(at + 1, QUOTE, "quoted string"));
-    if (unit === DOUBLE_QUOTE) return this.#become("quoted", this.#quoteEnd(at + 1, DOUBLE_QUOTE, "quoted identifier"));
+    if (unit === DOUBLE_QUOTE)
+      return this.#become("quoted", this.#quoteEnd(at + 1, DOUBLE_QUOTE, "quoted identifier"));
     if (unit === DOLLAR) return this.#readDollar();
     if (isDigit(unit) || (unit === DOT && isDigit(this.#text.charCodeAt(at + 1)))) return this.#readNumber();
     if (unit === BACKSLASH) this.isSure = false;
@@ -84,7 +85,8 @@ export class SqlLexer {
     if (following === AMPERSAND && (unit | 0x20) === LOWER_U) {
       const quote = this.#text.charCodeAt(at + 2);
       if (quote === QUOTE) return this.#become("string", this.#quoteEnd(at + 3, QUOTE, "quoted string"));
-      if (quote === DOUBLE_QUOTE) return this.#become("quoted", this.#quoteEnd(at + 3, DOUBLE_QUOTE, "quoted identifier"));
+      if (quote === DOUBLE_QUOTE)
+        return this.#become("quoted", this.#quoteEnd(at + 3, DOUBLE_QUOTE, "quoted identifier"));
     }
     this.#become("word", this.#wordEnd(at + 1));
   }
@@ -103,7 +105,8 @@ export class SqlLexer {
     while (i < this.#limit && isNumberPart(this.#text.charCodeAt(i))) i++;
     const following = this.#text.charCodeAt(i);
     // there a quote would begin another kind of string, and a dollar belong to the word
-    if (following === QUOTE || following === AMPERSAND || following === DOLLAR || following >= 0x80) this.isSure = false;
+    if (following === QUOTE || following === AMPERSAND || following === DOLLAR || following >= 0x80)
+      this.isSure = false;
     this.#become("number", i);
   }
 
@@ -131,14 +134,19 @@ export class SqlLexer {
     }
     const delimiter = this.#text.slice(at, tagEnd + 1);
     const close = this.#text.indexOf(delimiter, tagEnd + 1);
-    if (close < 0 || close + delimiter.length > this.#limit) return this.#leaveOpen("string", "dollar-quoted string");
+    if (close < 0 || close + delimiter.length > this.#limit)
+      return this.#leaveOpen("string", "dollar-quoted string");
     this.#become("string", close + delimiter.length);
   }
 
   /** After the closing quote; a doubled quote is one of the content. */
   #quoteEnd(from: number, quote: number, what: string): number {
     const mark = quote === QUOTE ? "'" : '"';
-    for (let at = this.#text.indexOf(mark, from); at >= 0 && at < this.#limit; at = this.#text.indexOf(mark, at + 2)) {
+    for (
+      let at = this.#text.indexOf(mark, from);
+      at >= 0 && at < this.#limit;
+      at = this.#text.indexOf(mark, at + 2)
+    ) {
       if (this.#text.charCodeAt(at + 1) !== quote) return at + 1;
     }
     this.open ??= { what, index: this.start };

@@ -61,7 +61,8 @@ export function isOn(options: readonly Node[] | undefined, name: string): boolea
   if (option.arg === undefined) return true;
   if ("Integer" in option.arg) return option.arg.Integer.ival !== undefined && option.arg.Integer.ival !== 0;
   if ("Boolean" in option.arg) return option.arg.Boolean.boolval === true;
-  if ("String" in option.arg) return !["false", "off", "0", "no"].includes((option.arg.String.sval ?? "").toLowerCase());
+  if ("String" in option.arg)
+    return !["false", "off", "0", "no"].includes((option.arg.String.sval ?? "").toLowerCase());
   return true;
 }
 
@@ -72,14 +73,18 @@ const OUR_SCHEMA: Refusal = {
 
 /** The statements that PostgreSQL refuses inside a transaction (SQLSTATE 25001). */
 function kindOf(node: Node): StatementKind {
-  if ("IndexStmt" in node) return node.IndexStmt.concurrent === true ? "create-index-concurrently" : "transactional";
-  if ("DropStmt" in node) return node.DropStmt.concurrent === true ? "drop-index-concurrently" : "transactional";
+  if ("IndexStmt" in node)
+    return node.IndexStmt.concurrent === true ? "create-index-concurrently" : "transactional";
+  if ("DropStmt" in node)
+    return node.DropStmt.concurrent === true ? "drop-index-concurrently" : "transactional";
   if ("ReindexStmt" in node) {
     if (isOn(node.ReindexStmt.params, "concurrently")) return "reindex-concurrently";
     return isSingleReindex(node.ReindexStmt.kind) ? "transactional" : "reindex-many";
   }
   if ("AlterTableStmt" in node) {
-    return node.AlterTableStmt.cmds?.some(isDetachConcurrently) === true ? "detach-partition-concurrently" : "transactional";
+    return node.AlterTableStmt.cmds?.some(isDetachConcurrently) === true
+      ? "detach-partition-concurrently"
+      : "transactional";
   }
   if ("VacuumStmt" in node) return node.VacuumStmt.is_vacuumcmd === true ? "vacuum" : "transactional";
   if ("ClusterStmt" in node) return node.ClusterStmt.relation === undefined ? "cluster-all" : "transactional";
@@ -87,16 +92,21 @@ function kindOf(node: Node): StatementKind {
   if ("CreatedbStmt" in node) return "create-database";
   if ("DropdbStmt" in node) return "drop-database";
   if ("AlterDatabaseStmt" in node) {
-    return optionOf(node.AlterDatabaseStmt.options, "tablespace") === undefined ? "transactional" : "alter-database-tablespace";
+    return optionOf(node.AlterDatabaseStmt.options, "tablespace") === undefined
+      ? "transactional"
+      : "alter-database-tablespace";
   }
   if ("CreateTableSpaceStmt" in node) return "create-tablespace";
   if ("DropTableSpaceStmt" in node) return "drop-tablespace";
   if ("CreateSubscriptionStmt" in node) {
     const { options } = node.CreateSubscriptionStmt;
-    return isOff(options, "connect") || isOff(options, "create_slot") ? "transactional" : "create-subscription";
+    return isOff(options, "connect") || isOff(options, "create_slot")
+      ? "transactional"
+      : "create-subscription";
   }
   if ("DropSubscriptionStmt" in node) return "drop-subscription";
-  if ("DiscardStmt" in node) return node.DiscardStmt.target === "DISCARD_ALL" ? "discard-all" : "transactional";
+  if ("DiscardStmt" in node)
+    return node.DiscardStmt.target === "DISCARD_ALL" ? "discard-all" : "transactional";
   return "transactional";
 }
 
@@ -150,7 +160,8 @@ function isDefaultMode(option: Node): boolean {
   const { defname, arg } = option.DefElem;
   if (arg === undefined || !("A_Const" in arg)) return false;
   if (defname === "transaction_isolation") return /^read (un)?committed$/.test(arg.A_Const.sval?.sval ?? "");
-  if (defname === "transaction_read_only" || defname === "transaction_deferrable") return (arg.A_Const.ival?.ival ?? 0) === 0;
+  if (defname === "transaction_read_only" || defname === "transaction_deferrable")
+    return (arg.A_Const.ival?.ival ?? 0) === 0;
   return false;
 }
 
@@ -192,9 +203,12 @@ function refusalOf(node: Node): Refusal | undefined {
   }
   if ("VacuumStmt" in node) {
     const { options, rels, is_vacuumcmd: isVacuum } = node.VacuumStmt;
-    return isVacuum === true && isOn(options, "full") && rels === undefined ? wholeDatabase("VACUUM FULL") : undefined;
+    return isVacuum === true && isOn(options, "full") && rels === undefined
+      ? wholeDatabase("VACUUM FULL")
+      : undefined;
   }
-  if ("ClusterStmt" in node) return node.ClusterStmt.relation === undefined ? wholeDatabase("CLUSTER") : undefined;
+  if ("ClusterStmt" in node)
+    return node.ClusterStmt.relation === undefined ? wholeDatabase("CLUSTER") : undefined;
   if ("ReindexStmt" in node) {
     if (node.ReindexStmt.kind === "REINDEX_OBJECT_DATABASE") return wholeDatabase("REINDEX DATABASE");
     if (node.ReindexStmt.kind === "REINDEX_OBJECT_SYSTEM") return wholeDatabase("REINDEX SYSTEM");
@@ -209,7 +223,10 @@ export const COPY_FROM_STDIN: Refusal = {
 };
 
 function wholeDatabase(command: string): Refusal {
-  return { what: `${command} on the whole database would wait for this program's own lock without end`, hint: "name the tables one by one" };
+  return {
+    what: `${command} on the whole database would wait for this program's own lock without end`,
+    hint: "name the tables one by one",
+  };
 }
 
 function optionOf(options: readonly Node[] | undefined, name: string): DefElem | undefined {

@@ -43,7 +43,8 @@ export function collectLocks(node: Node, locks: LockCollector): void {
   if ("AlterTableStmt" in node) {
     const { objtype, relation, cmds = [] } = node.AlterTableStmt;
     if (objtype === "OBJECT_TYPE" || objtype === "OBJECT_SEQUENCE") return;
-    for (const command of cmds) if ("AlterTableCmd" in command) collectAlterTable(command.AlterTableCmd, relation, locks);
+    for (const command of cmds)
+      if ("AlterTableCmd" in command) collectAlterTable(command.AlterTableCmd, relation, locks);
   } else if ("CreateStmt" in node) {
     collectCreateTable(node.CreateStmt, locks);
   } else if ("CreateForeignTableStmt" in node) {
@@ -51,7 +52,11 @@ export function collectLocks(node: Node, locks: LockCollector): void {
   } else if ("CreateTableAsStmt" in node) {
     if (node.CreateTableAsStmt.if_not_exists !== true) create(node.CreateTableAsStmt.into?.rel, locks);
   } else if ("IndexStmt" in node) {
-    take(node.IndexStmt.concurrent === true ? "SHARE UPDATE EXCLUSIVE" : "SHARE", node.IndexStmt.relation, locks);
+    take(
+      node.IndexStmt.concurrent === true ? "SHARE UPDATE EXCLUSIVE" : "SHARE",
+      node.IndexStmt.relation,
+      locks,
+    );
   } else if ("DropStmt" in node) {
     collectDrop(node.DropStmt, locks);
   } else if ("SelectStmt" in node) {
@@ -75,9 +80,15 @@ export function collectLocks(node: Node, locks: LockCollector): void {
 function collectRare(node: Node, locks: LockCollector): void {
   if ("RenameStmt" in node) {
     const { renameType, relation } = node.RenameStmt;
-    if (renameType !== "OBJECT_INDEX" && renameType !== "OBJECT_ATTRIBUTE" && renameType !== "OBJECT_SEQUENCE") take("ACCESS EXCLUSIVE", relation, locks);
+    if (
+      renameType !== "OBJECT_INDEX" &&
+      renameType !== "OBJECT_ATTRIBUTE" &&
+      renameType !== "OBJECT_SEQUENCE"
+    )
+      take("ACCESS EXCLUSIVE", relation, locks);
   } else if ("AlterObjectSchemaStmt" in node) {
-    if (node.AlterObjectSchemaStmt.objectType !== "OBJECT_SEQUENCE") take("ACCESS EXCLUSIVE", node.AlterObjectSchemaStmt.relation, locks);
+    if (node.AlterObjectSchemaStmt.objectType !== "OBJECT_SEQUENCE")
+      take("ACCESS EXCLUSIVE", node.AlterObjectSchemaStmt.relation, locks);
   } else if ("TruncateStmt" in node) {
     takeAll("ACCESS EXCLUSIVE", node.TruncateStmt.relations, locks);
   } else if ("LockStmt" in node) {
@@ -94,20 +105,28 @@ function collectRare(node: Node, locks: LockCollector): void {
   } else if ("ViewStmt" in node) {
     if (node.ViewStmt.replace === true) take("ACCESS EXCLUSIVE", node.ViewStmt.view, locks);
   } else if ("RefreshMatViewStmt" in node) {
-    take(node.RefreshMatViewStmt.concurrent === true ? "EXCLUSIVE" : "ACCESS EXCLUSIVE", node.RefreshMatViewStmt.relation, locks);
+    take(
+      node.RefreshMatViewStmt.concurrent === true ? "EXCLUSIVE" : "ACCESS EXCLUSIVE",
+      node.RefreshMatViewStmt.relation,
+      locks,
+    );
   } else if ("CommentStmt" in node) {
     collectComment(node.CommentStmt, locks);
   } else if ("CreateStatsStmt" in node) {
     takeAll("SHARE UPDATE EXCLUSIVE", node.CreateStatsStmt.relations, locks);
   } else if ("VacuumStmt" in node) {
-    locks.take(isOn(node.VacuumStmt.options, "full") ? "ACCESS EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE", undefined);
+    locks.take(
+      isOn(node.VacuumStmt.options, "full") ? "ACCESS EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE",
+      undefined,
+    );
   } else if ("ClusterStmt" in node) {
     locks.take("ACCESS EXCLUSIVE", undefined);
   } else if ("ReindexStmt" in node) {
     locks.take(isOn(node.ReindexStmt.params, "concurrently") ? "SHARE UPDATE EXCLUSIVE" : "SHARE", undefined);
   } else if ("AlterDomainStmt" in node) {
     const { subtype, def } = node.AlterDomainStmt;
-    const isChecked = subtype === "C" && def !== undefined && "Constraint" in def && def.Constraint.skip_validation !== true;
+    const isChecked =
+      subtype === "C" && def !== undefined && "Constraint" in def && def.Constraint.skip_validation !== true;
     if (isChecked || subtype === "V" || subtype === "O") locks.take("SHARE", undefined);
   }
 }
@@ -145,7 +164,8 @@ function collectAlterTable(command: AlterTableCmd, table: RangeVar | undefined, 
     case "AT_DisableTrigUser":
       return take("SHARE ROW EXCLUSIVE", table, locks);
     case "AT_AddConstraint":
-      if (def === undefined || !("Constraint" in def) || def.Constraint.contype !== "CONSTR_FOREIGN") return take("ACCESS EXCLUSIVE", table, locks);
+      if (def === undefined || !("Constraint" in def) || def.Constraint.contype !== "CONSTR_FOREIGN")
+        return take("ACCESS EXCLUSIVE", table, locks);
       take("SHARE ROW EXCLUSIVE", table, locks);
       return collectReferences([def], table, locks);
     case "AT_AddColumn":
@@ -166,7 +186,13 @@ function collectAlterTable(command: AlterTableCmd, table: RangeVar | undefined, 
 }
 
 function collectCreateTable(
-  statement: { relation?: RangeVar; tableElts?: Node[]; inhRelations?: Node[]; partbound?: unknown; if_not_exists?: boolean },
+  statement: {
+    relation?: RangeVar;
+    tableElts?: Node[];
+    inhRelations?: Node[];
+    partbound?: unknown;
+    if_not_exists?: boolean;
+  },
   locks: LockCollector,
 ): void {
   const { relation, tableElts = [], inhRelations, partbound, if_not_exists: ifNotExists } = statement;
@@ -176,16 +202,24 @@ function collectCreateTable(
 }
 
 /** Foreign keys, of the table or of a column, lock the table they refer to, unless it is the same one. */
-function collectReferences(elements: readonly Node[], table: RangeVar | undefined, locks: LockCollector): void {
+function collectReferences(
+  elements: readonly Node[],
+  table: RangeVar | undefined,
+  locks: LockCollector,
+): void {
   for (const element of elements) {
     if ("ColumnDef" in element) collectReferences(element.ColumnDef.constraints ?? [], table, locks);
     if (!("Constraint" in element) || element.Constraint.contype !== "CONSTR_FOREIGN") continue;
     const { pktable } = element.Constraint;
-    if (pktable !== undefined && nameOf(pktable) !== (table && nameOf(table))) take("SHARE ROW EXCLUSIVE", pktable, locks);
+    if (pktable !== undefined && nameOf(pktable) !== (table && nameOf(table)))
+      take("SHARE ROW EXCLUSIVE", pktable, locks);
   }
 }
 
-function collectDrop(statement: { objects?: Node[]; removeType?: string; concurrent?: boolean }, locks: LockCollector): void {
+function collectDrop(
+  statement: { objects?: Node[]; removeType?: string; concurrent?: boolean },
+  locks: LockCollector,
+): void {
   const { objects = [], removeType, concurrent } = statement;
   switch (removeType) {
     case "OBJECT_TABLE":
@@ -197,7 +231,8 @@ function collectDrop(statement: { objects?: Node[]; removeType?: string; concurr
     case "OBJECT_TRIGGER":
     case "OBJECT_POLICY":
     case "OBJECT_RULE":
-      for (const object of objects) locks.take("ACCESS EXCLUSIVE", qualifiedName(namesOf(object).slice(0, -1)));
+      for (const object of objects)
+        locks.take("ACCESS EXCLUSIVE", qualifiedName(namesOf(object).slice(0, -1)));
       return;
     case "OBJECT_INDEX":
       return locks.take(concurrent === true ? "SHARE UPDATE EXCLUSIVE" : "ACCESS EXCLUSIVE", undefined);
@@ -225,14 +260,18 @@ function collectComment(statement: { objtype?: string; object?: Node }, locks: L
   }
 }
 
-function collectWrite(statement: { relation?: RangeVar; withClause?: WithClause }, locks: LockCollector): void {
+function collectWrite(
+  statement: { relation?: RangeVar; withClause?: WithClause },
+  locks: LockCollector,
+): void {
   collectWith(statement.withClause, locks);
   take("ROW EXCLUSIVE", statement.relation, locks);
 }
 
 function collectWith(clause: WithClause | undefined, locks: LockCollector): void {
   for (const cte of clause?.ctes ?? []) {
-    if ("CommonTableExpr" in cte && cte.CommonTableExpr.ctequery !== undefined) collectLocks(cte.CommonTableExpr.ctequery, locks);
+    if ("CommonTableExpr" in cte && cte.CommonTableExpr.ctequery !== undefined)
+      collectLocks(cte.CommonTableExpr.ctequery, locks);
   }
 }
 

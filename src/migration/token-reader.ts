@@ -89,7 +89,8 @@ export class TokenReader {
   #read(): void {
     this.#isOpen = this.#lexer.next();
     const { kind } = this.#lexer;
-    this.#ahead = !this.#isOpen || (kind !== "word" && kind !== "symbol") ? "" : this.#lexer.text.toUpperCase();
+    this.#ahead =
+      !this.#isOpen || (kind !== "word" && kind !== "symbol") ? "" : this.#lexer.text.toUpperCase();
   }
 }
 

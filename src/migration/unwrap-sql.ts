@@ -37,7 +37,8 @@ export function unwrapTransaction(text: string): ScannedStatement | undefined {
 }
 
 /** What these ask for is what our own transaction has. */
-const BEGIN = /^(BEGIN( WORK| TRANSACTION)?|START TRANSACTION)( ISOLATION LEVEL READ (UN)?COMMITTED| READ WRITE| NOT DEFERRABLE| ,)*$/;
+const BEGIN =
+  /^(BEGIN( WORK| TRANSACTION)?|START TRANSACTION)( ISOLATION LEVEL READ (UN)?COMMITTED| READ WRITE| NOT DEFERRABLE| ,)*$/;
 const COMMIT = /^(COMMIT|END)( WORK| TRANSACTION)?( AND NO CHAIN)?$/;
 
 /** More than the longest statement that {@link BEGIN} can match. */

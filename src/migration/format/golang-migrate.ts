@@ -55,10 +55,17 @@ function readFolder(names: readonly string[]): FolderLayout {
 function readName(name: string): Reading {
   if (name.startsWith(".")) return { ignored: "hidden file" };
   const [, version, title, direction, extension] = NAME.exec(name) ?? [];
-  if (version === undefined || title === undefined || (direction !== "up" && direction !== "down")) return readOtherName(name);
+  if (version === undefined || title === undefined || (direction !== "up" && direction !== "down"))
+    return readOtherName(name);
   if (extension !== "sql") return { problem: wrongExtension(name, direction, extension ?? "") };
   if (compareVersions(version, MAX_VERSION) > 0) {
-    return { problem: unknownFile(name, `version ${version} is above ${MAX_VERSION}, so golang-migrate overlooks it`, "choose a lower version") };
+    return {
+      problem: unknownFile(
+        name,
+        `version ${version} is above ${MAX_VERSION}, so golang-migrate overlooks it`,
+        "choose a lower version",
+      ),
+    };
   }
   if (!LABEL.test(name)) {
     const message = `${quote(name)}: a file name may have 1 to 200 of the characters A-Z a-z 0-9 . _ + -`;
@@ -69,7 +76,11 @@ function readName(name: string): Reading {
 
 function wrongExtension(name: string, direction: string, extension: string): Problem {
   if (extension === "json") {
-    return unknownFile(name, "is a migration for MongoDB, among those for PostgreSQL", "keep them in a folder of their own");
+    return unknownFile(
+      name,
+      "is a migration for MongoDB, among those for PostgreSQL",
+      "keep them in a folder of their own",
+    );
   }
   const renamed = name.slice(0, name.length - extension.length);
   return unknownFile(
@@ -83,14 +94,25 @@ function wrongExtension(name: string, direction: string, extension: string): Pro
 function readOtherName(name: string): Reading {
   const isSql = /\.(sql|psql|pgsql|ddl)\b/i.test(name);
   const hasDirection = /\.(up|down)(\.|$)/i.test(name);
-  const isNumbered = /^v?[0-9]+[_-]/i.test(name) && !/\.(md|markdown|txt|rst|adoc|html|pdf|png|svg)$/i.test(name);
+  const isNumbered =
+    /^v?[0-9]+[_-]/i.test(name) && !/\.(md|markdown|txt|rst|adoc|html|pdf|png|svg)$/i.test(name);
   if (!isSql && !hasDirection && !isNumbered) return { ignored: "not named like a migration" };
-  return { problem: unknownFile(name, "looks like a migration, but golang-migrate would overlook it", renameHint(name)) };
+  return {
+    problem: unknownFile(
+      name,
+      "looks like a migration, but golang-migrate would overlook it",
+      renameHint(name),
+    ),
+  };
 }
 
 function renameHint(name: string): string {
-  const [, version, title = "", direction = "up"] = /^v?([0-9]+)[-_]*(.*?)(?:\.(up|down))?(?:\.[a-z]+)?$/i.exec(name) ?? [];
-  const wanted = version === undefined ? undefined : `${version}_${title === "" ? "title" : title}.${direction.toLowerCase()}.sql`;
+  const [, version, title = "", direction = "up"] =
+    /^v?([0-9]+)[-_]*(.*?)(?:\.(up|down))?(?:\.[a-z]+)?$/i.exec(name) ?? [];
+  const wanted =
+    version === undefined
+      ? undefined
+      : `${version}_${title === "" ? "title" : title}.${direction.toLowerCase()}.sql`;
   return wanted !== undefined && LABEL.test(wanted)
     ? `rename it to ${quote(wanted)}, or move it away`
     : "rename it to <version>_<title>.up.sql or .down.sql, or move it away";
@@ -111,7 +133,9 @@ function pairUp(
     if (other === undefined) pair[file.direction] = file;
     else problems.push(duplicate(other, file));
     if (/\.(up|down)$/.test(file.title)) {
-      warnings.push(`${quote(file.name)} is read as the ${file.direction} file of ${quote(file.title)}, as golang-migrate does`);
+      warnings.push(
+        `${quote(file.name)} is read as the ${file.direction} file of ${quote(file.title)}, as golang-migrate does`,
+      );
     }
   }
   const migrations: MigrationNames[] = [];
@@ -120,10 +144,11 @@ function pairUp(
       if (down !== undefined) problems.push(noUp(down));
       continue;
     }
-    if (down !== undefined && down.title !== up.title) warnings.push(`${quote(up.name)} and ${quote(down.name)} are one migration under two titles`);
+    if (down !== undefined && down.title !== up.title)
+      warnings.push(`${quote(up.name)} and ${quote(down.name)} are one migration under two titles`);
     migrations.push({ version: up.version, title: up.title, up: up.name, ...(down && { down: down.name }) });
   }
-  return { migrations: migrations.sort((a, b) => compareVersions(a.version, b.version)), warnings };
+  return { migrations: migrations.toSorted((a, b) => compareVersions(a.version, b.version)), warnings };
 }
 
 function duplicate(first: FileName, second: FileName): Problem {
@@ -145,7 +170,10 @@ function noUp(down: FileName): Problem {
 }
 
 function noMigrations(ignored: readonly IgnoredFile[]): Problem {
-  const others = ignored.length === 0 ? "it is empty" : `of its ${ignored.length} files none is named <version>_<title>.up.sql`;
+  const others =
+    ignored.length === 0
+      ? "it is empty"
+      : `of its ${ignored.length} files none is named <version>_<title>.up.sql`;
   return {
     code: "NO_MIGRATIONS",
     message: `no migrations in the folder: ${others}`,
@@ -161,9 +189,13 @@ function unknownFile(name: string, what: string, hint: string): Problem {
 function folderError(problems: readonly Problem[]): RunnerError {
   const [first] = problems;
   if (first === undefined) return new RunnerError("INTERNAL", "a folder's problems got lost");
-  if (problems.length === 1) return new RunnerError(first.code, first.message, { hint: first.hint, fields: first.fields });
-  const listed = problems.slice(0, MAX_LISTED_PROBLEMS).map(({ code, message, hint }) => `\n  ${code} ${message}; ${hint}`);
-  const more = problems.length > MAX_LISTED_PROBLEMS ? `\n  and ${problems.length - MAX_LISTED_PROBLEMS} more` : "";
+  if (problems.length === 1)
+    return new RunnerError(first.code, first.message, { hint: first.hint, fields: first.fields });
+  const listed = problems
+    .slice(0, MAX_LISTED_PROBLEMS)
+    .map(({ code, message, hint }) => `\n  ${code} ${message}; ${hint}`);
+  const more =
+    problems.length > MAX_LISTED_PROBLEMS ? `\n  and ${problems.length - MAX_LISTED_PROBLEMS} more` : "";
   return new RunnerError(first.code, `${problems.length} problems in the folder:${listed.join("")}${more}`, {
     hint: "correct them all, then run again",
     fields: { ...first.fields, problems: problems.length },

@@ -1,0 +1,5 @@
+CREATE TABLE a (id int);
+-- comment; one
+CREATE TABLE b (
+  id int
+);

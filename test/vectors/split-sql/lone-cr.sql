@@ -1,0 +1,1 @@
+-- ends at a carriage returnSELECT '😀;'; SELECT  x
