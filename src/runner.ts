@@ -41,6 +41,7 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
       return await runUnderLease(release, bodies, request, target, session, log);
     });
   } catch (cause) {
+    if (cause instanceof DoneMeanwhile) return await log.noop(cause.state.position, cause.state.completed);
     return await log.failed(cause);
   } finally {
     log.close();
@@ -132,7 +133,21 @@ function leaseOptions(request: RunRequest, target: Target, release: Release, log
     waitMs: request.limits.waitMs,
     signal: log.signal,
     onWaiting: (holder) => log.waiting(holder),
+    // N pods start at once: one applies, the others find the work done without ever taking the lease.
+    assertStillWanted(state) {
+      if (request.goal.kind === "latest" && request.plan === null && state.completed === release.digest) throw new DoneMeanwhile(state);
+    },
   };
+}
+
+/** Ends the wait for the lease: another run has brought the database to the very release. */
+class DoneMeanwhile extends RunnerError {
+  readonly state: StreamState;
+
+  constructor(state: StreamState) {
+    super("LEASE_HELD", "another run has done the work meanwhile");
+    this.state = state;
+  }
 }
 
 function newRun(request: RunRequest, target: Target, release: Release): NewRun {

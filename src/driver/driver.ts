@@ -114,8 +114,8 @@ export interface LeaseOptions {
   readonly signal: AbortSignal;
   /** called while another holds it, at every try */
   onWaiting(holder: LeaseHolder): void;
-  /** asked between two tries: true ends the wait because somebody else did the work; then `withLease` throws `LEASE_HELD` */
-  isStillWanted?(state: StreamState): boolean;
+  /** called with what the database says between two tries; a RunnerError that it throws ends the wait, and is what `withLease` throws */
+  assertStillWanted?(state: StreamState): void;
 }
 
 /** A held lease. Every write is fenced by its token and run: once another has taken over, all of them throw `LEASE_LOST` and change nothing. */

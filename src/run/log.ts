@@ -11,6 +11,8 @@ import type { Target } from "./target.ts";
 
 /** milliseconds to record how a run ended once its own signal has fired */
 const lastWordMs = 5_000;
+/** milliseconds between two notices that a run waits for the same holder */
+const waitingNoticeMs = 5_000;
 
 /**
  * What is known of one run so far: says it as events, records its end in the database, and makes its result.
@@ -30,6 +32,7 @@ export class RunLog {
   #plan: Plan | undefined;
   #session: LeasedSession | undefined;
   #hasBegun = false;
+  #waitedFor: { readonly runId: string; readonly at: number } | undefined;
 
   constructor(request: RunRequest, target: Target, options: RunOptions) {
     this.#request = request;
@@ -73,7 +76,12 @@ export class RunLog {
     this.emit({ kind: "bodies.fetched", count: bodies.size, bytes });
   }
 
+  /** Said when the holder changes and now and then, not at every look. */
   waiting(holder: LeaseHolder): void {
+    const now = performance.now();
+    if (holder.runId === this.#waitedFor?.runId && now - this.#waitedFor.at < waitingNoticeMs) return;
+    if (this.#waitedFor === undefined && this.#request.isAccepted) void this.#record("waiting_lock", null, null);
+    this.#waitedFor = { runId: holder.runId, at: now };
     this.emit({ kind: "lease.waiting", holder: holder.holder, runId: holder.runId, since: holder.acquiredAt });
   }
 

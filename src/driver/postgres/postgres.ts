@@ -180,18 +180,23 @@ class PostgresDriver implements Driver {
 
   async #takeLease(connection: Connection, options: LeaseOptions): Promise<{ token: number; acquiredAt: number }> {
     const giveUpAt = performance.now() + options.waitMs;
+    let isFree = true;
     for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
       options.signal.throwIfAborted();
       const acquiredAt = performance.now();
-      const token = await this.#withTables(connection, options.signal, () => this.#tryLease(connection, options));
+      const token = isFree ? await this.#withTables(connection, options.signal, () => this.#tryLease(connection, options)) : undefined;
       if (token !== undefined) return { token, acquiredAt };
       const state = await this.#readState(connection, options.stream, options.signal);
       if (!state.exists) {
         await connection.send(insertStream(this.#t, options.stream), options.signal);
         continue;
       }
+      options.assertStillWanted?.(state);
+      // Who waits looks at the row, and tries only when it says that trying may succeed.
+      const wasFree = isFree;
+      isFree = state.lease === null || state.lease.expiresAt < state.now;
+      if (isFree && !wasFree) continue;
       if (state.lease !== null) options.onWaiting(state.lease);
-      if (options.isStillWanted?.(state) === false) throw heldBy(state, "and has done the work meanwhile");
       if (performance.now() >= giveUpAt) throw heldBy(state, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
       await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
     }
