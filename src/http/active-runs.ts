@@ -3,7 +3,7 @@ import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { RunRecord } from "../history/run.ts";
 import { run, type RunRequest, type Target } from "../runner.ts";
-import type { LogRecord } from "./context.ts";
+import type { LogRecord } from "./log.ts";
 
 /** What came of a request to run: begun by it, or the run that an equal request began. */
 export type Begun =
@@ -40,9 +40,19 @@ export class ActiveRuns {
   readonly #begun = new Map<string, Promise<Begun>>();
   /** runs of a target open or about to be */
   readonly #open = new Map<string, number>();
-  readonly #options: { readonly perTarget: number; readonly signal: AbortSignal; log(record: LogRecord): void; now(): Date };
+  readonly #options: {
+    readonly perTarget: number;
+    readonly signal: AbortSignal;
+    log(record: LogRecord): void;
+    now(): Date;
+  };
 
-  constructor(options: { readonly perTarget: number; readonly signal: AbortSignal; log(record: LogRecord): void; now(): Date }) {
+  constructor(options: {
+    readonly perTarget: number;
+    readonly signal: AbortSignal;
+    log(record: LogRecord): void;
+    now(): Date;
+  }) {
     this.#options = options;
   }
 
@@ -61,7 +71,9 @@ export class ActiveRuns {
     const forget = (): void => {
       if (this.#begun.get(sameAs) === begun) this.#begun.delete(sameAs);
     };
-    begun.then((result) => (result.kind === "here" ? this.ended(result.runId) : undefined)).then(forget, forget);
+    begun
+      .then((result) => (result.kind === "here" ? this.ended(result.runId) : undefined))
+      .then(forget, forget);
     return begun;
   }
 
@@ -91,13 +103,18 @@ export class ActiveRuns {
   }
 
   async #begin({ request, record }: RunOrder, target: Target): Promise<Begun> {
-    if (this.#options.signal.aborted) throw new RunnerError("STOPPING", "this server is stopping and takes no new runs");
+    if (this.#options.signal.aborted)
+      throw new RunnerError("STOPPING", "this server is stopping and takes no new runs");
     const open = this.#open.get(target.name) ?? 0;
     if (open >= this.#options.perTarget) {
-      throw new RunnerError("RATE_LIMITED", `${open} runs of "${target.name}" are open in this server already`, {
-        hint: "wait for one of them; GET /v1/runs?target=… lists them",
-        fields: { retryAfterSeconds: 5 },
-      });
+      throw new RunnerError(
+        "RATE_LIMITED",
+        `${open} runs of "${target.name}" are open in this server already`,
+        {
+          hint: "wait for one of them; GET /v1/runs?target=… lists them",
+          fields: { retryAfterSeconds: 5 },
+        },
+      );
     }
     this.#open.set(target.name, open + 1);
     const release = (): void => {
@@ -133,33 +150,68 @@ export class ActiveRuns {
       active.change = Promise.withResolvers<void>();
     };
     this.#runs.set(request.id, active);
-    active.ended = this.#execute(request, target, AbortSignal.any([this.#options.signal, abort.signal]), emit).finally(() => {
+    active.ended = this.#execute(
+      request,
+      target,
+      AbortSignal.any([this.#options.signal, abort.signal]),
+      emit,
+    ).finally(() => {
       this.#runs.delete(request.id);
       release();
       active.change.resolve();
     });
   }
 
-  async #execute(request: RunRequest, target: Target, signal: AbortSignal, emit: (event: RunEvent) => void): Promise<void> {
+  async #execute(
+    request: RunRequest,
+    target: Target,
+    signal: AbortSignal,
+    emit: (event: RunEvent) => void,
+  ): Promise<void> {
     try {
       const result = await run(request, target, { signal, emit, now: this.#options.now });
-      if (result.status !== "succeeded" && result.error !== null) await this.#recordEnd(request.id, target, result.error, result.status);
+      if (result.status !== "succeeded" && result.error !== null)
+        await this.#recordEnd(request.id, target, result.error, result.status);
     } catch (thrown) {
       await this.#recordEnd(request.id, target, toRunnerError(thrown), "failed");
     }
   }
 
   /** A net below `run`, which records its own end: without one, a run that failed before its lease would look open for ever. */
-  async #recordEnd(runId: string, target: Target, error: RunnerError, status: "failed" | "canceled"): Promise<void> {
-    const fields = { run: runId, target: target.name, code: error.code, message: error.message, cause: causeOf(error) };
+  async #recordEnd(
+    runId: string,
+    target: Target,
+    error: RunnerError,
+    status: "failed" | "canceled",
+  ): Promise<void> {
+    const fields = {
+      run: runId,
+      target: target.name,
+      code: error.code,
+      message: error.message,
+      cause: causeOf(error),
+    };
     this.#options.log({ level: error.code === "INTERNAL" ? "error" : "warn", event: "run.failed", fields });
-    const known = { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
+    const known = {
+      code: error.code,
+      message: error.message,
+      hint: error.hint ?? null,
+      fields: error.fields,
+    };
     // Not the server's signal: it may be what ended the run.
     await target.driver
-      .updateRun(runId, { status, outcome: status === "failed" ? "failed" : null, error: known }, AbortSignal.timeout(10_000))
+      .updateRun(
+        runId,
+        { status, outcome: status === "failed" ? "failed" : null, error: known },
+        AbortSignal.timeout(10_000),
+      )
       .catch((thrown: unknown) => {
         const reason = toRunnerError(thrown);
-        this.#options.log({ level: "error", event: "run.unrecorded", fields: { run: runId, target: target.name, code: reason.code, message: reason.message } });
+        this.#options.log({
+          level: "error",
+          event: "run.unrecorded",
+          fields: { run: runId, target: target.name, code: reason.code, message: reason.message },
+        });
       });
   }
 }
@@ -182,12 +234,21 @@ function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun
 /** An event as a line of the log. */
 function recordOf(event: RunEvent, run: string, target: string): LogRecord {
   const { kind, ...rest } = event;
-  const flat = Object.entries(rest).flatMap(([key, value]: [string, unknown]): [string, string | number | boolean | null][] => {
-    if (value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean") return [[key, value]];
-    if (value instanceof Date) return [[key, value.toISOString()]];
-    return Array.isArray(value) ? [[key, value.join(" ")]] : [];
-  });
-  const level = kind === "step.failed" ? "error" : kind === "warning" || kind === "step.retried" ? "warn" : "info";
+  const flat = Object.entries(rest).flatMap(
+    ([key, value]: [string, unknown]): [string, string | number | boolean | null][] => {
+      if (
+        value === null ||
+        typeof value === "string" ||
+        typeof value === "number" ||
+        typeof value === "boolean"
+      )
+        return [[key, value]];
+      if (value instanceof Date) return [[key, value.toISOString()]];
+      return Array.isArray(value) ? [[key, value.join(" ")]] : [];
+    },
+  );
+  const level =
+    kind === "step.failed" ? "error" : kind === "warning" || kind === "step.retried" ? "warn" : "info";
   return { level, event: kind, fields: { ...Object.fromEntries(flat), run, target } };
 }
 

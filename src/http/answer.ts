@@ -56,6 +56,12 @@ function problemOfRun(c: HttpContext, run: RunRecord, parts: HttpParts, status?:
   };
   const links = { run: parts.links.run(run.id), target: parts.links.target(run.target) };
   return problemResponse(
-    problemOf(error, { target: run.target, run: run.id, links, requestId: c.get("requestId"), ...(status === undefined ? {} : { status }) }),
+    problemOf(error, {
+      target: run.target,
+      run: run.id,
+      links,
+      requestId: c.get("requestId"),
+      ...(status === undefined ? {} : { status }),
+    }),
   );
 }

@@ -74,7 +74,14 @@ function logged(parts: HttpParts): MiddlewareHandler<HttpEnv> {
       durationMs: Math.round((performance.now() - startedAt) * 10) / 10,
       ...c.get("note"),
     };
-    const level = c.res.status >= 500 ? "error" : c.res.status >= 400 ? "warn" : c.req.path.startsWith("/health/") ? "debug" : "info";
+    const level =
+      c.res.status >= 500
+        ? "error"
+        : c.res.status >= 400
+          ? "warn"
+          : c.req.path.startsWith("/health/")
+            ? "debug"
+            : "info";
     parts.log({ level, event: "http.request", fields });
   };
 }
@@ -89,7 +96,8 @@ function guarded(parts: HttpParts): MiddlewareHandler<HttpEnv> {
     c.res.headers.set("referrer-policy", "no-referrer");
     c.res.headers.set("cross-origin-resource-policy", "same-origin");
     c.res.headers.set("x-request-id", c.get("requestId"));
-    if (parts.publicUrl.startsWith("https:")) c.res.headers.set("strict-transport-security", "max-age=31536000");
+    if (parts.publicUrl.startsWith("https:"))
+      c.res.headers.set("strict-transport-security", "max-age=31536000");
   };
 }
 
@@ -105,11 +113,15 @@ function onlyKnownMethods(hono: Hono<HttpEnv>): MiddlewareHandler<HttpEnv> {
 function notFound(hono: Hono<HttpEnv>, c: HttpContext): RunnerError {
   const allowed = methodsOf(hono, c.req.path);
   if (allowed.length > 0 && !allowed.includes(c.req.method)) return methodNotAllowed(allowed);
-  return new RunnerError("NOT_FOUND", "there is nothing at this address", { hint: "GET /openapi.json lists what there is" });
+  return new RunnerError("NOT_FOUND", "there is nothing at this address", {
+    hint: "GET /openapi.json lists what there is",
+  });
 }
 
 function methodNotAllowed(allowed: readonly string[]): RunnerError {
-  return new RunnerError("METHOD_NOT_ALLOWED", `this address takes ${allowed.join(" and ")}`, { fields: { allow: allowed.join(", ") } });
+  return new RunnerError("METHOD_NOT_ALLOWED", `this address takes ${allowed.join(" and ")}`, {
+    fields: { allow: allowed.join(", ") },
+  });
 }
 
 /** Methods of the routes that a path matches. */
@@ -126,12 +138,18 @@ function problemAnswer(c: HttpContext, error: RunnerError, parts: HttpParts): Re
   const requestId = c.get("requestId");
   c.get("note")["code"] = error.code;
   if (error.http === 500) {
-    const cause = error.cause instanceof Error ? (error.cause.stack ?? error.cause.message).slice(0, 4000) : null;
-    parts.log({ level: "error", event: "http.fault", fields: { request: requestId, code: error.code, message: error.message, cause } });
+    const cause =
+      error.cause instanceof Error ? (error.cause.stack ?? error.cause.message).slice(0, 4000) : null;
+    parts.log({
+      level: "error",
+      event: "http.fault",
+      fields: { request: requestId, code: error.code, message: error.message, cause },
+    });
   }
   const target = c.get("note")["target"];
   const run = c.get("note")["run"];
-  const known = error.code !== "UNKNOWN_TARGET" && error.code !== "UNKNOWN_RUN" && error.code !== "UNAUTHENTICATED";
+  const known =
+    error.code !== "UNKNOWN_TARGET" && error.code !== "UNKNOWN_RUN" && error.code !== "UNAUTHENTICATED";
   return problemResponse(
     problemOf(error, {
       requestId,

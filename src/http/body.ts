@@ -24,10 +24,14 @@ export async function readBody<Schema extends v.GenericSchema>(
 ): Promise<ReadBody<v.InferOutput<Schema>>> {
   const type = c.req.header("content-type")?.split(";")[0]?.trim().toLowerCase();
   if (type !== "application/json") {
-    throw new RunnerError("UNSUPPORTED_MEDIA_TYPE", "the body has to be JSON", { hint: "send Content-Type: application/json" });
+    throw new RunnerError("UNSUPPORTED_MEDIA_TYPE", "the body has to be JSON", {
+      hint: "send Content-Type: application/json",
+    });
   }
   if (c.req.header("content-encoding") !== undefined) {
-    throw new RunnerError("UNSUPPORTED_MEDIA_TYPE", "a compressed body is not taken", { hint: "send it without Content-Encoding" });
+    throw new RunnerError("UNSUPPORTED_MEDIA_TYPE", "a compressed body is not taken", {
+      hint: "send it without Content-Encoding",
+    });
   }
   const bytes = await readCapped(c.req.raw.body, parts.limits.bodyBytes);
   const parsed = v.safeParse(schema, parse(bytes, parts.limits.jsonDepth));
@@ -40,7 +44,10 @@ export async function readBody<Schema extends v.GenericSchema>(
  *
  * @throws RunnerError `INVALID_REQUEST`
  */
-export function readQuery<Schema extends v.GenericSchema>(c: HttpContext, schema: Schema): v.InferOutput<Schema> {
+export function readQuery<Schema extends v.GenericSchema>(
+  c: HttpContext,
+  schema: Schema,
+): v.InferOutput<Schema> {
   const given = c.req.queries();
   const twice = Object.keys(given).find((name) => given[name]?.length !== 1);
   if (twice !== undefined) throw invalid([`?${twice.slice(0, 60)}: is there more than once`]);
@@ -81,7 +88,10 @@ async function readCapped(body: ReadableStream<Uint8Array> | null, maxBytes: num
 
 function parse(bytes: Buffer, maxDepth: number): unknown {
   try {
-    return parseStrictJson(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), maxDepth);
+    return parseStrictJson(
+      new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes),
+      maxDepth,
+    );
   } catch (error) {
     throw invalid([`/: ${error instanceof SyntaxError ? error.message : "not UTF-8"}`]);
   }

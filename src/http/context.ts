@@ -1,5 +1,4 @@
 import type { Context } from "hono";
-import type { ErrorFields } from "../error.ts";
 import type { Target } from "../runner.ts";
 import type { ActiveRuns } from "./active-runs.ts";
 import type { Principal, TokenVerifier } from "./auth/token.ts";
@@ -7,6 +6,7 @@ import type { Policy, Rule } from "./auth/policy.ts";
 import type { RateLimit } from "./auth/rate-limit.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
+import type { LogRecord } from "./log.ts";
 
 /** What the server is made of. It builds no client of its own: `bin` gives it opened targets, keys and a log. */
 export interface HttpDeps {
@@ -30,14 +30,6 @@ export interface HttpParts extends HttpDeps {
   readonly rateLimit: RateLimit;
   /** long polls and streams open now */
   readonly watchers: { open: number };
-}
-
-/** One line of the log: flat, and free of tokens, SQL and passwords. */
-export interface LogRecord {
-  readonly level: "debug" | "info" | "warn" | "error";
-  /** `http.request`, `run.event`, `server.started`… */
-  readonly event: string;
-  readonly fields: ErrorFields;
 }
 
 /** What a request carries along, by hono's `Variables`. */

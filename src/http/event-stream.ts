@@ -63,7 +63,11 @@ export function streamEvents(
           }
         } catch (thrown) {
           const error = toRunnerError(thrown);
-          parts.log({ level: "warn", event: "stream.failed", fields: { code: error.code, message: error.message } });
+          parts.log({
+            level: "warn",
+            event: "stream.failed",
+            fields: { code: error.code, message: error.message },
+          });
           controller.enqueue(encoder.encode(write({ id: null, event: "problem", data: problemOf(error) })));
         }
         onClose();
@@ -85,7 +89,10 @@ const stepEvents = {
 } as const;
 
 /** Comments keep a connection open without being an event; NDJSON has none, so there it is one. */
-const heartbeats = { sse: ": heartbeat\n\n", ndjson: '{"id":null,"event":"heartbeat","data":null}\n' } as const;
+const heartbeats = {
+  sse: ": heartbeat\n\n",
+  ndjson: '{"id":null,"event":"heartbeat","data":null}\n',
+} as const;
 
 /** JSON has no line breaks of its own, so one `data` line is enough. */
 function writeSse({ id, event, data }: StreamEvent): string {
@@ -99,7 +106,10 @@ function writeNdjson(event: StreamEvent): string {
 async function orHeartbeat<T>(next: Promise<T>, ms: number): Promise<T | "heartbeat"> {
   let timer: NodeJS.Timeout | undefined;
   try {
-    return await Promise.race([next, new Promise<"heartbeat">((resolve) => (timer = setTimeout(resolve, ms, "heartbeat")))]);
+    return await Promise.race([
+      next,
+      new Promise<"heartbeat">((resolve) => (timer = setTimeout(resolve, ms, "heartbeat"))),
+    ]);
   } finally {
     clearTimeout(timer);
   }

@@ -7,11 +7,23 @@ import { viewPlan } from "./view.ts";
 
 /** What the answers of a look have in common with a run that ended; they are not recorded and so have no id. */
 function ended(body: RunBody, outcome: "planned" | "verified" | "noop") {
-  return { id: null, target: body.target, action: body.action, status: "succeeded", done: true, outcome } as const;
+  return {
+    id: null,
+    target: body.target,
+    action: body.action,
+    status: "succeeded",
+    done: true,
+    outcome,
+  } as const;
 }
 
 /** Answers `plan`, `status` and `verify`: looks without changing or recording anything. */
-export async function inspect(c: HttpContext, parts: HttpParts, target: Target, body: RunBody): Promise<Response> {
+export async function inspect(
+  c: HttpContext,
+  parts: HttpParts,
+  target: Target,
+  body: RunBody,
+): Promise<Response> {
   const signal = AbortSignal.any([c.req.raw.signal, parts.signal, AbortSignal.timeout(parts.limits.readMs)]);
   switch (body.action) {
     case "plan": {
@@ -20,7 +32,10 @@ export async function inspect(c: HttpContext, parts: HttpParts, target: Target, 
       return c.json({ ...ended(body, "planned"), plan: viewPlan(plan) });
     }
     case "verify":
-      return c.json({ ...ended(body, "verified"), release: await verifyPending(target, body, parts, signal) });
+      return c.json({
+        ...ended(body, "verified"),
+        release: await verifyPending(target, body, parts, signal),
+      });
     default:
       return c.json({ ...ended(body, "noop"), state: await readTarget(target, parts, signal) });
   }

@@ -20,9 +20,16 @@ const timeOrNull = { type: ["string", "null"], format: "date-time" } as const;
 const uri = { type: "string", format: "uri" } as const;
 const digest = { type: "string", pattern: "^sha256:[0-9a-f]{64}$" } as const;
 const digestOrNull = { type: ["string", "null"], pattern: "^sha256:[0-9a-f]{64}$" } as const;
-const version = { type: "string", pattern: "^[0-9]+$", description: "A migration's version, as its file name wrote it" } as const;
+const version = {
+  type: "string",
+  pattern: "^[0-9]+$",
+  description: "A migration's version, as its file name wrote it",
+} as const;
 const versionOrNull = { ...version, type: ["string", "null"] } as const;
-const fields = { type: "object", additionalProperties: { type: ["string", "number", "boolean", "null"] } } as const;
+const fields = {
+  type: "object",
+  additionalProperties: { type: ["string", "number", "boolean", "null"] },
+} as const;
 const direction = { enum: ["up", "down"] } as const;
 const code = { enum: Object.keys(traits), description: "Stable name of the failure" } as const;
 
@@ -57,11 +64,22 @@ export const schemas = {
     {
       target: { ...text, minLength: 1, maxLength: 100, description: "Name of a configured target" },
       action: { enum: ["apply", "rollback", "plan", "status", "verify"] },
-      release: { oneOf: [object({ digest }), { type: "null" }], description: "The release expected; any other is refused" },
-      to: { ...versionOrNull, description: 'Apply up to, or roll back to, this version; "0" is before the first' },
+      release: {
+        oneOf: [object({ digest }), { type: "null" }],
+        description: "The release expected; any other is refused",
+      },
+      to: {
+        ...versionOrNull,
+        description: 'Apply up to, or roll back to, this version; "0" is before the first',
+      },
       plan: { ...digestOrNull, description: "Digest of an approved plan; any other is refused" },
       deadline: { ...textOrNull, description: 'ISO 8601 duration for the whole run, such as "PT10M"' },
-      labels: { type: "object", maxProperties: 16, additionalProperties: { ...text, maxLength: 256 }, description: "Kept with the run: commit, pipeline…" },
+      labels: {
+        type: "object",
+        maxProperties: 16,
+        additionalProperties: { ...text, maxLength: 256 },
+        description: "Kept with the run: commit, pipeline…",
+      },
     },
     ["release", "to", "plan", "deadline", "labels"],
   ),
@@ -77,7 +95,12 @@ export const schemas = {
     from: versionOrNull,
     to: versionOrNull,
     progress: object({ applied: count, total: count, current: textOrNull, message: text }),
-    trigger: object({ kind: { enum: ["http", "cli", "library", "event"] }, actor: text, issuer: text, rule: textOrNull }),
+    trigger: object({
+      kind: { enum: ["http", "cli", "library", "event"] },
+      actor: text,
+      issuer: text,
+      rule: textOrNull,
+    }),
     labels: { type: "object", additionalProperties: text },
     cancelRequested: flag,
     createdAt: time,
@@ -136,7 +159,10 @@ export const schemas = {
     completed: { ...textOrNull, description: "Digest of the release last applied whole" },
     release: nullable(object({ digest: text, version: { type: ["integer", "null"] }, expires: timeOrNull })),
     fresh: { ...flag, description: "false: the release has expired" },
-    pending: object({ total: count, next: { type: "array", items: object({ version, path: text }), description: "The first fifty" } }),
+    pending: object({
+      total: count,
+      next: { type: "array", items: object({ version, path: text }), description: "The first fifty" },
+    }),
     unfinished: nullable(local("HistoryEntry")),
     needsAttention: flag,
     held: nullable(object({ run: text, version: versionOrNull, reason: text })),
@@ -162,14 +188,32 @@ export const schemas = {
     note: textOrNull,
     error: nullable(local("RunError")),
   }),
-  HistoryPage: object({ target: text, history: { type: "array", items: local("HistoryEntry") }, nextPageToken: textOrNull }),
+  HistoryPage: object({
+    target: text,
+    history: { type: "array", items: local("HistoryEntry") },
+    nextPageToken: textOrNull,
+  }),
   GateOpen: object({ target: text, applied: { const: true }, position, completed: textOrNull }),
   CancelRequest: object({ reason: { ...text, minLength: 1, maxLength: 500 } }, ["reason"]),
-  UnlockRequest: object({ run: { ...text, description: "The run that holds the lease" }, reason: { ...text, minLength: 1, maxLength: 500 } }),
+  UnlockRequest: object({
+    run: { ...text, description: "The run that holds the lease" },
+    reason: { ...text, minLength: 1, maxLength: 500 },
+  }),
   Unlocked: object({ target: text, run: text, token: count }),
   RunEvent: object({
     id: { type: ["integer", "null"], description: "Send the last one as Last-Event-ID to go on after it" },
-    event: { enum: ["run.status", "step.started", "step.succeeded", "step.failed", "step.needs_attention", "run.done", "problem", "heartbeat"] },
+    event: {
+      enum: [
+        "run.status",
+        "step.started",
+        "step.succeeded",
+        "step.failed",
+        "step.needs_attention",
+        "run.done",
+        "problem",
+        "heartbeat",
+      ],
+    },
     data: { oneOf: [local("Run"), local("HistoryEntry"), local("Problem"), { type: "null" }] },
   }),
   Problem: object(

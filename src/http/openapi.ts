@@ -17,21 +17,49 @@ export function openApiDocument(version: string, publicUrl: string): JsonSchema 
     components: {
       schemas,
       securitySchemes: {
-        bearer: { type: "http", scheme: "bearer", bearerFormat: "JWT", description: "An OIDC token of an issuer in the policy, for the policy's audience" },
+        bearer: {
+          type: "http",
+          scheme: "bearer",
+          bearerFormat: "JWT",
+          description: "An OIDC token of an issuer in the policy, for the policy's audience",
+        },
       },
     },
   };
 }
 
+/** What a problem of each status says. */
+const meanings = {
+  400: "The request is not valid; each field is named",
+  401: "No valid bearer token",
+  403: "Not allowed by the policy",
+  404: "No such target or run, or none that the caller may see",
+  409: "The state of the database, of the run or of the token does not allow it; see the code",
+  412: "The bucket has another release than the one expected",
+  413: "The body is larger than 16 KiB",
+  415: "The body is not plain JSON by its headers",
+  422: "The release was refused (the run is recorded and linked), or the Idempotency-Key was used for something else",
+  429: "Too many requests or runs; see Retry-After",
+  503: "A database or bucket cannot be used, or the server is stopping; see Retry-After",
+} as const;
+
 const open: JsonSchema = { security: [] };
 const runId = parameter("id", "path", "Run id: target, dot, ULID");
 const targetName = parameter("name", "path", "Name of a configured target");
-const wait = parameter("wait", "query", "Seconds to wait for the end, at most 55", { type: "integer", minimum: 0, default: 0 });
+const wait = parameter("wait", "query", "Seconds to wait for the end, at most 55", {
+  type: "integer",
+  minimum: 0,
+  default: 0,
+});
 const pageSize = parameter("pageSize", "query", "At most 100", { type: "integer", minimum: 1, maximum: 100 });
 const pageToken = parameter("pageToken", "query", "nextPageToken of the page before");
 
 const retryAfter = { "Retry-After": header("Seconds until it is worth asking again") };
-const openRun = { description: "The run goes on", headers: { ...retryAfter, Location: header("The run") }, content: json(ref("Run")) };
+const openRun = {
+  description: "The run goes on",
+  headers: { ...retryAfter, Location: header("The run") },
+  content: json(ref("Run")),
+};
 const gateAnswers = {
   "200": answer("It succeeded", ref("Run")),
   "202": openRun,
@@ -48,15 +76,24 @@ const paths = {
       parameters: [
         parameter("gate", "query", "1: answer by status code like the run's gate", { enum: ["0", "1"] }),
         parameter("Prefer", "header", "wait=N, respond-async"),
-        parameter("Idempotency-Key", "header", "Repeats the very same request without a second run; 1 to 128 visible ASCII characters"),
+        parameter(
+          "Idempotency-Key",
+          "header",
+          "Repeats the very same request without a second run; 1 to 128 visible ASCII characters",
+        ),
       ],
       requestBody: { required: true, content: json(ref("RunRequest")) },
       responses: {
         "200": {
-          ...answer("The run has ended, successfully or not; or the answer to a look", { oneOf: [ref("Run"), ref("Look")] }),
+          ...answer("The run has ended, successfully or not; or the answer to a look", {
+            oneOf: [ref("Run"), ref("Look")],
+          }),
           headers: { "Preference-Applied": header("What was taken of Prefer") },
         },
-        "202": { ...openRun, headers: { ...openRun.headers, "Preference-Applied": header("What was taken of Prefer") } },
+        "202": {
+          ...openRun,
+          headers: { ...openRun.headers, "Preference-Applied": header("What was taken of Prefer") },
+        },
         ...problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503),
       },
     },
@@ -66,11 +103,17 @@ const paths = {
       parameters: [
         { ...parameter("target", "query", "Name of a configured target"), required: true },
         parameter("status", "query", "Only runs in this status", schemas.Run.properties["status"]),
-        parameter("since", "query", "Only runs asked for since then", { type: "string", format: "date-time" }),
+        parameter("since", "query", "Only runs asked for since then", {
+          type: "string",
+          format: "date-time",
+        }),
         pageSize,
         pageToken,
       ],
-      responses: { "200": { ...answer("A page", ref("RunPage")), headers: { Link: header("rel=next") } }, ...problems(400, 401, 403, 404, 503) },
+      responses: {
+        "200": { ...answer("A page", ref("RunPage")), headers: { Link: header("rel=next") } },
+        ...problems(400, 401, 403, 404, 503),
+      },
     },
   },
   "/v1/runs/{id}": {
@@ -79,7 +122,10 @@ const paths = {
       summary: "A run, whatever became of it",
       parameters: [runId, wait],
       responses: {
-        "200": { ...answer("The run", ref("Run")), headers: { ETag: header("Of this state"), ...retryAfter } },
+        "200": {
+          ...answer("The run", ref("Run")),
+          headers: { ETag: header("Of this state"), ...retryAfter },
+        },
         "304": { description: "As the If-None-Match sent" },
         ...problems(400, 401, 403, 404, 429, 503),
       },
@@ -97,12 +143,19 @@ const paths = {
     get: {
       operationId: "getRunEvents",
       summary: "What happens in a run, until run.done",
-      description: "Event ids are ids of history entries. A stream is closed after 15 minutes; connect again with Last-Event-ID.",
-      parameters: [runId, parameter("Last-Event-ID", "header", "Go on after this event", { type: "integer", minimum: 0 })],
+      description:
+        "Event ids are ids of history entries. A stream is closed after 15 minutes; connect again with Last-Event-ID.",
+      parameters: [
+        runId,
+        parameter("Last-Event-ID", "header", "Go on after this event", { type: "integer", minimum: 0 }),
+      ],
       responses: {
         "200": {
           description: "Server-sent events; NDJSON where that is what is accepted",
-          content: { "text/event-stream": { schema: { type: "string" } }, "application/x-ndjson": { schema: ref("RunEvent") } },
+          content: {
+            "text/event-stream": { schema: { type: "string" } },
+            "application/x-ndjson": { schema: ref("RunEvent") },
+          },
         },
         ...problems(400, 401, 403, 404, 429, 503),
       },
@@ -143,7 +196,10 @@ const paths = {
         pageSize,
         pageToken,
       ],
-      responses: { "200": { ...answer("A page", ref("HistoryPage")), headers: { Link: header("rel=next") } }, ...problems(400, 401, 403, 404, 503) },
+      responses: {
+        "200": { ...answer("A page", ref("HistoryPage")), headers: { Link: header("rel=next") } },
+        ...problems(400, 401, 403, 404, 503),
+      },
     },
   },
   "/v1/targets/{name}/gate": {
@@ -164,11 +220,19 @@ const paths = {
       summary: "Take the lease from a run whose process died",
       parameters: [targetName],
       requestBody: { required: true, content: json(ref("UnlockRequest")) },
-      responses: { "200": answer("Taken", ref("Unlocked")), ...problems(400, 401, 403, 404, 409, 413, 415, 503) },
+      responses: {
+        "200": answer("Taken", ref("Unlocked")),
+        ...problems(400, 401, 403, 404, 409, 413, 415, 503),
+      },
     },
   },
   "/health/live": {
-    get: { operationId: "getLive", summary: "The process answers", ...open, responses: { "200": answer("It does", ref("Health")) } },
+    get: {
+      operationId: "getLive",
+      summary: "The process answers",
+      ...open,
+      responses: { "200": answer("It does", ref("Health")) },
+    },
   },
   "/health/ready": {
     get: {
@@ -179,7 +243,12 @@ const paths = {
     },
   },
   "/version": {
-    get: { operationId: "getVersion", summary: "This program's version", ...open, responses: { "200": answer("The version", ref("Version")) } },
+    get: {
+      operationId: "getVersion",
+      summary: "This program's version",
+      ...open,
+      responses: { "200": answer("The version", ref("Version")) },
+    },
   },
   "/openapi.json": {
     get: {
@@ -191,7 +260,12 @@ const paths = {
   },
 } as const;
 
-function parameter(name: string, place: "path" | "query" | "header", description: string, schema: JsonSchema = { type: "string" }) {
+function parameter(
+  name: string,
+  place: "path" | "query" | "header",
+  description: string,
+  schema: JsonSchema = { type: "string" },
+) {
   return { name, in: place, description, required: place === "path", schema } as const;
 }
 
@@ -214,17 +288,3 @@ function problem(description: string) {
 function problems(...statuses: readonly (keyof typeof meanings)[]) {
   return Object.fromEntries(statuses.map((status) => [String(status), problem(meanings[status])]));
 }
-
-const meanings = {
-  400: "The request is not valid; each field is named",
-  401: "No valid bearer token",
-  403: "Not allowed by the policy",
-  404: "No such target or run, or none that the caller may see",
-  409: "The state of the database, of the run or of the token does not allow it; see the code",
-  412: "The bucket has another release than the one expected",
-  413: "The body is larger than 16 KiB",
-  415: "The body is not plain JSON by its headers",
-  422: "The release was refused (the run is recorded and linked), or the Idempotency-Key was used for something else",
-  429: "Too many requests or runs; see Retry-After",
-  503: "A database or bucket cannot be used, or the server is stopping; see Retry-After",
-} as const;

@@ -19,7 +19,9 @@ export function parsePrefer(header: string | undefined, limits: HttpLimits): Wai
     .map((preference) => /^wait\s*=\s*"?([0-9]{1,9})"?$/.exec(preference)?.[1])
     .find((value) => value !== undefined);
   if (seconds === undefined) {
-    return isAsync ? { waitMs: 0, applied: "respond-async" } : { waitMs: limits.defaultWaitMs, applied: undefined };
+    return isAsync
+      ? { waitMs: 0, applied: "respond-async" }
+      : { waitMs: limits.defaultWaitMs, applied: undefined };
   }
   const waitMs = Math.min(Number(seconds) * 1000, limits.maxWaitMs);
   const applied = `wait=${Math.floor(waitMs / 1000)}`;

@@ -36,7 +36,10 @@ const retryAfterSeconds = 5;
  * The public half of an error. What is wrong with the server itself (its configuration, a defect) is told to the log
  * only; the caller gets the code and the name under which the log has it.
  */
-export function problemOf(error: Pick<RunnerError, "code" | "message" | "hint" | "fields">, place: ProblemPlace = {}): Problem {
+export function problemOf(
+  error: Pick<RunnerError, "code" | "message" | "hint" | "fields">,
+  place: ProblemPlace = {},
+): Problem {
   const own = traits[error.code];
   const isOurs = own.http === 500;
   return {
@@ -45,7 +48,9 @@ export function problemOf(error: Pick<RunnerError, "code" | "message" | "hint" |
     status: place.status ?? own.http,
     code: error.code,
     retryable: own.retry,
-    detail: isOurs ? "the server cannot answer this because of a fault of its own; its log says why" : error.message,
+    detail: isOurs
+      ? "the server cannot answer this because of a fault of its own; its log says why"
+      : error.message,
     ...(isOurs || error.hint === undefined ? {} : { hint: error.hint }),
     ...(isOurs || Object.keys(error.fields).length === 0 ? {} : { fields: error.fields }),
     ...(place.requestId === undefined ? {} : { instance: `urn:uuid:${place.requestId}` }),

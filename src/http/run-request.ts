@@ -2,10 +2,17 @@ import * as v from "valibot";
 import { isVersion } from "../migration/version.ts";
 
 /** `sha256:<hex>`, how releases and plans are named. */
-export const digest = v.pipe(v.string(), v.regex(/^sha256:[0-9a-f]{64}$/, 'has to be "sha256:" and 64 lower-case hex digits'));
+export const digest = v.pipe(
+  v.string(),
+  v.regex(/^sha256:[0-9a-f]{64}$/, 'has to be "sha256:" and 64 lower-case hex digits'),
+);
 
 /** A version as callers write it, e.g. `42` or `000042`. */
-export const version = v.pipe(v.string(), v.maxLength(64, "has at most 64 digits"), v.check(isVersion, "has to be decimal digits"));
+export const version = v.pipe(
+  v.string(),
+  v.maxLength(64, "has at most 64 digits"),
+  v.check(isVersion, "has to be decimal digits"),
+);
 
 const offered = ["apply", "rollback", "plan", "status", "verify"] as const;
 const maxLabels = 16;
@@ -16,16 +23,40 @@ const maxLabels = 16;
  */
 export const runRequestSchema = v.pipe(
   v.strictObject({
-    target: v.pipe(v.string(), v.minLength(1, "may not be empty"), v.maxLength(100, "has at most 100 characters")),
-    action: v.picklist(offered, `has to be one of ${offered.join(", ")}; the others have a request or a command of their own`),
+    target: v.pipe(
+      v.string(),
+      v.minLength(1, "may not be empty"),
+      v.maxLength(100, "has at most 100 characters"),
+    ),
+    action: v.picklist(
+      offered,
+      `has to be one of ${offered.join(", ")}; the others have a request or a command of their own`,
+    ),
     release: v.optional(v.nullable(v.strictObject({ digest })), null),
     to: v.optional(v.nullable(version), null),
     plan: v.optional(v.nullable(digest), null),
-    deadline: v.optional(v.nullable(v.pipe(v.string(), v.check((text) => parseIsoDuration(text) !== undefined, 'has to be a duration like "PT10M", up to 24 hours'))), null),
+    deadline: v.optional(
+      v.nullable(
+        v.pipe(
+          v.string(),
+          v.check(
+            (text) => parseIsoDuration(text) !== undefined,
+            'has to be a duration like "PT10M", up to 24 hours',
+          ),
+        ),
+      ),
+      null,
+    ),
     labels: v.optional(
       v.pipe(
         v.record(
-          v.pipe(v.string(), v.regex(/^[A-Za-z][A-Za-z0-9._-]{0,62}$/, "a label's name is a letter, then letters, digits, dots, dashes, underscores; at most 63")),
+          v.pipe(
+            v.string(),
+            v.regex(
+              /^[A-Za-z][A-Za-z0-9._-]{0,62}$/,
+              "a label's name is a letter, then letters, digits, dots, dashes, underscores; at most 63",
+            ),
+          ),
           v.pipe(v.string(), v.maxLength(256, "has at most 256 characters")),
         ),
         v.check((labels) => Object.keys(labels).length <= maxLabels, `holds at most ${maxLabels}`),
@@ -33,8 +64,20 @@ export const runRequestSchema = v.pipe(
       {},
     ),
   }),
-  v.forward(v.check((body) => body.action !== "rollback" || body.to !== null, "a rollback names the version to go back to; \"0\" is before the first"), ["to"]),
-  v.forward(v.check((body) => body.plan === null || body.action === "apply" || body.action === "rollback", "only apply and rollback take an approved plan"), ["plan"]),
+  v.forward(
+    v.check(
+      (body) => body.action !== "rollback" || body.to !== null,
+      'a rollback names the version to go back to; "0" is before the first',
+    ),
+    ["to"],
+  ),
+  v.forward(
+    v.check(
+      (body) => body.plan === null || body.action === "apply" || body.action === "rollback",
+      "only apply and rollback take an approved plan",
+    ),
+    ["plan"],
+  ),
 );
 
 /** What `POST /v1/runs` asks for. */
@@ -60,7 +103,9 @@ export const unlockSchema = v.strictObject({
 
 /** Milliseconds of an ISO 8601 duration of days, hours, minutes and seconds, more than 0 and at most 24 hours. */
 export function parseIsoDuration(text: string): number | undefined {
-  const match = /^P(?:([0-9]{1,3})D)?(?:T(?:([0-9]{1,5})H)?(?:([0-9]{1,6})M)?(?:([0-9]{1,7})S)?)?$/.exec(text);
+  const match = /^P(?:([0-9]{1,3})D)?(?:T(?:([0-9]{1,5})H)?(?:([0-9]{1,6})M)?(?:([0-9]{1,7})S)?)?$/.exec(
+    text,
+  );
   if (match === null || text.endsWith("T")) return undefined;
   const [days, hours, minutes, seconds] = match.slice(1).map((part) => Number(part ?? 0));
   const ms = ((((days ?? 0) * 24 + (hours ?? 0)) * 60 + (minutes ?? 0)) * 60 + (seconds ?? 0)) * 1000;

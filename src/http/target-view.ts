@@ -2,7 +2,15 @@ import type { Target } from "../runner.ts";
 import { readStatus } from "../status/status.ts";
 import type { HttpParts } from "./context.ts";
 import type { Links } from "./link.ts";
-import { viewEntry, viewError, viewPosition, viewRun, type EntryView, type ErrorView, type RunView } from "./view.ts";
+import {
+  viewEntry,
+  viewError,
+  viewPosition,
+  viewRun,
+  type EntryView,
+  type ErrorView,
+  type RunView,
+} from "./view.ts";
 
 /** A target in a list: what the configuration says of it. */
 export interface TargetSummary {
@@ -14,21 +22,37 @@ export interface TargetSummary {
 
 /** Where a target stands; described as `Target` in the OpenAPI document. */
 export interface TargetView extends TargetSummary {
-  readonly position: { readonly version: string | null; readonly length: number; readonly chain: string | null };
+  readonly position: {
+    readonly version: string | null;
+    readonly length: number;
+    readonly chain: string | null;
+  };
   /** digest of the release last applied whole */
   readonly completed: string | null;
   /** newest release of the bucket; null where there is none, or it was refused (`problem` says why) */
-  readonly release: { readonly digest: string; readonly version: number | null; readonly expires: string | null } | null;
+  readonly release: {
+    readonly digest: string;
+    readonly version: number | null;
+    readonly expires: string | null;
+  } | null;
   /** false: the release has expired, nothing of it can be applied any more */
   readonly fresh: boolean;
-  readonly pending: { readonly total: number; readonly next: readonly { readonly version: string; readonly path: string }[] };
+  readonly pending: {
+    readonly total: number;
+    readonly next: readonly { readonly version: string; readonly path: string }[];
+  };
   /** the newest entry, where it is not done: what a next run or a person has to deal with first */
   readonly unfinished: EntryView | null;
   readonly needsAttention: boolean;
   readonly held: { readonly run: string; readonly version: string | null; readonly reason: string } | null;
   readonly paused: boolean;
   /** who changes the database now */
-  readonly lease: { readonly run: string; readonly holder: string; readonly acquiredAt: string; readonly expiresAt: string } | null;
+  readonly lease: {
+    readonly run: string;
+    readonly holder: string;
+    readonly acquiredAt: string;
+    readonly expiresAt: string;
+  } | null;
   readonly lastRun: RunView | null;
   readonly problem: ErrorView | null;
 }
@@ -52,7 +76,11 @@ export function summarizeTarget(target: Target, links: Links): TargetSummary {
  *
  * @throws RunnerError `DATABASE_…`
  */
-export async function readTarget(target: Target, parts: Pick<HttpParts, "links" | "now">, signal: AbortSignal): Promise<TargetView> {
+export async function readTarget(
+  target: Target,
+  parts: Pick<HttpParts, "links" | "now">,
+  signal: AbortSignal,
+): Promise<TargetView> {
   const { links, now } = parts;
   const [status, runs] = await Promise.all([
     readStatus(target, { signal, now }),
@@ -64,9 +92,19 @@ export async function readTarget(target: Target, parts: Pick<HttpParts, "links" 
     ...summarizeTarget(target, links),
     position: viewPosition(status.position),
     completed: status.completed,
-    release: release === null ? null : { digest: release.digest, version: release.version, expires: release.expires?.toISOString() ?? null },
+    release:
+      release === null
+        ? null
+        : {
+            digest: release.digest,
+            version: release.version,
+            expires: release.expires?.toISOString() ?? null,
+          },
     fresh: status.fresh,
-    pending: { total: pending.length, next: pending.slice(0, shownPending).map(({ version, path }) => ({ version, path })) },
+    pending: {
+      total: pending.length,
+      next: pending.slice(0, shownPending).map(({ version, path }) => ({ version, path })),
+    },
     unfinished: unfinished === null ? null : viewEntry(unfinished),
     needsAttention: unfinished?.status === "needs_attention",
     held: held === null ? null : { run: held.runId, version: held.version, reason: held.reason },
@@ -74,8 +112,21 @@ export async function readTarget(target: Target, parts: Pick<HttpParts, "links" 
     lease:
       lease === null
         ? null
-        : { run: lease.runId, holder: lease.holder, acquiredAt: lease.acquiredAt.toISOString(), expiresAt: lease.expiresAt.toISOString() },
+        : {
+            run: lease.runId,
+            holder: lease.holder,
+            acquiredAt: lease.acquiredAt.toISOString(),
+            expiresAt: lease.expiresAt.toISOString(),
+          },
     lastRun: lastRun === undefined ? null : viewRun(lastRun, links),
-    problem: problem === null ? null : viewError({ code: problem.code, message: problem.message, hint: problem.hint ?? null, fields: problem.fields }),
+    problem:
+      problem === null
+        ? null
+        : viewError({
+            code: problem.code,
+            message: problem.message,
+            hint: problem.hint ?? null,
+            fields: problem.fields,
+          }),
   };
 }

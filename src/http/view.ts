@@ -1,6 +1,13 @@
 import { traits, type ErrorFields, type RunnerErrorCode } from "../error.ts";
 import type { EntryError, HistoryEntry, Position } from "../history/entry.ts";
-import { isEnded, type RunAction, type RunOutcome, type RunRecord, type RunStatus, type RunTrigger } from "../history/run.ts";
+import {
+  isEnded,
+  type RunAction,
+  type RunOutcome,
+  type RunRecord,
+  type RunStatus,
+  type RunTrigger,
+} from "../history/run.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Links } from "./link.ts";
 
@@ -17,8 +24,18 @@ export interface RunView {
   /** versions of the last applied migration, before and after; null before the first */
   readonly from: string | null;
   readonly to: string | null;
-  readonly progress: { readonly applied: number; readonly total: number; readonly current: string | null; readonly message: string };
-  readonly trigger: { readonly kind: RunTrigger; readonly actor: string; readonly issuer: string; readonly rule: string | null };
+  readonly progress: {
+    readonly applied: number;
+    readonly total: number;
+    readonly current: string | null;
+    readonly message: string;
+  };
+  readonly trigger: {
+    readonly kind: RunTrigger;
+    readonly actor: string;
+    readonly issuer: string;
+    readonly rule: string | null;
+  };
   readonly labels: Readonly<Record<string, string>>;
   readonly cancelRequested: boolean;
   readonly createdAt: string;
@@ -90,14 +107,25 @@ export function viewRun(run: RunRecord, links: Links): RunView {
     from: run.fromVersion,
     to: run.toVersion,
     progress: { ...run.progress, message: messageOf(run) },
-    trigger: { kind: run.trigger, actor: run.caller.subject, issuer: run.caller.issuer, rule: run.caller.rule },
+    trigger: {
+      kind: run.trigger,
+      actor: run.caller.subject,
+      issuer: run.caller.issuer,
+      rule: run.caller.rule,
+    },
     labels: run.labels,
     cancelRequested: run.cancelRequested,
     createdAt: run.createdAt.toISOString(),
     startedAt: run.startedAt?.toISOString() ?? null,
     endedAt: run.endedAt?.toISOString() ?? null,
     error: run.error === null ? null : viewError(run.error),
-    links: { self, gate: `${self}/gate`, events: `${self}/events`, cancel: `${self}/cancel`, target: links.target(run.target) },
+    links: {
+      self,
+      gate: `${self}/gate`,
+      events: `${self}/events`,
+      cancel: `${self}/cancel`,
+      target: links.target(run.target),
+    },
   };
 }
 
@@ -142,13 +170,23 @@ export function viewPlan(plan: Plan): PlanView {
 }
 
 /** How far a database is. */
-export function viewPosition(position: Position): { readonly version: string | null; readonly length: number; readonly chain: string | null } {
+export function viewPosition(position: Position): {
+  readonly version: string | null;
+  readonly length: number;
+  readonly chain: string | null;
+} {
   return { version: position.version, length: position.length, chain: position.chain };
 }
 
 /** An error inside an answer. */
 export function viewError(error: EntryError): ErrorView {
-  return { code: error.code, retryable: traits[error.code].retry, message: error.message, hint: error.hint, fields: error.fields };
+  return {
+    code: error.code,
+    retryable: traits[error.code].retry,
+    message: error.message,
+    hint: error.hint,
+    fields: error.fields,
+  };
 }
 
 /** One line for a person who looks at a pipeline's output. */
@@ -164,10 +202,14 @@ function messageOf(run: RunRecord): string {
     case "canceling":
       return current === null ? count : `${count}, running ${current}`;
     case "succeeded":
-      return run.outcome === "noop" ? `nothing to do, the database is at ${run.toVersion ?? "the start"}` : `${count}, the database is at ${run.toVersion ?? "the start"}`;
+      return run.outcome === "noop"
+        ? `nothing to do, the database is at ${run.toVersion ?? "the start"}`
+        : `${count}, the database is at ${run.toVersion ?? "the start"}`;
     case "canceled":
       return `canceled, ${count}`;
     case "failed":
-      return run.error === null ? `failed, ${count}` : `${run.outcome === "refused" ? "refused" : "failed"}: ${run.error.message}`;
+      return run.error === null
+        ? `failed, ${count}`
+        : `${run.outcome === "refused" ? "refused" : "failed"}: ${run.error.message}`;
   }
 }

@@ -26,7 +26,12 @@ export type Update =
  *
  * @throws RunnerError `UNKNOWN_RUN`, `DATABASE_…`
  */
-export async function waitForEnd(target: Target, runId: string, waitMs: number, options: WatchOptions): Promise<RunRecord> {
+export async function waitForEnd(
+  target: Target,
+  runId: string,
+  waitMs: number,
+  options: WatchOptions,
+): Promise<RunRecord> {
   const { active, limits, signal } = options;
   const deadline = performance.now() + waitMs;
   for (;;) {
@@ -34,7 +39,9 @@ export async function waitForEnd(target: Target, runId: string, waitMs: number, 
     if (run === undefined) throw unknownRun(runId);
     const leftMs = deadline - performance.now();
     if (isEnded(run.status) || leftMs <= 0 || signal.aborted) return run;
-    await (active.has(runId) ? orAfter(active.ended(runId), leftMs, signal) : pause(Math.min(limits.pollMs, leftMs), signal));
+    await (active.has(runId)
+      ? orAfter(active.ended(runId), leftMs, signal)
+      : pause(Math.min(limits.pollMs, leftMs), signal));
   }
 }
 
@@ -44,7 +51,12 @@ export async function waitForEnd(target: Target, runId: string, waitMs: number, 
  *
  * @throws RunnerError `UNKNOWN_RUN`, `DATABASE_…`
  */
-export async function* watchRun(target: Target, runId: string, afterId: number, options: WatchOptions): AsyncGenerator<Update, void> {
+export async function* watchRun(
+  target: Target,
+  runId: string,
+  afterId: number,
+  options: WatchOptions,
+): AsyncGenerator<Update, void> {
   const { active, limits, signal } = options;
   let cursor = afterId;
   /** what was told of the entries behind the cursor */
@@ -55,7 +67,11 @@ export async function* watchRun(target: Target, runId: string, afterId: number, 
     // The run before its entries: once it has ended, nothing is added to them any more.
     const run = await target.driver.run(runId, AbortSignal.timeout(readTimeoutMs));
     if (run === undefined) throw unknownRun(runId);
-    const entries = await target.driver.history(target.stream, { runId, afterId: cursor }, AbortSignal.timeout(readTimeoutMs));
+    const entries = await target.driver.history(
+      target.stream,
+      { runId, afterId: cursor },
+      AbortSignal.timeout(readTimeoutMs),
+    );
 
     const now = JSON.stringify([run.status, run.cancelRequested, run.releaseDigest]);
     if (now !== toldRun) yield { kind: "run", run };
@@ -83,7 +99,11 @@ export async function* watchRun(target: Target, runId: string, afterId: number, 
 /** Longest that one look at the database may take. */
 const readTimeoutMs = 10_000;
 
-async function soonAfter(change: Promise<void>, limits: WatchOptions["limits"], signal: AbortSignal): Promise<void> {
+async function soonAfter(
+  change: Promise<void>,
+  limits: WatchOptions["limits"],
+  signal: AbortSignal,
+): Promise<void> {
   await pause(limits.localPollMs, signal);
   await orAfter(change, limits.pollMs, signal);
 }

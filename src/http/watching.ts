@@ -6,7 +6,11 @@ import type { HttpContext, HttpParts } from "./context.ts";
  *
  * @throws RunnerError `RATE_LIMITED` — too many are open in this process
  */
-export async function whileWatching<T>(c: HttpContext, parts: HttpParts, watch: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function whileWatching<T>(
+  c: HttpContext,
+  parts: HttpParts,
+  watch: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const close = openWatcher(parts);
   try {
     return await watch(AbortSignal.any([c.req.raw.signal, parts.signal]));

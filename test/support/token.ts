@@ -28,11 +28,18 @@ export const testAudience = "https://migrate.test";
 
 /** Makes an issuer. `ES256` by default: RSA keys take long to make. */
 export async function createIssuer(
-  options: { readonly url?: string; readonly algorithm?: "ES256" | "RS256"; readonly kid?: string; readonly rsaBits?: number } = {},
+  options: {
+    readonly url?: string;
+    readonly algorithm?: "ES256" | "RS256";
+    readonly kid?: string;
+    readonly rsaBits?: number;
+  } = {},
 ): Promise<TestIssuer> {
   const { url = "https://issuer.test", algorithm = "ES256", kid = "key-1", rsaBits = 2048 } = options;
   const { publicKey, privateKey } =
-    algorithm === "ES256" ? generateKeyPairSync("ec", { namedCurve: "P-256" }) : generateKeyPairSync("rsa", { modulusLength: rsaBits });
+    algorithm === "ES256"
+      ? generateKeyPairSync("ec", { namedCurve: "P-256" })
+      : generateKeyPairSync("rsa", { modulusLength: rsaBits });
   const jwk: JWK = { ...(await exportJWK(publicKey)), kid, alg: algorithm, use: "sig" };
   return {
     url,
@@ -40,11 +47,24 @@ export async function createIssuer(
     publicKey,
     privateKey,
     jwks: JSON.stringify({ keys: [jwk] }),
-    async token(claims = {}, { now = new Date(), header = {}, privateKey: otherKey, algorithm: otherAlgorithm } = {}) {
+    async token(
+      claims = {},
+      { now = new Date(), header = {}, privateKey: otherKey, algorithm: otherAlgorithm } = {},
+    ) {
       const seconds = Math.floor(now.getTime() / 1000);
-      const all = { iss: url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300, jti: randomUUID(), ...claims };
+      const all = {
+        iss: url,
+        sub: "ci",
+        aud: testAudience,
+        iat: seconds,
+        exp: seconds + 300,
+        jti: randomUUID(),
+        ...claims,
+      };
       const given = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
-      return new SignJWT(given).setProtectedHeader({ alg: otherAlgorithm ?? algorithm, kid, typ: "JWT", ...header }).sign(otherKey ?? privateKey);
+      return new SignJWT(given)
+        .setProtectedHeader({ alg: otherAlgorithm ?? algorithm, kid, typ: "JWT", ...header })
+        .sign(otherKey ?? privateKey);
     },
   };
 }
@@ -60,4 +80,3 @@ export function signRaw(header: string, payload: string, key: KeyObject): string
 export function base64url(text: string): string {
   return Buffer.from(text).toString("base64url");
 }
-

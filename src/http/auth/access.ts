@@ -40,9 +40,13 @@ export function authorize(
         fields: { action },
       });
     case "digest-required":
-      throw new RunnerError("DIGEST_REQUIRED", `rule "${decision.rule.id}" wants the digest of the release to be named`, {
-        hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
-      });
+      throw new RunnerError(
+        "DIGEST_REQUIRED",
+        `rule "${decision.rule.id}" wants the digest of the release to be named`,
+        {
+          hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
+        },
+      );
     case "allowed": {
       const target = parts.targets.get(name);
       if (target === undefined) throw unseen(name, place.run);
@@ -54,7 +58,10 @@ export function authorize(
 
 function unseen(target: string, run: string | undefined): RunnerError {
   return run === undefined
-    ? new RunnerError("UNKNOWN_TARGET", `no target "${target.slice(0, 100)}", or none that this caller may see`)
+    ? new RunnerError(
+        "UNKNOWN_TARGET",
+        `no target "${target.slice(0, 100)}", or none that this caller may see`,
+      )
     : unknownRun(run);
 }
 

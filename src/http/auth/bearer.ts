@@ -18,7 +18,8 @@ export function authenticate(parts: HttpParts): MiddlewareHandler<HttpEnv> {
       Object.assign(c.get("note"), { issuer: principal.issuer, subject: principal.subject });
     } catch (error) {
       // The reason is for the log; its text is ours or the library's, which quotes claims' names but not the token.
-      if (error instanceof RunnerError && error.cause instanceof Error) c.get("note")["reason"] = error.cause.message.slice(0, 300);
+      if (error instanceof RunnerError && error.cause instanceof Error)
+        c.get("note")["reason"] = error.cause.message.slice(0, 300);
       throw error;
     }
     await next();

@@ -21,16 +21,24 @@ export type Decision =
   | { readonly kind: "digest-required"; readonly rule: Rule };
 
 /** The rules whose every match holds for a verified token of `issuer`. */
-export function rulesFor(policy: Policy, issuer: string, claims: Readonly<Record<string, unknown>>): readonly Rule[] {
+export function rulesFor(
+  policy: Policy,
+  issuer: string,
+  claims: Readonly<Record<string, unknown>>,
+): readonly Rule[] {
   return policy.rules.filter(
-    (rule) => rule.issuer === issuer && rule.match.every(({ claim, anyOf }) => matches(claimAt(claims, claim), anyOf)),
+    (rule) =>
+      rule.issuer === issuer &&
+      rule.match.every(({ claim, anyOf }) => matches(claimAt(claims, claim), anyOf)),
   );
 }
 
 /** Whether one of the caller's rules allows what is asked; the first that does is the one that is recorded. */
 export function decide(rules: readonly Rule[], question: Question): Decision {
   if (rules.length === 0) return { kind: "stranger" };
-  const onTarget = rules.filter((rule) => rule.targets.includes("*") || rule.targets.includes(question.target));
+  const onTarget = rules.filter(
+    (rule) => rule.targets.includes("*") || rule.targets.includes(question.target),
+  );
   if (onTarget.length === 0) return { kind: "unseen" };
   const allowing = onTarget.filter((rule) => rule.actions.includes(question.action));
   const rule = allowing.find((candidate) => question.hasDigest || !candidate.isDigestRequired);
@@ -49,7 +57,10 @@ function matches(value: unknown, anyOf: readonly ClaimValue[]): boolean {
 /** A claim by name, or by JSON Pointer (RFC 6901) through objects; own properties only. */
 function claimAt(claims: Readonly<Record<string, unknown>>, claim: string): unknown {
   if (!claim.startsWith("/")) return own(claims, claim);
-  const keys = claim.slice(1).split("/").map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
+  const keys = claim
+    .slice(1)
+    .split("/")
+    .map((key) => key.replaceAll("~1", "/").replaceAll("~0", "~"));
   return keys.reduce<unknown>((at, key) => own(at, key), claims);
 }
 

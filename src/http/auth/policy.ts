@@ -23,7 +23,19 @@ export const actions = [
 export type Action = (typeof actions)[number];
 
 /** Signature algorithms an issuer may use: asymmetric ones only, so that no public key can serve as a secret. */
-const algorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"] as const;
+const algorithms = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "ES512",
+  "EdDSA",
+  "Ed25519",
+] as const;
 
 /** Who may do what, as the policy file says; everything else is refused. */
 export interface Policy {
@@ -41,7 +53,9 @@ export interface Issuer {
   readonly name: string;
   /** `iss`, compared exactly */
   readonly issuer: string;
-  readonly keys: { readonly kind: "uri"; readonly uri: string } | { readonly kind: "file"; readonly path: string };
+  readonly keys:
+    | { readonly kind: "uri"; readonly uri: string }
+    | { readonly kind: "file"; readonly path: string };
   readonly algorithms: readonly string[];
   readonly maxTokenAgeMs: number;
 }
@@ -67,9 +81,19 @@ export type ClaimValue = string | number | boolean;
 
 const maxPolicyBytes = 1024 * 1024;
 const maxAgeMs = 24 * 3600_000;
-const name = v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "letters, digits, dot, dash and underscore, at most 100"));
-const text = v.pipe(v.string(), v.minLength(1, "may not be empty"), v.maxLength(2000, "at most 2000 characters"));
-const claimValue = v.union([text, v.number(), v.boolean()], "a text, a number or a boolean, or a list of them");
+const name = v.pipe(
+  v.string(),
+  v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, "letters, digits, dot, dash and underscore, at most 100"),
+);
+const text = v.pipe(
+  v.string(),
+  v.minLength(1, "may not be empty"),
+  v.maxLength(2000, "at most 2000 characters"),
+);
+const claimValue = v.union(
+  [text, v.number(), v.boolean()],
+  "a text, a number or a boolean, or a list of them",
+);
 const duration = v.pipe(
   v.string(),
   v.check((value) => parseDuration(value) !== undefined, 'a number with s, m or h, like "10m"'),
@@ -87,7 +111,12 @@ const schema = v.strictObject({
     name,
     v.strictObject({
       issuer: text,
-      jwksUri: v.optional(v.pipe(v.string(), v.check(isFetchable, "an https address with a host name, no user and no fragment"))),
+      jwksUri: v.optional(
+        v.pipe(
+          v.string(),
+          v.check(isFetchable, "an https address with a host name, no user and no fragment"),
+        ),
+      ),
       jwksFile: v.optional(text),
       algs: list(v.picklist(algorithms, `one of ${algorithms.join(", ")}`)),
       maxTokenAge: v.optional(duration, "10m"),
@@ -98,13 +127,20 @@ const schema = v.strictObject({
       v.strictObject({
         id: name,
         issuer: v.string(),
-        match: v.record(text, v.union([claimValue, list(claimValue)], "a text, a number or a boolean, or a list of them")),
+        match: v.record(
+          text,
+          v.union([claimValue, list(claimValue)], "a text, a number or a boolean, or a list of them"),
+        ),
         allow: v.strictObject({
           targets: list(text),
           actions: list(v.picklist(actions, `one of ${actions.join(", ")}`)),
         }),
         require: v.optional(v.strictObject({ digest: v.optional(v.boolean(), false) })),
-        limit: v.optional(v.strictObject({ perHour: v.pipe(v.number(), v.integer("a whole number"), v.minValue(1, "at least 1")) })),
+        limit: v.optional(
+          v.strictObject({
+            perHour: v.pipe(v.number(), v.integer("a whole number"), v.minValue(1, "at least 1")),
+          }),
+        ),
       }),
     ),
     v.maxLength(10_000, "at most 10000 rules"),
@@ -127,28 +163,40 @@ export function parsePolicy(source: string, targets: ReadonlySet<string>): Polic
   const problems: string[] = [];
   const issuers = Object.entries(parsed.output.issuers).map(([issuerName, entry]): Issuer => {
     const at = pointerTo(["issuers", issuerName]);
-    if ((entry.jwksUri === undefined) === (entry.jwksFile === undefined)) problems.push(`${at}: needs either jwksUri or jwksFile`);
+    if ((entry.jwksUri === undefined) === (entry.jwksFile === undefined))
+      problems.push(`${at}: needs either jwksUri or jwksFile`);
     return {
       name: issuerName,
       issuer: entry.issuer,
-      keys: entry.jwksFile === undefined ? { kind: "uri", uri: entry.jwksUri ?? "" } : { kind: "file", path: entry.jwksFile },
+      keys:
+        entry.jwksFile === undefined
+          ? { kind: "uri", uri: entry.jwksUri ?? "" }
+          : { kind: "file", path: entry.jwksFile },
       algorithms: entry.algs,
       maxTokenAgeMs: entry.maxTokenAge,
     };
   });
-  for (const twice of repeated(issuers.map((issuer) => issuer.issuer))) problems.push(`/issuers: "${twice}" is there twice`);
-  for (const twice of repeated(parsed.output.rules.map((rule) => rule.id))) problems.push(`/rules: the id "${twice}" is there twice`);
+  for (const twice of repeated(issuers.map((issuer) => issuer.issuer)))
+    problems.push(`/issuers: "${twice}" is there twice`);
+  for (const twice of repeated(parsed.output.rules.map((rule) => rule.id)))
+    problems.push(`/rules: the id "${twice}" is there twice`);
 
   const rules = parsed.output.rules.map((rule, index): Rule => {
     const at = (...path: (string | number)[]): string => pointerTo(["rules", index, ...path]);
-    if (!issuers.some((issuer) => issuer.name === rule.issuer)) problems.push(`${at("issuer")}: no issuer is called "${rule.issuer}"`);
+    if (!issuers.some((issuer) => issuer.name === rule.issuer))
+      problems.push(`${at("issuer")}: no issuer is called "${rule.issuer}"`);
     for (const [order, target] of rule.allow.targets.entries()) {
-      if (target !== "*" && !targets.has(target)) problems.push(`${at("allow", "targets", order)}: no target is called "${target}"`);
+      if (target !== "*" && !targets.has(target))
+        problems.push(`${at("allow", "targets", order)}: no target is called "${target}"`);
     }
     const claims = Object.entries(rule.match);
-    if (claims.length === 0) problems.push(`${at("match")}: needs at least one claim; an empty one would match every token of the issuer`);
+    if (claims.length === 0)
+      problems.push(
+        `${at("match")}: needs at least one claim; an empty one would match every token of the issuer`,
+      );
     for (const [claim] of claims) {
-      if (claim.startsWith("/") && /~(?![01])/.test(claim)) problems.push(`${at("match", claim)}: "~" in a JSON Pointer is written ~0, "/" ~1`);
+      if (claim.startsWith("/") && /~(?![01])/.test(claim))
+        problems.push(`${at("match", claim)}: "~" in a JSON Pointer is written ~0, "/" ~1`);
     }
     return {
       id: rule.id,
@@ -161,7 +209,12 @@ export function parsePolicy(source: string, targets: ReadonlySet<string>): Polic
     };
   });
   if (problems.length > 0) refuse(problems);
-  return { audience: parsed.output.audience, issuers, rules, warnings: rules.flatMap((rule) => warningsOf(rule, issuers)) };
+  return {
+    audience: parsed.output.audience,
+    issuers,
+    rules,
+    warnings: rules.flatMap((rule) => warningsOf(rule, issuers)),
+  };
 }
 
 /** Mistakes that others have made with these issuers. */
@@ -169,9 +222,12 @@ function warningsOf(rule: Rule, issuers: readonly Issuer[]): string[] {
   const url = issuers.find((issuer) => issuer.name === rule.issuer)?.issuer ?? "";
   if (!/github|gitlab/i.test(url)) return [];
   const warnings: string[] = [];
-  if (rule.match.length < 2) warnings.push(`rule "${rule.id}" compares one claim only; a token has several that should be pinned`);
+  if (rule.match.length < 2)
+    warnings.push(`rule "${rule.id}" compares one claim only; a token has several that should be pinned`);
   if (url.includes("github") && rule.match.some(({ claim }) => claim === "sub")) {
-    warnings.push(`rule "${rule.id}" compares "sub", whose format differs between repositories; use "repository_id" and others`);
+    warnings.push(
+      `rule "${rule.id}" compares "sub", whose format differs between repositories; use "repository_id" and others`,
+    );
   }
   return warnings;
 }
@@ -179,7 +235,14 @@ function warningsOf(rule: Rule, issuers: readonly Issuer[]): string[] {
 /** Keys are only fetched over TLS from a named host, whatever the network between. */
 function isFetchable(value: string): boolean {
   const url = URL.parse(value);
-  if (url === null || url.protocol !== "https:" || url.username !== "" || url.password !== "" || url.hash !== "") return false;
+  if (
+    url === null ||
+    url.protocol !== "https:" ||
+    url.username !== "" ||
+    url.password !== "" ||
+    url.hash !== ""
+  )
+    return false;
   return !url.hostname.startsWith("[") && !/^[0-9.]+$/.test(url.hostname);
 }
 

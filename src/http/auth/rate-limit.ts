@@ -11,7 +11,8 @@ export class RateLimit {
     const at = now.getTime();
     const perMs = perHour / 3600_000;
     const known = this.#buckets.get(key);
-    const tokens = known === undefined ? perHour : Math.min(perHour, known.tokens + Math.max(0, at - known.at) * perMs);
+    const tokens =
+      known === undefined ? perHour : Math.min(perHour, known.tokens + Math.max(0, at - known.at) * perMs);
     this.#buckets.delete(key);
     if (this.#buckets.size >= maxBuckets) this.#forgetOldest();
     const isAllowed = tokens >= 1;

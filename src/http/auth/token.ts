@@ -1,5 +1,12 @@
 import { createHash } from "node:crypto";
-import { createLocalJWKSet, createRemoteJWKSet, customFetch, jwtVerify, type JSONWebKeySet, type JWTVerifyGetKey } from "jose";
+import {
+  createLocalJWKSet,
+  createRemoteJWKSet,
+  customFetch,
+  jwtVerify,
+  type JSONWebKeySet,
+  type JWTVerifyGetKey,
+} from "jose";
 import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
 import { parseStrictJson } from "../json.ts";
@@ -61,7 +68,8 @@ export function createTokenVerifier(options: {
     const [, header = "", payload = ""] = compactToken.exec(token) ?? [];
     if (payload === "") throw new Error("not a compact JWT");
     const protectedHeader = readObject(header);
-    if (Object.hasOwn(protectedHeader, "crit") || Object.hasOwn(protectedHeader, "b64")) throw new Error("crit and b64 are not taken");
+    if (Object.hasOwn(protectedHeader, "crit") || Object.hasOwn(protectedHeader, "b64"))
+      throw new Error("crit and b64 are not taken");
 
     // Not trusted yet: `iss` only chooses among the configured entries, and only that entry's keys can confirm it.
     const claims = readObject(payload);
@@ -79,13 +87,16 @@ export function createTokenVerifier(options: {
     });
     // `claims` are of the very bytes that were just verified, read more strictly than the library does
     const known = v.safeParse(claimsSchema, claims);
-    if (!known.success) throw new Error("a registered claim has a wrong type, or there is more than one audience");
+    if (!known.success)
+      throw new Error("a registered claim has a wrong type, or there is more than one audience");
     return {
       issuer: known.output.iss,
       issuerName: entry.issuer.name,
       subject: known.output.sub,
       claims,
-      jti: known.output.jti ?? `sha256:${createHash("sha256").update(Buffer.from(payload, "base64url")).digest("hex")}`,
+      jti:
+        known.output.jti ??
+        `sha256:${createHash("sha256").update(Buffer.from(payload, "base64url")).digest("hex")}`,
       expiresAt: new Date((known.output.exp + clockToleranceSeconds) * 1000),
     };
   }
@@ -119,7 +130,9 @@ const keySetSchema = v.object({
   keys: v.pipe(
     v.array(
       v.pipe(
-        v.looseObject({ kty: v.picklist(["RSA", "EC", "OKP"], "keys are RSA, EC or OKP; a shared secret is none") }),
+        v.looseObject({
+          kty: v.picklist(["RSA", "EC", "OKP"], "keys are RSA, EC or OKP; a shared secret is none"),
+        }),
         v.check((key) => !("d" in key) && !("k" in key), "holds a private key"),
       ),
     ),
@@ -137,7 +150,8 @@ export function pinnedKeys(jwks: string, fileName: string): JWTVerifyGetKey {
     const keys: JSONWebKeySet = v.parse(keySetSchema, parseStrictJson(jwks, 8));
     return createLocalJWKSet(keys);
   } catch (cause) {
-    const reason = cause instanceof v.ValiError || cause instanceof SyntaxError ? cause.message : "not a key set";
+    const reason =
+      cause instanceof v.ValiError || cause instanceof SyntaxError ? cause.message : "not a key set";
     throw new RunnerError("CONFIG", `the key set "${fileName}" cannot be used: ${reason}`, {
       hint: "give the issuer's public JWKS document",
       cause,
@@ -159,7 +173,10 @@ export async function fetchCapped(url: string, init: RequestInit): Promise<Respo
     if (size > jwksBytes) throw new Error(`the key set is larger than ${jwksBytes} bytes`);
     chunks.push(chunk);
   }
-  return new Response(Buffer.concat(chunks), { status: 200, headers: { "content-type": "application/json" } });
+  return new Response(Buffer.concat(chunks), {
+    status: 200,
+    headers: { "content-type": "application/json" },
+  });
 }
 
 /** One base64url part as an object; strict where a lenient reader could see other claims than we do. */

@@ -24,8 +24,17 @@ export function addCancelRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const run = await target.driver.run(id, signal);
     if (run === undefined) throw unknownRun(id);
     if (!isAsked) {
-      const ended = new RunnerError("RUN_ENDED", `the run has ended: ${run.status}`, { fields: { status: run.status, outcome: run.outcome } });
-      return problemResponse(problemOf(ended, { run: id, target: target.name, links: { run: parts.links.run(id) }, requestId: c.get("requestId") }));
+      const ended = new RunnerError("RUN_ENDED", `the run has ended: ${run.status}`, {
+        fields: { status: run.status, outcome: run.outcome },
+      });
+      return problemResponse(
+        problemOf(ended, {
+          run: id,
+          target: target.name,
+          links: { run: parts.links.run(id) },
+          requestId: c.get("requestId"),
+        }),
+      );
     }
     return c.json(viewRun(run, parts.links), 202);
   });

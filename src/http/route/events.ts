@@ -18,11 +18,17 @@ export function addEventRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
     const afterId = lastEventId(c);
     const format = formatOf(c);
     // Before the stream begins, so that it is a plain 404.
-    if ((await target.driver.run(id, AbortSignal.timeout(parts.limits.readMs))) === undefined) throw unknownRun(id);
+    if ((await target.driver.run(id, AbortSignal.timeout(parts.limits.readMs))) === undefined)
+      throw unknownRun(id);
 
     const left = new AbortController();
     const closeWatcher = openWatcher(parts);
-    const signal = AbortSignal.any([c.req.raw.signal, parts.signal, left.signal, AbortSignal.timeout(parts.limits.streamMs)]);
+    const signal = AbortSignal.any([
+      c.req.raw.signal,
+      parts.signal,
+      left.signal,
+      AbortSignal.timeout(parts.limits.streamMs),
+    ]);
     const updates = watchRun(target, id, afterId, { active: parts.active, limits: parts.limits, signal });
     const body = streamEvents(updates, format, parts, () => {
       left.abort();

@@ -23,7 +23,10 @@ export function addGateRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
 
 const querySchema = v.pipe(
   v.strictObject({ release: v.optional(digest), min: v.optional(version) }),
-  v.check(({ release, min }) => (release === undefined) !== (min === undefined), "needs either ?release=sha256:… or ?min=VERSION"),
+  v.check(
+    ({ release, min }) => (release === undefined) !== (min === undefined),
+    "needs either ?release=sha256:… or ?min=VERSION",
+  ),
 );
 
 async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
@@ -31,17 +34,31 @@ async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
   const { release, min } = readQuery(c, querySchema);
   const signal = AbortSignal.timeout(parts.limits.readMs);
   const state = await target.driver.state(target.stream, signal);
-  const isApplied = release === undefined ? isAtLeast(state, min ?? "") : await hasRelease(target, state, release, signal);
+  const isApplied =
+    release === undefined ? isAtLeast(state, min ?? "") : await hasRelease(target, state, release, signal);
   if (isApplied) {
-    return c.json({ target: target.name, applied: true, position: viewPosition(state.position), completed: state.completed });
+    return c.json({
+      target: target.name,
+      applied: true,
+      position: viewPosition(state.position),
+      completed: state.completed,
+    });
   }
   const runId = state.lease?.runId;
   throw new RunnerError(
     "NOT_APPLIED",
     `"${target.name}" is at ${state.position.version ?? "the start"}, not yet at ${release ?? `version ${min ?? ""}`}`,
     {
-      hint: runId === undefined ? "ask again; no run is changing the database now" : `ask again; run ${runId} is changing the database now`,
-      fields: { version: state.position.version, completed: state.completed, run: runId ?? null, retryAfterSeconds: 3 },
+      hint:
+        runId === undefined
+          ? "ask again; no run is changing the database now"
+          : `ask again; run ${runId} is changing the database now`,
+      fields: {
+        version: state.position.version,
+        completed: state.completed,
+        run: runId ?? null,
+        retryAfterSeconds: 3,
+      },
     },
   );
 }
@@ -54,10 +71,18 @@ function isAtLeast(state: StreamState, min: string): boolean {
  * Whether a release is applied: it is the last one completed, or one before it. A pod of the former version that
  * starts late must not hang because a newer release is there; after a rollback, only the last one counts.
  */
-async function hasRelease(target: Target, state: StreamState, release: string, signal: AbortSignal): Promise<boolean> {
+async function hasRelease(
+  target: Target,
+  state: StreamState,
+  release: string,
+  signal: AbortSignal,
+): Promise<boolean> {
   if (state.completed === release) return true;
   if (!state.exists || state.held !== null) return false;
-  const runs = await target.driver.runs({ target: target.name, status: "succeeded", limit: rememberedRuns }, signal);
+  const runs = await target.driver.runs(
+    { target: target.name, status: "succeeded", limit: rememberedRuns },
+    signal,
+  );
   const lastRollback = runs.findIndex((run) => run.outcome === "rolled_back");
   const since = lastRollback < 0 ? runs : runs.slice(0, lastRollback);
   return since.some((run) => run.releaseDigest === release && run.action === "apply");

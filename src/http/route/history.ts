@@ -14,7 +14,8 @@ const querySchema = v.pipe(
     pageToken: v.optional(wholeNumber(0, 999_999_999)),
   }),
   v.check(
-    ({ last, pageSize, pageToken }) => last === undefined || (pageSize === undefined && pageToken === undefined),
+    ({ last, pageSize, pageToken }) =>
+      last === undefined || (pageSize === undefined && pageToken === undefined),
     "?last= is a page of its own and goes with neither pageSize nor pageToken",
   ),
 );
@@ -32,7 +33,10 @@ export function addHistoryRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const page = last === undefined ? found.slice(0, pageSize) : found;
     const nextPageToken = found.length > page.length ? String(page.at(-1)?.id ?? "") : null;
     if (nextPageToken !== null) {
-      c.header("link", `<${parts.links.history(target.name, { ...c.req.query(), pageToken: nextPageToken })}>; rel="next"`);
+      c.header(
+        "link",
+        `<${parts.links.history(target.name, { ...c.req.query(), pageToken: nextPageToken })}>; rel="next"`,
+      );
     }
     return c.json({ target: target.name, history: page.map(viewEntry), nextPageToken });
   });

@@ -21,7 +21,10 @@ const digestRequiredIn = "production";
 /** `POST /v1/runs`: the one request that changes a database. */
 export function addPostRunRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
   app.post("/v1/runs", async (c) => {
-    const { gate } = readQuery(c, v.strictObject({ gate: v.optional(v.picklist(["0", "1"], "has to be 1"), "0") }));
+    const { gate } = readQuery(
+      c,
+      v.strictObject({ gate: v.optional(v.picklist(["0", "1"], "has to be 1"), "0") }),
+    );
     const idempotencyKey = parseIdempotencyKey(c.req.header("idempotency-key"));
     const { waitMs, applied } = parsePrefer(c.req.header("prefer"), parts.limits);
     const body = await readBody(c, parts, runRequestSchema);
@@ -52,14 +55,22 @@ function allow(c: HttpContext, parts: HttpParts, body: RunBody): Access {
   const hasDigest = body.release !== null || !isChange(body);
   const access = authorize(c, parts, { action: body.action, target: body.target, hasDigest });
   if (!hasDigest && access.target.environment === digestRequiredIn) {
-    throw new RunnerError("DIGEST_REQUIRED", `"${body.target}" is a ${digestRequiredIn} database: name the release's digest`, {
-      hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
-    });
+    throw new RunnerError(
+      "DIGEST_REQUIRED",
+      `"${body.target}" is a ${digestRequiredIn} database: name the release's digest`,
+      {
+        hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
+      },
+    );
   }
   const { rule } = access;
   if (rule.perHour !== null && body.action !== "status") {
     const { issuer, subject } = c.get("principal");
-    const seconds = parts.rateLimit.take(JSON.stringify([rule.id, issuer, subject, body.target]), rule.perHour, parts.now());
+    const seconds = parts.rateLimit.take(
+      JSON.stringify([rule.id, issuer, subject, body.target]),
+      rule.perHour,
+      parts.now(),
+    );
     if (seconds > 0) {
       throw new RunnerError("RATE_LIMITED", `rule "${rule.id}" allows ${rule.perHour} requests an hour`, {
         hint: `try again in ${seconds} s`,
@@ -124,6 +135,9 @@ function shorter(a: number, b: number): number {
 
 /** Keys are the callers' own words: two callers who choose the same one must not meet. */
 function scopedKey(caller: { readonly issuer: string; readonly subject: string }, key: string): string {
-  const scope = createHash("sha256").update(JSON.stringify([caller.issuer, caller.subject])).digest("hex").slice(0, 16);
+  const scope = createHash("sha256")
+    .update(JSON.stringify([caller.issuer, caller.subject]))
+    .digest("hex")
+    .slice(0, 16);
   return `${scope}:${key}`;
 }

@@ -10,7 +10,15 @@ import { viewRun } from "../view.ts";
 import { waitForEnd } from "../watch.ts";
 import { whileWatching } from "../watching.ts";
 
-const statuses = ["queued", "waiting_lock", "running", "canceling", "succeeded", "failed", "canceled"] as const satisfies readonly RunStatus[];
+const statuses = [
+  "queued",
+  "waiting_lock",
+  "running",
+  "canceling",
+  "succeeded",
+  "failed",
+  "canceled",
+] as const satisfies readonly RunStatus[];
 const maxPage = 100;
 
 /** `GET /v1/runs/{id}` and `GET /v1/runs`. */
@@ -41,7 +49,13 @@ export async function watchedRun(c: HttpContext, parts: HttpParts): Promise<RunR
 const listSchema = v.strictObject({
   target: v.string(),
   status: v.optional(v.picklist(statuses, `has to be one of ${statuses.join(", ")}`)),
-  since: v.optional(v.pipe(v.string(), v.isoTimestamp("has to be a time like 2026-11-21T05:00:00Z"), v.transform((text) => new Date(text)))),
+  since: v.optional(
+    v.pipe(
+      v.string(),
+      v.isoTimestamp("has to be a time like 2026-11-21T05:00:00Z"),
+      v.transform((text) => new Date(text)),
+    ),
+  ),
   pageSize: v.optional(wholeNumber(1, maxPage), "20"),
   pageToken: v.optional(v.pipe(v.string(), v.maxLength(200, "is not one of ours"))),
 });

@@ -18,7 +18,8 @@ export function addTargetRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
       });
     }
     const visible = [...parts.targets.values()].filter(
-      (target) => decide(rules, { action: "status", target: target.name, hasDigest: true }).kind === "allowed",
+      (target) =>
+        decide(rules, { action: "status", target: target.name, hasDigest: true }).kind === "allowed",
     );
     return c.json({ targets: visible.map((target) => summarizeTarget(target, parts.links)) });
   });

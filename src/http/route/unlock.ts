@@ -13,7 +13,12 @@ export function addUnlockRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const { target } = authorize(c, parts, { action: "unlock", target: c.req.param("name") });
     const { value } = await readBody(c, parts, unlockSchema);
     c.get("note")["run"] = value.run;
-    const { token } = await target.driver.unlock(target.stream, value.run, value.reason, AbortSignal.timeout(parts.limits.readMs));
+    const { token } = await target.driver.unlock(
+      target.stream,
+      value.run,
+      value.reason,
+      AbortSignal.timeout(parts.limits.readMs),
+    );
     return c.json({ target: target.name, run: value.run, token });
   });
 }

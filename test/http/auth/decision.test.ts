@@ -2,7 +2,11 @@ import { describe, expect, test } from "vitest";
 import { decide, rulesFor, type Decision, type Question } from "../../../src/http/auth/decision.ts";
 import type { ClaimValue, Policy, Rule } from "../../../src/http/auth/policy.ts";
 
-function ruleOf(change: Partial<Omit<Rule, "match">> & { readonly match?: Readonly<Record<string, ClaimValue | readonly ClaimValue[]>> } = {}): Rule {
+function ruleOf(
+  change: Partial<Omit<Rule, "match">> & {
+    readonly match?: Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>;
+  } = {},
+): Rule {
   const { match = { sub: "ci" }, ...rest } = change;
   return {
     id: "rule",
@@ -12,7 +16,10 @@ function ruleOf(change: Partial<Omit<Rule, "match">> & { readonly match?: Readon
     isDigestRequired: false,
     perHour: null,
     ...rest,
-    match: Object.entries(match).map(([claim, value]) => ({ claim, anyOf: typeof value === "object" ? value : [value] })),
+    match: Object.entries(match).map(([claim, value]) => ({
+      claim,
+      anyOf: typeof value === "object" ? value : [value],
+    })),
   };
 }
 
@@ -21,12 +28,22 @@ function policyOf(...rules: readonly Rule[]): Policy {
 }
 
 /** Whether a rule that compares `match` knows a token with `claims`. */
-function knows(match: Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>, claims: Readonly<Record<string, unknown>>): boolean {
+function knows(
+  match: Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>,
+  claims: Readonly<Record<string, unknown>>,
+): boolean {
   return rulesFor(policyOf(ruleOf({ match })), "ci", claims).length === 1;
 }
 
 describe("a rule's match", () => {
-  test.for<[string, Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>, Readonly<Record<string, unknown>>, boolean]>([
+  test.for<
+    [
+      string,
+      Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>,
+      Readonly<Record<string, unknown>>,
+      boolean,
+    ]
+  >([
     ["equal text", { ref: "main" }, { ref: "main" }, true],
     ["another text", { ref: "main" }, { ref: "Main" }, false],
     ["a text that begins alike", { ref: "main" }, { ref: "main-evil" }, false],
@@ -38,8 +55,18 @@ describe("a rule's match", () => {
     ["true with true", { ok: true }, { ok: true }, true],
     ["an empty text", { ref: "x" }, { ref: "" }, false],
     ["zero and false", { n: 0 }, { n: false }, false],
-    ["a pointer into an object", { "/kubernetes.io/namespace": "orders" }, { "kubernetes.io": { namespace: "orders" } }, true],
-    ["a pointer with escapes", { "/https:~1~1sts.amazonaws.com~1/account": "1" }, { "https://sts.amazonaws.com/": { account: "1" } }, true],
+    [
+      "a pointer into an object",
+      { "/kubernetes.io/namespace": "orders" },
+      { "kubernetes.io": { namespace: "orders" } },
+      true,
+    ],
+    [
+      "a pointer with escapes",
+      { "/https:~1~1sts.amazonaws.com~1/account": "1" },
+      { "https://sts.amazonaws.com/": { account: "1" } },
+      true,
+    ],
     ["a pointer's tilde", { "/a~01": "x" }, { "a~1": "x" }, true],
     ["a claim whose name has a slash but is no pointer", { "a/b": "x" }, { "a/b": "x", a: { b: "y" } }, true],
     ["a pointer into nothing", { "/a/b/c": "x" }, { a: {} }, false],
@@ -48,7 +75,9 @@ describe("a rule's match", () => {
     expect(knows(match, claims)).toBe(isKnown);
   });
 
-  test.for<[string, Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>, Readonly<Record<string, unknown>>]>([
+  test.for<
+    [string, Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>, Readonly<Record<string, unknown>>]
+  >([
     ["the text true is not true", { ref_protected: true }, { ref_protected: "true" }],
     ["true is not the text true", { ref_protected: "true" }, { ref_protected: true }],
     ["a number is not its text", { repository_id: "1" }, { repository_id: 1 }],
@@ -82,7 +111,17 @@ describe("what rules allow", () => {
 
   test("only the actions listed", () => {
     expect(ask([ruleOf()])).toMatchObject({ kind: "allowed", rule: { id: "rule" } });
-    for (const action of ["rollback", "unlock", "cancel", "repair", "adopt", "baseline", "retry", "verify", "plan"] as const) {
+    for (const action of [
+      "rollback",
+      "unlock",
+      "cancel",
+      "repair",
+      "adopt",
+      "baseline",
+      "retry",
+      "verify",
+      "plan",
+    ] as const) {
       expect(ask([ruleOf()], { action })).toEqual({ kind: "denied", rules: ["rule"] });
     }
   });
@@ -93,14 +132,23 @@ describe("what rules allow", () => {
   });
 
   test("a right on one target by one rule does not join an action of another rule", () => {
-    const rules = [ruleOf({ id: "a", targets: ["orders-prod"], actions: ["status"] }), ruleOf({ id: "b", targets: ["orders-staging"], actions: ["apply"] })];
+    const rules = [
+      ruleOf({ id: "a", targets: ["orders-prod"], actions: ["status"] }),
+      ruleOf({ id: "b", targets: ["orders-staging"], actions: ["apply"] }),
+    ];
     expect(ask(rules)).toEqual({ kind: "denied", rules: ["a"] });
   });
 
   test("no request without a digest where the rule wants one", () => {
     const strict = ruleOf({ id: "strict", isDigestRequired: true });
-    expect(ask([strict], { hasDigest: false })).toMatchObject({ kind: "digest-required", rule: { id: "strict" } });
+    expect(ask([strict], { hasDigest: false })).toMatchObject({
+      kind: "digest-required",
+      rule: { id: "strict" },
+    });
     expect(ask([strict])).toMatchObject({ kind: "allowed" });
-    expect(ask([strict, ruleOf({ id: "free" })], { hasDigest: false })).toMatchObject({ kind: "allowed", rule: { id: "free" } });
+    expect(ask([strict, ruleOf({ id: "free" })], { hasDigest: false })).toMatchObject({
+      kind: "allowed",
+      rule: { id: "free" },
+    });
   });
 });

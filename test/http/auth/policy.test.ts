@@ -25,11 +25,18 @@ const good = {
       require: { digest: true },
       limit: { perHour: 20 },
     },
-    { id: "look", issuer: "cluster", match: { email_verified: true }, allow: { targets: ["*"], actions: ["status"] } },
+    {
+      id: "look",
+      issuer: "cluster",
+      match: { email_verified: true },
+      allow: { targets: ["*"], actions: ["status"] },
+    },
   ],
 };
 
-function refusalOf(change: (policy: ReturnType<typeof structuredClone<Record<string, unknown>>>) => void): string {
+function refusalOf(
+  change: (policy: ReturnType<typeof structuredClone<Record<string, unknown>>>) => void,
+): string {
   const policy: Record<string, unknown> = structuredClone(good);
   change(policy);
   return refusalOfText(JSON.stringify(policy));
@@ -62,7 +69,13 @@ describe("a policy file", () => {
         algorithms: ["RS256"],
         maxTokenAgeMs: 600_000,
       },
-      { name: "cluster", issuer: "https://cluster.example", keys: { kind: "file", path: "cluster.jwks.json" }, algorithms: ["RS256", "ES256"], maxTokenAgeMs: 600_000 },
+      {
+        name: "cluster",
+        issuer: "https://cluster.example",
+        keys: { kind: "file", path: "cluster.jwks.json" },
+        algorithms: ["RS256", "ES256"],
+        maxTokenAgeMs: 600_000,
+      },
     ]);
     expect(policy.rules[0]).toEqual({
       id: "deploy",
@@ -101,7 +114,9 @@ describe("a policy file", () => {
     const message = refusalOf((policy) => {
       policy["colour"] = "red";
       delete policy["audience"];
-      policy["issuers"] = { a: { issuer: "https://a.test", jwksFile: "a.json", algs: ["HS256"], maxTokenAge: "10 minutes" } };
+      policy["issuers"] = {
+        a: { issuer: "https://a.test", jwksFile: "a.json", algs: ["HS256"], maxTokenAge: "10 minutes" },
+      };
     });
     expect(message).toContain("/colour: is not a known field");
     expect(message).toContain("/audience: is missing");
@@ -113,16 +128,32 @@ describe("a policy file", () => {
     ["unknown field in a rule", { effect: "deny" }, "/rules/0/effect: is not a known field"],
     ["unknown action", { allow: { targets: ["*"], actions: ["down"] } }, "/rules/0/allow/actions/0"],
     ["no action", { allow: { targets: ["*"], actions: [] } }, "/rules/0/allow/actions: may not be empty"],
-    ["no target", { allow: { targets: [], actions: ["status"] } }, "/rules/0/allow/targets: may not be empty"],
-    ["unknown target", { allow: { targets: ["billing"], actions: ["status"] } }, 'no target is called "billing"'],
+    [
+      "no target",
+      { allow: { targets: [], actions: ["status"] } },
+      "/rules/0/allow/targets: may not be empty",
+    ],
+    [
+      "unknown target",
+      { allow: { targets: ["billing"], actions: ["status"] } },
+      'no target is called "billing"',
+    ],
     ["a claim compared with null", { match: { sub: null } }, "/rules/0/match/sub"],
     ["a claim compared with an object", { match: { sub: { like: "x" } } }, "/rules/0/match/sub"],
     ["a claim compared with an empty list", { match: { sub: [] } }, "/rules/0/match/sub"],
     ["a claim compared with nested lists", { match: { sub: [["x"]] } }, "/rules/0/match/sub"],
     ["a wrong JSON Pointer", { match: { "/a~2b": "x" } }, "JSON Pointer"],
     ["a limit of nothing", { limit: { perHour: 0 } }, "/rules/0/limit/perHour: at least 1"],
-    ["a requirement that does not exist", { require: { signature: false } }, "/rules/0/require/signature: is not a known field"],
-    ["digest required by a text", { require: { digest: "true" } }, "/rules/0/require/digest: has to be true or false"],
+    [
+      "a requirement that does not exist",
+      { require: { signature: false } },
+      "/rules/0/require/signature: is not a known field",
+    ],
+    [
+      "digest required by a text",
+      { require: { digest: "true" } },
+      "/rules/0/require/digest: has to be true or false",
+    ],
   ] as const)("is refused with: %s", ([, change, words]) => {
     expect(refusalOfRule(change)).toContain(words);
   });
@@ -137,19 +168,32 @@ describe("a policy file", () => {
     ["a file", "file:///etc/passwd"],
     ["no address at all", "jwks"],
   ])("is refused when keys come from: %s", ([, jwksUri]) => {
-    const message = refusalOf((policy) => (policy["issuers"] = { cluster: { issuer: "https://c.test", jwksUri, algs: ["RS256"] }, github: good.issuers.github }));
+    const message = refusalOf(
+      (policy) =>
+        (policy["issuers"] = {
+          cluster: { issuer: "https://c.test", jwksUri, algs: ["RS256"] },
+          github: good.issuers.github,
+        }),
+    );
     expect(message).toContain("/issuers/cluster/jwksUri: an https address with a host name");
   });
 
   test("is refused when an issuer has no keys, or two kinds of them", () => {
     const issuer = { issuer: "https://c.test", algs: ["RS256"] };
     for (const keys of [{}, { jwksUri: "https://c.test/jwks", jwksFile: "c.json" }]) {
-      expect(refusalOf((policy) => (policy["issuers"] = { ...good.issuers, cluster: { ...issuer, ...keys } }))).toContain("needs either jwksUri or jwksFile");
+      expect(
+        refusalOf((policy) => (policy["issuers"] = { ...good.issuers, cluster: { ...issuer, ...keys } })),
+      ).toContain("needs either jwksUri or jwksFile");
     }
   });
 
   test("is refused when two entries name the same issuer, so that the weaker one cannot win", () => {
-    expect(refusalOf((policy) => (policy["issuers"] = { ...good.issuers, other: { ...good.issuers.github, algs: ["ES256"] } }))).toContain("is there twice");
+    expect(
+      refusalOf(
+        (policy) =>
+          (policy["issuers"] = { ...good.issuers, other: { ...good.issuers.github, algs: ["ES256"] } }),
+      ),
+    ).toContain("is there twice");
   });
 
   test("is refused when a field is there twice, or when it is no JSON", () => {
@@ -164,6 +208,9 @@ describe("a policy file", () => {
   test("warns of one-claim rules and of sub for GitHub, which has changed its form", () => {
     const rule = { ...good.rules[0], match: { sub: "repo:acme/shop:ref:refs/heads/main" } };
     const { warnings } = parsePolicy(JSON.stringify({ ...good, rules: [rule] }), targets);
-    expect(warnings).toEqual([expect.stringContaining("one claim only"), expect.stringContaining('compares "sub"')]);
+    expect(warnings).toEqual([
+      expect.stringContaining("one claim only"),
+      expect.stringContaining('compares "sub"'),
+    ]);
   });
 });

@@ -4,15 +4,29 @@ import type { AddressInfo } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { RunnerError } from "../../../src/error.ts";
 import type { Issuer } from "../../../src/http/auth/policy.ts";
-import { createTokenVerifier, fetchCapped, pinnedKeys, type TokenVerifier } from "../../../src/http/auth/token.ts";
+import {
+  createTokenVerifier,
+  fetchCapped,
+  pinnedKeys,
+  type TokenVerifier,
+} from "../../../src/http/auth/token.ts";
 import { base64url, createIssuer, signRaw, testAudience, type TestIssuer } from "../../support/token.ts";
 
 const now = new Date("2026-11-21T06:00:00Z");
 const seconds = now.getTime() / 1000;
 
-function entryOf(issuer: TestIssuer, algorithms: readonly string[] = ["ES256"]): { issuer: Issuer; keys: ReturnType<typeof pinnedKeys> } {
+function entryOf(
+  issuer: TestIssuer,
+  algorithms: readonly string[] = ["ES256"],
+): { issuer: Issuer; keys: ReturnType<typeof pinnedKeys> } {
   return {
-    issuer: { name: "ci", issuer: issuer.url, keys: { kind: "file", path: "jwks.json" }, algorithms, maxTokenAgeMs: 600_000 },
+    issuer: {
+      name: "ci",
+      issuer: issuer.url,
+      keys: { kind: "file", path: "jwks.json" },
+      algorithms,
+      maxTokenAgeMs: 600_000,
+    },
     keys: pinnedKeys(issuer.jwks, "jwks.json"),
   };
 }
@@ -28,7 +42,10 @@ async function refusal(verifier: TokenVerifier, token: string): Promise<string> 
     (thrown: unknown) => thrown,
   );
   if (!(error instanceof RunnerError)) throw error;
-  expect(error).toMatchObject({ code: "UNAUTHENTICATED", message: "the bearer token is missing or was not accepted" });
+  expect(error).toMatchObject({
+    code: "UNAUTHENTICATED",
+    message: "the bearer token is missing or was not accepted",
+  });
   expect(JSON.stringify([error.message, error.hint, error.fields])).not.toContain(token.slice(0, 20));
   return error.cause instanceof Error ? error.cause.message : "";
 }
@@ -36,19 +53,31 @@ async function refusal(verifier: TokenVerifier, token: string): Promise<string> 
 describe("a token that is accepted", () => {
   test("gives issuer, subject, claims and single-use id", async () => {
     const issuer = await createIssuer();
-    const principal = await verifierFor(entryOf(issuer)).verify(await issuer.token({ jti: "j-1", repository_id: "1" }, { now }));
-    expect(principal).toMatchObject({ issuer: issuer.url, issuerName: "ci", subject: "ci", jti: "j-1", claims: { repository_id: "1" } });
+    const principal = await verifierFor(entryOf(issuer)).verify(
+      await issuer.token({ jti: "j-1", repository_id: "1" }, { now }),
+    );
+    expect(principal).toMatchObject({
+      issuer: issuer.url,
+      issuerName: "ci",
+      subject: "ci",
+      jti: "j-1",
+      claims: { repository_id: "1" },
+    });
     expect(principal.expiresAt).toEqual(new Date((seconds + 330) * 1000));
   });
 
   test("may name its one audience in a list", async () => {
     const issuer = await createIssuer();
-    await expect(verifierFor(entryOf(issuer)).verify(await issuer.token({ aud: [testAudience] }, { now }))).resolves.toMatchObject({ subject: "ci" });
+    await expect(
+      verifierFor(entryOf(issuer)).verify(await issuer.token({ aud: [testAudience] }, { now })),
+    ).resolves.toMatchObject({ subject: "ci" });
   });
 
   test("may carry no kid where the issuer has one key", async () => {
     const issuer = await createIssuer();
-    await expect(verifierFor(entryOf(issuer)).verify(await issuer.token({}, { now, header: { kid: undefined } }))).resolves.toBeDefined();
+    await expect(
+      verifierFor(entryOf(issuer)).verify(await issuer.token({}, { now, header: { kid: undefined } })),
+    ).resolves.toBeDefined();
   });
 
   test("without jti is known by its claims, not by its signature or text", async () => {
@@ -65,7 +94,9 @@ describe("a token that is accepted", () => {
 
   test("with RS256 is taken from an issuer that uses RS256", async () => {
     const issuer = await createIssuer({ algorithm: "RS256" });
-    await expect(verifierFor(entryOf(issuer, ["RS256"])).verify(await issuer.token({}, { now }))).resolves.toBeDefined();
+    await expect(
+      verifierFor(entryOf(issuer, ["RS256"])).verify(await issuer.token({}, { now })),
+    ).resolves.toBeDefined();
   });
 });
 
@@ -73,7 +104,9 @@ describe("attack 41: the token chooses its own verification", () => {
   test("alg none is refused, in any spelling", async () => {
     const issuer = await createIssuer();
     const verifier = verifierFor(entryOf(issuer));
-    const payload = base64url(JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 }));
+    const payload = base64url(
+      JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 }),
+    );
     for (const alg of ["none", "None", "NONE"]) {
       await refusal(verifier, `${base64url(JSON.stringify({ alg }))}.${payload}.`);
       await refusal(verifier, `${base64url(JSON.stringify({ alg }))}.${payload}.AAAA`);
@@ -90,35 +123,72 @@ describe("attack 41: the token chooses its own verification", () => {
 
   test("PS256 with a key that is for RS256 is refused", async () => {
     const issuer = await createIssuer({ algorithm: "RS256" });
-    await refusal(verifierFor(entryOf(issuer, ["RS256"])), await issuer.token({}, { now, algorithm: "PS256" }));
-    await refusal(verifierFor(entryOf(issuer, ["RS256", "PS256"])), await issuer.token({}, { now, algorithm: "PS256" }));
+    await refusal(
+      verifierFor(entryOf(issuer, ["RS256"])),
+      await issuer.token({}, { now, algorithm: "PS256" }),
+    );
+    await refusal(
+      verifierFor(entryOf(issuer, ["RS256", "PS256"])),
+      await issuer.token({}, { now, algorithm: "PS256" }),
+    );
   });
 
   test("a key that the token brings along, by jwk, jku or x5u, is not used", async () => {
     const issuer = await createIssuer();
     const evil = await createIssuer({ url: issuer.url });
     const jwk: unknown = JSON.parse(evil.jwks).keys[0];
-    for (const header of [{ jwk }, { jku: "https://evil.test/jwks" }, { x5u: "https://evil.test/cert.pem" }, { jwk, kid: undefined }]) {
-      await refusal(verifierFor(entryOf(issuer)), await issuer.token({}, { now, header, privateKey: evil.privateKey }));
+    for (const header of [
+      { jwk },
+      { jku: "https://evil.test/jwks" },
+      { x5u: "https://evil.test/cert.pem" },
+      { jwk, kid: undefined },
+    ]) {
+      await refusal(
+        verifierFor(entryOf(issuer)),
+        await issuer.token({}, { now, header, privateKey: evil.privateKey }),
+      );
     }
   });
 
   test("crit and b64 are refused although the signature is right", async () => {
     const issuer = await createIssuer();
     const verifier = verifierFor(entryOf(issuer));
-    const payload = JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 });
-    for (const header of [{ crit: ["exp"], exp: 1 }, { crit: ["b64"], b64: false }, { b64: false }, { crit: [] }]) {
-      await refusal(verifier, signRaw(JSON.stringify({ alg: "ES256", kid: issuer.kid, ...header }), payload, issuer.privateKey));
+    const payload = JSON.stringify({
+      iss: issuer.url,
+      sub: "ci",
+      aud: testAudience,
+      iat: seconds,
+      exp: seconds + 300,
+    });
+    for (const header of [
+      { crit: ["exp"], exp: 1 },
+      { crit: ["b64"], b64: false },
+      { b64: false },
+      { crit: [] },
+    ]) {
+      await refusal(
+        verifier,
+        signRaw(JSON.stringify({ alg: "ES256", kid: issuer.kid, ...header }), payload, issuer.privateKey),
+      );
     }
   });
 
   test("an RSA key of 1024 bits is refused", async () => {
     const issuer = await createIssuer({ algorithm: "RS256" });
     const weak = generateKeyPairSync("rsa", { modulusLength: 1024 });
-    const short = { ...entryOf(issuer, ["RS256"]), keys: pinnedKeys(JSON.stringify({ keys: [{ ...weak.publicKey.export({ format: "jwk" }), kid: "key-1" }] }), "jwks.json") };
+    const short = {
+      ...entryOf(issuer, ["RS256"]),
+      keys: pinnedKeys(
+        JSON.stringify({ keys: [{ ...weak.publicKey.export({ format: "jwk" }), kid: "key-1" }] }),
+        "jwks.json",
+      ),
+    };
     const input = `${base64url(JSON.stringify({ alg: "RS256", kid: "key-1" }))}.${base64url(JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 }))}`;
     const { sign } = await import("node:crypto");
-    await refusal(verifierFor(short), `${input}.${sign("sha256", Buffer.from(input), weak.privateKey).toString("base64url")}`);
+    await refusal(
+      verifierFor(short),
+      `${input}.${sign("sha256", Buffer.from(input), weak.privateKey).toString("base64url")}`,
+    );
   });
 });
 
@@ -140,7 +210,9 @@ describe("attack 42: the token's times", () => {
   test("clocks may differ by 30 s", async () => {
     const issuer = await createIssuer();
     const verifier = verifierFor(entryOf(issuer));
-    await expect(verifier.verify(await issuer.token({ exp: seconds - 29, iat: seconds - 300 }, { now }))).resolves.toBeDefined();
+    await expect(
+      verifier.verify(await issuer.token({ exp: seconds - 29, iat: seconds - 300 }, { now })),
+    ).resolves.toBeDefined();
     await expect(verifier.verify(await issuer.token({ iat: seconds + 29 }, { now }))).resolves.toBeDefined();
   });
 });
@@ -166,11 +238,16 @@ describe("attack 43: a token for or of somebody else", () => {
   });
 
   test("an issuer's key cannot sign for another issuer, although both are configured", async () => {
-    const [a, b] = [await createIssuer({ url: "https://a.test", kid: "a" }), await createIssuer({ url: "https://b.test", kid: "b" })];
+    const [a, b] = [
+      await createIssuer({ url: "https://a.test", kid: "a" }),
+      await createIssuer({ url: "https://b.test", kid: "b" }),
+    ];
     const verifier = verifierFor(entryOf(a), entryOf(b));
     await refusal(verifier, await b.token({}, { now, privateKey: a.privateKey }));
     await refusal(verifier, await b.token({}, { now, privateKey: a.privateKey, header: { kid: "a" } }));
-    await expect(verifier.verify(await b.token({}, { now }))).resolves.toMatchObject({ issuer: "https://b.test" });
+    await expect(verifier.verify(await b.token({}, { now }))).resolves.toMatchObject({
+      issuer: "https://b.test",
+    });
   });
 
   test("a kid that walks paths finds no key", async () => {
@@ -186,9 +263,13 @@ describe("attack 44: claims that two readers read differently", () => {
     const issuer = await createIssuer();
     const payload = `{"iss":"${issuer.url}","sub":"evil","sub":"ci","aud":"${testAudience}","iat":${seconds},"exp":${seconds + 300}}`;
     const header = JSON.stringify({ alg: "ES256", kid: issuer.kid });
-    expect(await refusal(verifierFor(entryOf(issuer)), signRaw(header, payload, issuer.privateKey))).toContain("twice");
+    expect(
+      await refusal(verifierFor(entryOf(issuer)), signRaw(header, payload, issuer.privateKey)),
+    ).toContain("twice");
     const escaped = payload.replace('"sub":"ci"', '"s\\u0075b":"ci"');
-    expect(await refusal(verifierFor(entryOf(issuer)), signRaw(header, escaped, issuer.privateKey))).toContain("twice");
+    expect(
+      await refusal(verifierFor(entryOf(issuer)), signRaw(header, escaped, issuer.privateKey)),
+    ).toContain("twice");
   });
 
   test("claims named like what every object inherits are refused", async () => {
@@ -203,7 +284,13 @@ describe("attack 44: claims that two readers read differently", () => {
   test("a payload that is no object, not UTF-8 or very deep is refused", async () => {
     const issuer = await createIssuer();
     const header = JSON.stringify({ alg: "ES256", kid: issuer.kid });
-    for (const payload of ["[]", "null", '"x"', "{", `{"iss":"${issuer.url}","x":${"[".repeat(2000)}${"]".repeat(2000)}}`]) {
+    for (const payload of [
+      "[]",
+      "null",
+      '"x"',
+      "{",
+      `{"iss":"${issuer.url}","x":${"[".repeat(2000)}${"]".repeat(2000)}}`,
+    ]) {
       await refusal(verifierFor(entryOf(issuer)), signRaw(header, payload, issuer.privateKey));
     }
   });
@@ -228,13 +315,17 @@ describe("attack 45: one token in two spellings", () => {
       if (payload.length % 4 === 0) continue;
       const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
       const other = alphabet[alphabet.indexOf(payload.at(-1) ?? "") + 1] ?? "";
-      expect(await refusal(verifierFor(entryOf(issuer)), `${header}.${payload.slice(0, -1)}${other}.${signature}`)).toContain("canonical");
+      expect(
+        await refusal(verifierFor(entryOf(issuer)), `${header}.${payload.slice(0, -1)}${other}.${signature}`),
+      ).toContain("canonical");
     }
   });
 
   test("a token that is too long is refused before it is read", async () => {
     const issuer = await createIssuer();
-    expect(await refusal(verifierFor(entryOf(issuer)), await issuer.token({ padding: "x".repeat(8192) }, { now }))).toContain("too long");
+    expect(
+      await refusal(verifierFor(entryOf(issuer)), await issuer.token({ padding: "x".repeat(8192) }, { now })),
+    ).toContain("too long");
   });
 });
 
@@ -242,14 +333,22 @@ describe("pinned keys", () => {
   test("private keys, shared secrets and empty sets are refused", async () => {
     const issuer = await createIssuer();
     const privateJwk = issuer.privateKey.export({ format: "jwk" });
-    for (const text of [JSON.stringify({ keys: [privateJwk] }), '{"keys":[{"kty":"oct","k":"AAAA"}]}', '{"keys":[]}', "{}", "nonsense"]) {
+    for (const text of [
+      JSON.stringify({ keys: [privateJwk] }),
+      '{"keys":[{"kty":"oct","k":"AAAA"}]}',
+      '{"keys":[]}',
+      "{}",
+      "nonsense",
+    ]) {
       expect(() => pinnedKeys(text, "jwks.json")).toThrow(expect.objectContaining({ code: "CONFIG" }));
     }
   });
 });
 
 describe("keys from an issuer's address", () => {
-  async function serve(answer: (path: string) => { status: number; headers?: Record<string, string>; body: Buffer }): Promise<string> {
+  async function serve(
+    answer: (path: string) => { status: number; headers?: Record<string, string>; body: Buffer },
+  ): Promise<string> {
     const server: Server = createServer((request, response) => {
       const { status, headers, body } = answer(request.url ?? "");
       response.writeHead(status, headers).end(body);

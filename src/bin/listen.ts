@@ -1,0 +1,88 @@
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { createAdaptorServer } from "@hono/node-server";
+import { RunnerError } from "../error.ts";
+import { createApp } from "../http/app.ts";
+import type { HttpDeps } from "../http/context.ts";
+
+/** A server that takes requests. */
+export interface ListeningServer {
+  /** `http://127.0.0.1:8080`, where it listens */
+  readonly url: string;
+  /** resolves when it was told to stop by its signal, and its last run has ended */
+  readonly stopped: Promise<void>;
+}
+
+/** What a slow or greedy client may take of a socket. */
+const socketLimits = {
+  /** bytes of all headers; a token is the largest of them */
+  maxHeaderSize: 16 * 1024,
+  /** milliseconds to send the headers, and the whole request */
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  /** longer than the balancers in front keep theirs, 60 s by default, or they would send into a closed connection */
+  keepAliveTimeout: 65_000,
+  connectionsCheckingInterval: 2_000,
+} as const;
+const maxConnections = 2_048;
+
+/** Milliseconds that answers under way have, once all runs have ended. */
+const lastAnswersMs = 5_000;
+
+/**
+ * Serves the API on a socket. When `deps.signal` aborts it takes no new connections, tells its runs to stop at
+ * their next safe point, ends waits and streams, and is stopped when the last run has ended.
+ *
+ * @param deps.publicUrl - where callers reach it; undefined: where it listens
+ * @throws RunnerError `CONFIG` — the address cannot be listened on
+ */
+export async function listen(
+  deps: Omit<HttpDeps, "publicUrl"> & { readonly publicUrl: string | undefined },
+  at: { readonly host: string; readonly port: number },
+): Promise<ListeningServer> {
+  // The port may be any free one, and links need it: so the app is made once it is known.
+  let answer = (_request: Request): Response | Promise<Response> => new Response(null, { status: 503 });
+  const server = createAdaptorServer({
+    fetch: (request) => answer(request),
+    // the platform's own Request and Response stay as they are
+    overrideGlobalObjects: false,
+    createServer,
+    serverOptions: { ...socketLimits },
+  }) as Server;
+  server.maxConnections = maxConnections;
+  await opened(server, at);
+  const { port } = server.address() as AddressInfo;
+  const url = `http://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}`;
+  const { hono, active } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
+  answer = (request) => hono.fetch(request);
+  return { url, stopped: stopping(server, deps.signal, () => active.drained()) };
+}
+
+async function opened(
+  server: Server,
+  { host, port }: { readonly host: string; readonly port: number },
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject).listen({ host, port }, resolve);
+  try {
+    await promise;
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
+    throw new RunnerError("CONFIG", `cannot listen on ${host}:${port} (${code})`, {
+      hint: "choose another address with listen: in the configuration, or --listen",
+      cause,
+    });
+  }
+}
+
+async function stopping(server: Server, signal: AbortSignal, drained: () => Promise<void>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  if (signal.aborted) resolve();
+  else signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+  const closed = new Promise<void>((done) => server.close(() => done()));
+  await drained();
+  const impatience = setTimeout(() => server.closeAllConnections(), lastAnswersMs);
+  await closed;
+  clearTimeout(impatience);
+}

@@ -1,0 +1,138 @@
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { version } from "../cli/build.ts";
+import { RunnerError } from "../error.ts";
+import { createTokenVerifier, fetchedKeys, pinnedKeys, type IssuerKeys } from "../http/auth/token.ts";
+import { parsePolicy, type Issuer, type Policy } from "../http/auth/policy.ts";
+import type { LogRecord } from "../http/log.ts";
+import { httpLimits } from "../http/limits.ts";
+import { redactText } from "../report/redact.ts";
+import type { Target } from "../runner.ts";
+import { loadConfig, type Config, type TargetSettings } from "./config.ts";
+import { parseListen } from "./config-schema.ts";
+import { listen } from "./listen.ts";
+
+/**
+ * `lockkeeper serve`: the HTTP API for the targets of a configuration file, until the signal aborts and the last run has ended.
+ * Log lines, one JSON document each, go to standard output.
+ *
+ * @throws RunnerError `CONFIG` — what of configuration, policy, keys or address cannot be used, before anything listens
+ */
+export async function serve(
+  choice: { readonly config: string; readonly listen: string | undefined },
+  open: (settings: TargetSettings) => Promise<Target>,
+  signal: AbortSignal,
+  onListening: (url: string) => void,
+): Promise<void> {
+  const config = await loadConfig(choice.config);
+  const at = addressOf(choice.listen, config);
+  const { policy, issuers } = await readPolicy(config);
+  const now = (): Date => new Date();
+  const log = logTo(process.stdout, now);
+  for (const warning of policy.warnings)
+    log({ level: "warn", event: "policy.warning", fields: { message: warning } });
+
+  const targets = new Map<string, Target>();
+  try {
+    for (const [name, settings] of config.targets) targets.set(name, await open(settings));
+    const server = await listen(
+      {
+        targets,
+        policy,
+        verifier: createTokenVerifier({
+          audience: policy.audience,
+          issuers,
+          maxTokenChars: httpLimits.tokenChars,
+          now,
+        }),
+        publicUrl: publicUrlOf(config, at),
+        limits: httpLimits,
+        version: version(),
+        signal,
+        log,
+        now,
+      },
+      at,
+    );
+    log({
+      level: "info",
+      event: "server.started",
+      fields: { url: server.url, targets: [...targets.keys()].join(" "), version: version() },
+    });
+    onListening(server.url);
+    await server.stopped;
+    log({ level: "info", event: "server.stopped", fields: {} });
+  } finally {
+    await Promise.allSettled([...targets.values()].map((target) => target.driver.close()));
+  }
+}
+
+/** Writes log records as JSON lines: time and level first, then what happened. */
+export function logTo(
+  stream: { write(line: string): unknown },
+  now: () => Date,
+): (record: LogRecord) => void {
+  return ({ level, event, fields }) => {
+    if (level === "debug") return;
+    const clean = Object.fromEntries(
+      Object.entries(fields).map(([key, value]) => [
+        key,
+        typeof value === "string" ? redactText(value) : value,
+      ]),
+    );
+    stream.write(`${JSON.stringify({ time: now().toISOString(), level, event, ...clean })}\n`);
+  };
+}
+
+function addressOf(
+  flag: string | undefined,
+  config: Config,
+): { readonly host: string; readonly port: number } {
+  if (flag === undefined) return config.listen;
+  const at = parseListen(flag);
+  if (at === undefined)
+    throw new RunnerError("USAGE", `--listen: "${flag}" is not host:port`, {
+      hint: "for instance 127.0.0.1:8080",
+    });
+  return at;
+}
+
+/** Only a server that nobody else can reach may do without: everywhere else its own idea of its address is a guess. */
+function publicUrlOf(config: Config, { host }: { readonly host: string }): string | undefined {
+  if (config.publicUrl !== undefined || host === "127.0.0.1" || host === "::1" || host === "localhost")
+    return config.publicUrl;
+  throw new RunnerError("CONFIG", `${config.file}: publicUrl is missing`, {
+    hint: "say where callers reach the server, for instance publicUrl: https://migrate.example",
+  });
+}
+
+async function readPolicy(
+  config: Config,
+): Promise<{ readonly policy: Policy; readonly issuers: readonly IssuerKeys[] }> {
+  const { policyFile } = config;
+  if (policyFile === undefined) {
+    throw new RunnerError("CONFIG", `${config.file}: policy is missing, so nobody could be let in`, {
+      hint: "name a policy file with issuers and rules, for instance policy: policy.json",
+    });
+  }
+  const policy = parsePolicy(await readText(policyFile, "the policy"), new Set(config.targets.keys()));
+  return {
+    policy,
+    issuers: await Promise.all(policy.issuers.map((issuer) => withKeys(issuer, dirname(policyFile)))),
+  };
+}
+
+async function withKeys(issuer: Issuer, folder: string): Promise<IssuerKeys> {
+  if (issuer.keys.kind === "uri") return { issuer, keys: fetchedKeys(issuer.keys.uri) };
+  const path = resolve(folder, issuer.keys.path);
+  return { issuer, keys: pinnedKeys(await readText(path, `the keys of issuer "${issuer.name}"`), path) };
+}
+
+async function readText(path: string, what: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
+    throw new RunnerError("CONFIG", `${what}: "${path}" cannot be read (${code})`, { cause });
+  }
+}

@@ -1,0 +1,166 @@
+import { expect, onTestFinished } from "vitest";
+import { openDriver } from "../../src/driver/open.ts";
+import { createApp, type HttpApp } from "../../src/http/app.ts";
+import { parsePolicy } from "../../src/http/auth/policy.ts";
+import { createTokenVerifier, pinnedKeys } from "../../src/http/auth/token.ts";
+import type { HttpDeps } from "../../src/http/context.ts";
+import { httpLimits, type HttpLimits } from "../../src/http/limits.ts";
+import type { LogRecord } from "../../src/http/log.ts";
+import { signedReleases } from "../../src/release/signed.ts";
+import type { Target } from "../../src/runner.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { makeKeys, publishTo, tempFolder, type Files, type TestKey } from "../support/release.ts";
+import { createIssuer, testAudience, type TestIssuer } from "../support/token.ts";
+import { undescribed } from "./described.ts";
+
+/** Waits that a test does not want to sit through. */
+const quickLimits: HttpLimits = { ...httpLimits, pollMs: 100, localPollMs: 10, heartbeatMs: 150, defaultWaitMs: 20_000 };
+
+/** A server, its database, its bucket and its callers: all real, but for the socket. */
+export interface World {
+  readonly app: HttpApp;
+  readonly deps: HttpDeps;
+  readonly database: TestDatabase;
+  readonly target: Target;
+  readonly issuer: TestIssuer;
+  /** folder that stands for the bucket, and the key that it is published with */
+  readonly bucket: { readonly path: string; publish(files: Files): Promise<string> };
+  readonly log: readonly LogRecord[];
+  /** A token of the caller who may do everything on `orders`; `claims` make it another caller's. */
+  token(claims?: Readonly<Record<string, unknown>>): Promise<string>;
+  /** One request; the answer is held against the OpenAPI document. */
+  send(method: string, path: string, options?: SendOptions): Promise<Answer>;
+  /** The same server once more, in a process of its own as far as it knows. */
+  replica(): Promise<World>;
+  stop(): void;
+}
+
+/** What a request carries besides its path. */
+export interface SendOptions {
+  /** default: a fresh one; null sends none */
+  readonly token?: string | null;
+  readonly body?: unknown;
+  /** instead of `body`: exactly this text */
+  readonly text?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+/** An answer, read. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  // oxlint-disable-next-line typescript/no-explicit-any -- answers are picked apart by the tests; their shape is checked by the description
+  readonly body: any;
+}
+
+/** Everything `orders-prod` style rules of a small company; `claims.role` says who a caller is. */
+const rules = [
+  ["admin", ["apply", "rollback", "plan", "verify", "status", "cancel", "unlock"], {}],
+  ["viewer", ["status"], {}],
+  ["deployer", ["apply", "status"], { require: { digest: true } }],
+  ["hurried", ["apply", "status"], { limit: { perHour: 2 } }],
+] as const;
+
+/** Starts a world for the running test, or for the file when made outside of one. */
+export async function createWorld(
+  options: { readonly environment?: string; readonly limits?: Partial<HttpLimits>; readonly targetLimits?: Partial<Target["limits"]> } = {},
+): Promise<World> {
+  const database = await createDatabase();
+  const folder = await tempFolder();
+  onTestFinished(() => folder[Symbol.asyncDispose]());
+  const { key, trust } = makeKeys();
+  const issuer = await createIssuer();
+  const environment = options.environment ?? "default";
+
+  const open = async (): Promise<World> => {
+    const driver = await openDriver(database.url);
+    onTestFinished(() => driver.close());
+    const target: Target = {
+      name: "orders",
+      stream: "orders",
+      environment,
+      releases: signedReleases({ source: folder.source, stream: "orders", environment, engine: "postgres", trust }),
+      driver,
+      limits: { waitMs: 20_000, lockTimeoutMs: 2_000, statementTimeoutMs: 0, deadlineMs: 0, ...options.targetLimits },
+    };
+    const policy = parsePolicy(policyText(issuer), new Set(["orders", "billing"]));
+    const now = (): Date => new Date();
+    const stopping = new AbortController();
+    const log: LogRecord[] = [];
+    const deps: HttpDeps = {
+      targets: new Map([["orders", target]]),
+      policy,
+      verifier: createTokenVerifier({
+        audience: policy.audience,
+        issuers: policy.issuers.map((entry) => ({ issuer: entry, keys: pinnedKeys(issuer.jwks, "jwks.json") })),
+        maxTokenChars: httpLimits.tokenChars,
+        now,
+      }),
+      publicUrl: "https://migrate.test/base/",
+      limits: { ...quickLimits, ...options.limits },
+      version: "0.0.0-test",
+      signal: stopping.signal,
+      log: (record) => void log.push(record),
+      now,
+    };
+    const app = createApp(deps);
+    onTestFinished(async () => {
+      stopping.abort();
+      await app.active.drained();
+    });
+    const world: World = {
+      app,
+      deps,
+      database,
+      target,
+      issuer,
+      log,
+      bucket: { path: folder.path, publish: (files) => publish(folder.source, files, key, environment) },
+      token: (claims = {}) => issuer.token({ role: "admin", ...claims }),
+      send: (method, path, given = {}) => send(world, method, path, given),
+      replica: open,
+      stop: () => stopping.abort(),
+    };
+    return world;
+  };
+  return open();
+}
+
+async function publish(destination: Parameters<typeof publishTo>[0], files: Files, key: TestKey, environment: string): Promise<string> {
+  const { digest } = await publishTo(destination, files, { keys: [key], environments: [environment] });
+  return digest;
+}
+
+function policyText(issuer: TestIssuer): string {
+  return JSON.stringify({
+    schema: "urn:lockkeeper:policy:v1",
+    audience: testAudience,
+    issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
+    rules: [
+      ...rules.map(([role, actions, more]) => ({ id: role, issuer: "ci", match: { role }, allow: { targets: ["orders"], actions }, ...more })),
+      { id: "everywhere", issuer: "ci", match: { role: "everywhere" }, allow: { targets: ["*"], actions: ["status"] } },
+      { id: "billing", issuer: "ci", match: { role: "billing" }, allow: { targets: ["billing"], actions: ["apply", "status", "cancel"] } },
+    ],
+  });
+}
+
+async function send(world: World, method: string, path: string, options: SendOptions): Promise<Answer> {
+  const { token = await world.token(), body, text = body === undefined ? undefined : JSON.stringify(body), headers, signal } = options;
+  const response = await world.app.hono.request(path, {
+    method,
+    headers: {
+      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+      ...(text === undefined ? {} : { "content-type": "application/json" }),
+      ...headers,
+    },
+    ...(text === undefined ? {} : { body: text }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const type = response.headers.get("content-type") ?? "";
+  const answer = await response.text();
+  const json: unknown = type.includes("json") && !type.includes("ndjson") && answer !== "" ? JSON.parse(answer) : undefined;
+  if (method !== "HEAD") expect(undescribed(method, path.split("?")[0] ?? "", response.status, type, json)).toEqual([]);
+  return { status: response.status, headers: response.headers, text: answer, body: json };
+}
