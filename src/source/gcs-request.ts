@@ -7,10 +7,10 @@ import type { Patience } from "./retry.ts";
 
 /** How to reach Google Cloud Storage. What is absent, Google's library finds: its environment, the metadata server. */
 export interface GcsOptions {
-  /** an emulator, or a private endpoint; over plain `http:` requests are anonymous unless a `keyFilename` is given */
+  /** an emulator, or a private endpoint */
   readonly endpoint?: string;
-  /** a service account's key, or a workload identity configuration */
-  readonly keyFilename?: string;
+  /** ask without credentials: an emulator, a public bucket; when absent: yes over plain `http:`, else no */
+  readonly anonymous?: boolean;
 }
 
 /** One call of the JSON API. */
@@ -96,16 +96,12 @@ async function text(answer: IncomingMessage): Promise<string> {
   return (await collectBody(answer, expected)).toString("utf8");
 }
 
-/** Headers that show who asks; none for an emulator. Google's library is loaded by the first request that needs it. */
+/** Headers that show who asks. Google's library is loaded by the first request that needs it. */
 function makeAuthorize(endpoint: string, options: GcsOptions): (url: URL) => Promise<Record<string, string>> {
-  if (endpoint.startsWith("http:") && options.keyFilename === undefined) return async () => ({});
+  if (options.anonymous ?? endpoint.startsWith("http:")) return async () => ({});
   let client: Promise<{ getRequestHeaders(url: URL): Promise<Headers> }> | undefined;
   return async (url) => {
-    client ??= import("@google-cloud/storage").then(({ Storage }) => {
-      // Deprecated for files that strangers send in; this one is the operator's own configuration.
-      const given = options.keyFilename === undefined ? {} : { keyFilename: options.keyFilename };
-      return new Storage(given).authClient;
-    });
+    client ??= import("@google-cloud/storage").then(({ Storage }) => new Storage().authClient);
     return Object.fromEntries(await (await client).getRequestHeaders(url));
   };
 }

@@ -1,6 +1,11 @@
 import { mkdirSync } from "node:fs";
 import path from "node:path";
-import { CreateBucketCommand, PutBucketVersioningCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import {
+  CreateBucketCommand,
+  PutBucketVersioningCommand,
+  PutObjectCommand,
+  S3Client,
+} from "@aws-sdk/client-s3";
 import type { SourceOptions } from "../../src/source/open.ts";
 import { part, type PartName } from "./parts.ts";
 import { serverFolder, type ServerProcess, startServer, untilReady, withFreePort } from "./server.ts";
@@ -19,11 +24,16 @@ export interface BucketServer extends AsyncDisposable {
    *
    * @returns its URL, `s3://…` or `gs://…`, without a prefix
    */
-  createBucket(options?: { readonly versioning?: boolean }): Promise<string>;
+  readonly createBucket: (options?: { readonly versioning?: boolean }) => Promise<string>;
   /** Puts an object as some other program would; `url` is that of a bucket, with or without a prefix. */
-  put(url: string, key: string, bytes: Uint8Array, options?: { readonly contentEncoding?: string }): Promise<void>;
+  readonly put: (
+    url: string,
+    key: string,
+    bytes: Uint8Array,
+    options?: { readonly contentEncoding?: string },
+  ) => Promise<void>;
   /** Ends the server. Repeated calls are fine. */
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 /** An S3 server, with the keys that it takes. */
@@ -165,10 +175,12 @@ const s3Commands: Record<S3ServerName, Command> = {
 
 const gcsCommand: Command = {
   // Its other backend, on disk, has no generations.
-  args: (port) => [
-    ...["-scheme", "http", "-host", "127.0.0.1", "-port", String(port), "-backend", "memory"],
-    ...["-public-host", `127.0.0.1:${port}`, "-external-url", `http://127.0.0.1:${port}`, "-log-level", "warn"],
-  ],
+  args: (port) => {
+    const address = `127.0.0.1:${port}`;
+    const listen = ["-scheme", "http", "-host", "127.0.0.1", "-port", String(port)];
+    const say = ["-public-host", address, "-external-url", `http://${address}`, "-log-level", "warn"];
+    return [...listen, ...say, "-backend", "memory"];
+  },
   env: () => ({}),
   health: "/_internal/healthcheck",
 };
@@ -176,7 +188,7 @@ const gcsCommand: Command = {
 async function start(
   name: PartName,
   { args, env, health }: Command,
-): Promise<{ readonly endpoint: string; stop(): Promise<void> }> {
+): Promise<Pick<BucketServer, "endpoint" | "stop">> {
   const found = part(name);
   // One that runs already, and is somebody else's to stop.
   if (/^https?:/.test(found)) return { endpoint: found.replace(/\/+$/, ""), stop: () => Promise.resolve() };

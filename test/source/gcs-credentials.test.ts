@@ -1,0 +1,56 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { openSource } from "../../src/source/open.ts";
+
+test("shows Google's own library's token, fetched once for many requests", async () => {
+  const seen: string[] = [];
+  const server = createServer((request, response) => {
+    seen.push(`${request.method} ${request.url?.split("?")[0]} ${request.headers.authorization ?? "-"}`);
+    response.setHeader("content-type", "application/json");
+    const token = { access_token: "a-token", token_type: "Bearer", expires_in: 3_600 };
+    const issued = { ...token, issued_token_type: "urn:ietf:params:oauth:token-type:access_token" };
+    request.resume().once("end", () => response.end(JSON.stringify(request.url === "/token" ? issued : {})));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", await workloadIdentity(`${endpoint}/token`));
+  const source = await openSource("gs://bucket/orders", { gcs: { endpoint, anonymous: false } });
+
+  const { signal } = new AbortController();
+  expect(await source.list("", signal)).toEqual([]);
+  expect(await source.list("", signal)).toEqual([]);
+  expect(seen).toEqual([
+    "POST /token -",
+    "GET /storage/v1/b/bucket/o Bearer a-token",
+    "GET /storage/v1/b/bucket/o Bearer a-token",
+  ]);
+});
+
+/** A workload identity configuration, as a cluster's pod has it: its own token, and where to exchange it. */
+async function workloadIdentity(tokenUrl: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "lockkeeper-gcs-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const subject = join(folder, "token");
+  const file = join(folder, "credentials.json");
+  await writeFile(subject, "pod-token");
+  await writeFile(
+    file,
+    JSON.stringify({
+      type: "external_account",
+      audience:
+        "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/provider",
+      subject_token_type: "urn:ietf:params:oauth:token-type:jwt",
+      token_url: tokenUrl,
+      credential_source: { file: subject },
+    }),
+  );
+  return file;
+}
