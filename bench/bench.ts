@@ -120,7 +120,11 @@ async function runOnce(
   const applied = await site.applied(database);
   if (applied !== size) throw new Error(`${tool.name} applied ${applied} of ${size} migrations`);
   const line: Measured = {
-    ...{ kind: "run", distance, case: which, tool: tool.name, migrations: size },
+    kind: "run",
+    distance,
+    case: which,
+    tool: tool.name,
+    migrations: size,
     ...cost,
     ...(proxies === undefined ? {} : { databaseExchanges: proxies.database.traffic().exchanges }),
     ...(proxies === undefined || tool.source === "folder"

@@ -131,19 +131,16 @@ function toolTable(
         show,
       ),
     );
-    return [
-      label.replace(/, far$/, ""),
-      ...cells,
-      String(runs.length / new Set(runs.map(({ tool }) => tool)).size),
-    ];
+    const tools = new Set(runs.map(({ tool }) => tool)).size;
+    return [label.replace(/, far$/, "")].concat(cells, String(runs.length / tools));
   });
   return markdown(["", ...names, "runs each"], rows);
 }
 
 function spread(values: readonly number[], show: (value: number) => string): string {
   if (values.length === 0) return "";
-  const [least, middle, most] = [Math.min(...values), median(values), Math.max(...values)].map(show);
-  return least === most ? `${middle}` : `${middle} (${least} to ${most})`;
+  const [least, most] = [show(Math.min(...values)), show(Math.max(...values))];
+  return least === most ? least : `${show(median(values))} (${least} to ${most})`;
 }
 
 function duration(ms: number): string {
