@@ -141,7 +141,8 @@ function judge(body: SqlBody, { statements, locks }: ParsedBody): Analysis {
     });
   }
   if (outside === undefined && body.header.tx !== "none") {
-    return { tx: "one", alone: inner.every(({ facts }) => facts.isAlone), locks, isEmpty: false };
+    const alone = isSeenAlike(body, statements) && inner.every(({ facts }) => facts.isAlone);
+    return { tx: "one", alone, locks, isEmpty: false };
   }
   if (isWrapped)
     throw controlError(
@@ -163,6 +164,12 @@ function judge(body: SqlBody, { statements, locks }: ParsedBody): Analysis {
     statements: inner.map((statement) => trim(body, statement)),
     isEmpty: false,
   };
+}
+
+/** The parser is that of PostgreSQL 18; where an older server may take the text apart differently, it gets a message of its own. */
+function isSeenAlike(body: SqlBody, statements: readonly AnalyzedStatement[]): boolean {
+  const scan = scanSql(body.text);
+  return scan.isSure && scan.statements.length === statements.length;
 }
 
 /** Both the parser and the lexer, which takes the two off before sending, must see them in the same places. */

@@ -24,7 +24,7 @@ describe("locate", () => {
   test("agrees with a text cut into lines", () => {
     fc.assert(
       fc.property(fc.array(fc.constantFrom("a", "é", "😀", "\n", "\r\n", " ")), fc.nat(40), (parts, at) => {
-        const points = [...parts.join("")];
+        const points = Array.from(parts.join(""));
         const index = Math.min(at, points.length);
         // between the two halves of a line break there is no place of its own
         fc.pre(points[index - 1] !== "\r");
@@ -34,7 +34,7 @@ describe("locate", () => {
           .split(/\r\n|\n/);
         expect(locate(parts.join(""), index)).toEqual({
           line: lines.length,
-          column: [...(lines.at(-1) ?? "")].length + 1,
+          column: Array.from(lines.at(-1) ?? "").length + 1,
         });
       }),
     );
@@ -45,7 +45,7 @@ describe("code points", () => {
   test("are counted and found again", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), fc.nat(20), (text, at) => {
-        const index = Math.min(at, [...text].length);
+        const index = Math.min(at, Array.from(text).length);
         const unit = unitIndex(text, index);
         expect(countCodePoints(text, 0, unit)).toBe(index);
         expect(locateUnit(text, unit)).toEqual(locate(text, index));
