@@ -78,7 +78,9 @@ export function configError(file: string, problems: readonly ConfigProblem[]): R
 /** Aliases that multiply without end are refused by the library; that is a problem of the file like any other. */
 function contentOf(document: Document): { readonly value: unknown } | string {
   try {
-    return { value: document.toJS({ maxAliasCount: 100 }) };
+    const value: unknown = document.toJS({ maxAliasCount: 100 });
+    // a list is an object to the schema, one in which every key is missing
+    return Array.isArray(value) ? "expected a mapping, got a list" : { value };
   } catch (error) {
     return error instanceof Error ? firstLine(error.message) : "cannot be read";
   }

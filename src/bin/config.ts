@@ -22,7 +22,8 @@ export interface Config {
 export interface TargetSettings {
   readonly name: string | undefined;
   readonly stream: string | undefined;
-  readonly environment: string;
+  /** `default` where nobody says */
+  readonly environment: string | undefined;
   /** a URL or an absolute folder */
   readonly source: string | undefined;
   readonly trust: TrustSettings | undefined;
@@ -107,7 +108,7 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
   return {
     name: choice.target,
     stream: choice.stream ?? base?.stream,
-    environment: choice.environment ?? base?.environment ?? "default",
+    environment: choice.environment ?? base?.environment,
     source: choice.source ?? base?.source,
     trust: trustOf(choice) ?? base?.trust,
     format: choice.format ?? base?.format,

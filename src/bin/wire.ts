@@ -12,6 +12,9 @@ import { protectedEnvironments } from "../run/usable.ts";
 import { chooseSettings, chooseStorage } from "./config.ts";
 import type { DatabaseSettings, StorageSettings, TargetSettings, TrustSettings, UrlSettings } from "./config.ts";
 
+/** For which a release is published, and a target is, unless told otherwise. */
+const defaultEnvironment = "default";
+
 /** The command line's clients, built from its flags, these variables and the configuration file. */
 export function makeWiring(variables: Variables): Wiring {
   return {
@@ -28,9 +31,12 @@ export function makeWiring(variables: Variables): Wiring {
     },
     async openReleases(choice: TargetChoice): Promise<OpenReleases> {
       const settings = await chooseSettings(choice, variables);
-      const { stream, environment } = settings;
-      if (stream === undefined) throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing");
-      return { releases: await openReleases(settings, stream, "both", variables), stream, environment };
+      const { stream, environment, trust } = settings;
+      if (trust?.kind === "unsigned") {
+        return { kind: "plain", releases: await openReleases(settings, stream ?? "plain", "both", variables) };
+      }
+      const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
+      return { kind: "signed", source, trust: trust === undefined ? undefined : await readTrustOf(trust), stream, environment };
     },
     openSource: (url: string, storage: StorageChoice) => openSource(url, storageOf(chooseStorage(storage), variables)),
     openFormat,
@@ -54,7 +60,7 @@ export async function openTarget(settings: TargetSettings, variables: Variables,
   return {
     name: settings.name ?? stream,
     stream,
-    environment: settings.environment,
+    environment: settings.environment ?? defaultEnvironment,
     releases,
     driver: await openWithPooler(database, url, variables),
     limits: settings.limits,
@@ -67,12 +73,8 @@ async function openReleases(
   directions: "up" | "both",
   variables: Variables,
 ): Promise<ReleaseProvider> {
-  const { environment, trust } = settings;
-  if (settings.source === undefined) {
-    throw new RunnerError("USAGE", "--source <url> (or LOCKKEEPER_SOURCE) is missing", {
-      hint: "name a bucket prefix or a folder, or a target of the configuration with --target",
-    });
-  }
+  const { environment = defaultEnvironment, trust } = settings;
+  const url = sourceOf(settings);
   if (trust === undefined) {
     throw new RunnerError("USAGE", "no key is trusted: --trust <file> (or LOCKKEEPER_TRUST) is missing", {
       hint: "name the public key that signs the releases; for plain files without a signature say --unsigned",
@@ -83,7 +85,7 @@ async function openReleases(
       hint: 'publish the folder as a signed release with "lockkeeper publish" and name its key with --trust',
     });
   }
-  const source = await openSource(settings.source, storageOf(settings.storage, variables));
+  const source = await openSource(url, storageOf(settings.storage, variables));
   const engine = "postgres";
   if (trust.kind === "unsigned") {
     const { plainReleases } = await import("../release/plain.ts");
@@ -114,6 +116,13 @@ async function openFormat(name: string): Promise<Format> {
   const { golangMigrate } = await import("../migration/format/golang-migrate.ts");
   if (name === golangMigrate.name) return golangMigrate;
   throw new RunnerError("USAGE", `--format: "${name}" is not supported by this version`, { hint: `supported is ${golangMigrate.name}` });
+}
+
+function sourceOf({ source }: TargetSettings): string {
+  if (source !== undefined) return source;
+  throw new RunnerError("USAGE", "--source <url> (or LOCKKEEPER_SOURCE) is missing", {
+    hint: "name a bucket prefix or a folder, or a target of the configuration with --target",
+  });
 }
 
 function databaseOf({ database }: TargetSettings): DatabaseSettings {

@@ -1,9 +1,10 @@
 import type { Driver } from "../driver/driver.ts";
 import type { Format } from "../migration/format/format.ts";
 import type { ReleaseProvider } from "../release/release.ts";
+import type { Trust } from "../release/trust.ts";
 import type { Sink } from "../report/sink.ts";
 import type { Limits, Target } from "../runner.ts";
-import type { WritableSource } from "../source/source.ts";
+import type { Source, WritableSource } from "../source/source.ts";
 
 /** Everything the command line takes from the process it runs in; made in `bin/cli.ts`, by hand in tests. */
 export interface Context {
@@ -75,9 +76,13 @@ export interface OpenDatabase extends AsyncDisposable {
   readonly stream: string;
 }
 
-/** Releases and what they are judged against. */
-export interface OpenReleases {
-  readonly releases: ReleaseProvider;
-  readonly stream: string;
-  readonly environment: string;
-}
+/** Where releases are, and what they are judged against; what was not said is undefined. */
+export type OpenReleases =
+  | {
+      readonly kind: "signed";
+      readonly source: Source;
+      readonly trust: Trust | undefined;
+      readonly stream: string | undefined;
+      readonly environment: string | undefined;
+    }
+  | { readonly kind: "plain"; readonly releases: ReleaseProvider };

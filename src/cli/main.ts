@@ -8,7 +8,7 @@ import type { Output } from "./output.ts";
 import { parseVerb, valueOf } from "./program.ts";
 import type { Request } from "./program.ts";
 import type { Invocation } from "./verb.ts";
-import { findVerb, mainHelp, verbNames } from "./verbs.ts";
+import { findVerb, loadVerbs, mainHelp, verbNames } from "./verbs.ts";
 
 /**
  * Runs one command line and gives its exit code. Never throws and never exits the process.
@@ -30,7 +30,14 @@ export async function main(argv: readonly string[], context: Context): Promise<n
       hasColor: !get(noColor) && !isSet(context.variables["NO_COLOR"]),
     });
     context.signal.addEventListener("abort", () => output.note("stopping at the next safe point; a second signal stops at once"), { once: true });
-    return await request.verb.run({ context, output, signal: context.signal, get, word: (name) => request.words.get(name) });
+    return await request.verb.run({
+      context,
+      output,
+      signal: context.signal,
+      get,
+      everyVerb: loadVerbs,
+      word: (name) => request.words.get(name),
+    });
   } catch (thrown) {
     const error = toRunnerError(thrown);
     showFailure(error, output);

@@ -1,33 +1,78 @@
 import type { Migration } from "../migration/migration.ts";
+import type { Inspection } from "../release/inspect.ts";
 import type { Release } from "../release/release.ts";
+import { describeFailure } from "./failure.ts";
 import { formatPairs, formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
 
-/** A release as programs read it, without its migrations. */
-export function describeRelease(release: Release): Record<string, unknown> {
+/** A signed release as programs read it. */
+export function describeInspection(inspection: Inspection): Record<string, unknown> {
+  const { statement, manifest, verdict } = inspection;
   return {
-    kind: release.kind,
-    stream: release.stream,
-    engine: release.engine,
-    digest: release.digest,
-    epoch: release.rank?.epoch ?? null,
-    version: release.rank?.version ?? null,
-    expires: release.expires?.toISOString() ?? null,
-    signers: release.signers,
-    count: release.migrations.length,
-    warnings: release.warnings,
+    kind: "signed",
+    url: inspection.url,
+    digest: inspection.digest,
+    newest: inspection.isNewest,
+    stream: statement.stream,
+    engine: manifest.engine,
+    epoch: statement.epoch,
+    version: statement.version,
+    previous: statement.previous,
+    environments: statement.environments,
+    issued: statement.issued.toISOString(),
+    expires: statement.expires.toISOString(),
+    expired: inspection.isExpired,
+    signatures: inspection.signatures,
+    threshold: inspection.threshold,
+    verdict: verdict.kind,
+    problem: verdict.kind === "refused" ? describeFailure(verdict.error) : null,
+    changes: inspection.changes,
+    bodies: inspection.bodies,
+    migrations: manifest.migrations,
   };
 }
 
-/** What identifies a release, for a person. */
-export function formatRelease(release: Release): string {
+/** A signed release as a person reads it: what it is, whether it would be taken, and what is new in it. */
+export function formatInspection(inspection: Inspection, paint: Paint): string {
+  const { statement, changes, bodies } = inspection;
+  const signatures = inspection.signatures.map(({ keyId, isTrusted }) => `${keyId ?? "a key without a name"}${isTrusted || inspection.threshold === null ? "" : " (not trusted)"}`);
   return formatPairs([
-    ["release", release.digest],
-    ["stream", release.stream],
-    ["version", release.rank === undefined ? undefined : `${release.rank.version} (epoch ${release.rank.epoch})`],
-    ["expires", release.expires?.toISOString()],
-    ["signed by", release.kind === "plain" ? "nobody: a plain folder" : release.signers.join(", ")],
+    ["release", `${inspection.digest}${inspection.isNewest ? ", the newest" : ""}`],
+    ["verdict", verdictInWords(inspection, paint)],
+    ["stream", statement.stream],
+    ["version", `${statement.version} (epoch ${statement.epoch})`],
+    ["for", statement.environments.join(", ")],
+    ["issued", statement.issued.toISOString()],
+    ["expires", inspection.isExpired ? paint.bad(`${statement.expires.toISOString()}, expired`) : statement.expires.toISOString()],
+    ["signed by", signatures.join(", ")],
+    ["migrations", String(inspection.manifest.migrations.length)],
+    ["new", changes === null ? undefined : `${list(changes.added)}, since version ${changes.previousVersion}`],
+    ["rewritten", changes === null || changes.rewritten.length === 0 ? undefined : paint.bad(list(changes.rewritten))],
+    ["other down", changes === null || changes.downChanged.length === 0 ? undefined : paint.warn(list(changes.downChanged))],
+    ["bodies", bodies === null ? undefined : paint.good(`${bodies.count} fetched and as signed, ${bodies.bytes} bytes`)],
+  ]);
+}
+
+/** A plain folder as programs read it. */
+export function describeFolder(release: Release, url: string): Record<string, unknown> {
+  return {
+    kind: "plain",
+    url,
+    digest: release.digest,
+    engine: release.engine,
+    warnings: release.warnings,
+    migrations: release.migrations,
+  };
+}
+
+/** A plain folder as a person reads it. */
+export function formatFolder(release: Release, url: string, paint: Paint): string {
+  return formatPairs([
+    ["folder", url],
+    ["digest", release.digest],
+    ["verdict", paint.warn("nobody signed it")],
     ["migrations", String(release.migrations.length)],
+    ...release.warnings.map((warning) => ["warning", paint.warn(warning)] as const),
   ]);
 }
 
@@ -44,4 +89,21 @@ export function formatMigrations(migrations: readonly Migration[], paint: Paint)
     migration.sha256.slice(0, 12),
   ]);
   return formatTable(["seq", "version", "migration", "down", "runs", "locks", "bytes", "sha256"], rows, paint);
+}
+
+function verdictInWords({ verdict, threshold }: Inspection, paint: Paint): string {
+  switch (verdict.kind) {
+    case "verified":
+      return paint.good(`verified, ${threshold ?? 1} ${threshold === 1 ? "signature" : "signatures"} needed`);
+    case "refused":
+      return `${paint.bad("refused")}: ${verdict.error.message} (${verdict.error.code})`;
+    case "unknown":
+      return paint.warn("not verified: no --trust was given");
+  }
+}
+
+function list(names: readonly string[]): string {
+  if (names.length === 0) return "none";
+  const more = names.length - 10;
+  return more > 0 ? `${names.slice(0, 10).join(", ")} and ${more} more` : names.join(", ");
 }

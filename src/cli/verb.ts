@@ -25,6 +25,7 @@ export interface Parameter {
   readonly isRequired: boolean;
 }
 
+/** A command line worth copying, and what it does. */
 export interface Example {
   readonly line: string;
   readonly means: string;
@@ -38,6 +39,8 @@ export interface Invocation {
   readonly signal: AbortSignal;
   /** the flag's value: from the command line, else its variable, else its default; the default also where the verb lacks the flag */
   get<T>(flag: Flag<T>): T;
+  /** every verb there is, loaded: what completion is made from */
+  everyVerb(): Promise<readonly Verb[]>;
   /** the word given for a parameter; undefined when it was left out */
   word(name: string): string | undefined;
 }

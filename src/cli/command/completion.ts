@@ -14,17 +14,17 @@ export const completion: Verb = {
     { line: "lockkeeper completion fish > ~/.config/fish/completions/lockkeeper.fish", means: "for fish" },
   ],
   exits: [0, 2],
-  async run({ context, word }) {
+  async run({ context, word, everyVerb }) {
     const shell = shells.find((known) => known === word("shell"));
     if (shell === undefined) {
       throw new RunnerError("USAGE", `shell: expected ${shells.join(", ")}, got ${JSON.stringify(word("shell") ?? "")}`);
     }
-    const [{ completionScript }, { buildProgram }, { loadVerbs }] = await Promise.all([
+    const [{ completionScript }, { buildProgram }, verbs] = await Promise.all([
       import("../completion.ts"),
       import("../program.ts"),
-      import("../verbs.ts"),
+      everyVerb(),
     ]);
-    context.stdout.write(completionScript(shell, buildProgram(await loadVerbs(), () => undefined)));
+    context.stdout.write(completionScript(shell, buildProgram(verbs, () => undefined)));
     return 0;
   },
 };

@@ -14,7 +14,7 @@ const exitCode = switchFlag("exit-code", { text: "exit 10 when there are steps, 
 export const plan: Verb = {
   name: "plan",
   about:
-    "Shows what up (or with --to goto, with --steps up n or down n) would run now, changing nothing. " +
+    "Shows what up would run now, changing nothing; with --to what goto would, with --steps what up n or down n would. " +
     "The digest it prints can be given to up --plan, which runs exactly that or refuses.",
   parameters: [],
   flags: [to, steps, direction, exitCode, ...targetFlags],

@@ -4,7 +4,7 @@ import type { Verb } from "../verb.ts";
 /** `lockkeeper release show` */
 export const releaseShow: Verb = {
   name: "release show",
-  about: "Shows what a release holds: its digest, who signed it, until when it may be applied, and its migrations in order.",
+  about: "Shows what a release holds, what is new in it, who signed it and whether it would be taken; also one that would be refused.",
   parameters: [],
   flags: [...releaseFlags],
   examples: [
@@ -17,18 +17,26 @@ export const releaseShow: Verb = {
   exits: [0, 2, 20, 31],
   async run(invocation) {
     const { context, output, signal, get } = invocation;
-    const [wiring, { describeRelease, formatRelease, formatMigrations }] = await Promise.all([
-      context.wire(),
-      import("../show-release.ts"),
-    ]);
-    const { releases } = await wiring.openReleases(chooseTarget(invocation));
-    const found = await releases.fetch(
-      { highWaterMark: undefined, expected: get(release), now: new Date(), applied: () => Promise.resolve([]) },
-      signal,
-    );
+    const [wiring, show] = await Promise.all([context.wire(), import("../show-release.ts")]);
+    const opened = await wiring.openReleases(chooseTarget(invocation));
+    const paint = output.paint.out;
+    if (opened.kind === "plain") {
+      const { releases } = opened;
+      const found = await releases.fetch(
+        { highWaterMark: undefined, expected: get(release), now: new Date(), applied: () => Promise.resolve([]) },
+        signal,
+      );
+      output.result(
+        show.describeFolder(found, releases.url),
+        () => `${show.formatMigrations(found.migrations, paint)}\n\n${show.formatFolder(found, releases.url, paint)}`,
+      );
+      return 0;
+    }
+    const { inspectRelease } = await import("../../release/inspect.ts");
+    const found = await inspectRelease({ ...opened, digest: get(release), withBodies: false, now: new Date() }, signal);
     output.result(
-      { ...describeRelease(found), migrations: found.migrations },
-      () => `${formatMigrations(found.migrations, output.paint.out)}\n\n${formatRelease(found)}`,
+      show.describeInspection(found),
+      () => `${show.formatMigrations(found.manifest.migrations, paint)}\n\n${show.formatInspection(found, paint)}`,
     );
     return 0;
   },

@@ -1,5 +1,7 @@
+import { RunnerError } from "../../error.ts";
+import type { ReleaseProvider } from "../../release/release.ts";
 import { chooseTarget, release, releaseFlags } from "../flags.ts";
-import type { Verb } from "../verb.ts";
+import type { Invocation, Verb } from "../verb.ts";
 
 /** `lockkeeper verify` */
 export const verify: Verb = {
@@ -16,22 +18,36 @@ export const verify: Verb = {
   exits: [0, 2, 20, 31],
   async run(invocation) {
     const { context, output, signal, get } = invocation;
-    const [wiring, { describeRelease, formatRelease }] = await Promise.all([context.wire(), import("../show-release.ts")]);
-    const { releases, environment } = await wiring.openReleases(chooseTarget(invocation));
-    const found = await releases.fetch(
-      { highWaterMark: undefined, expected: get(release), now: new Date(), applied: () => Promise.resolve([]) },
-      signal,
-    );
-    const bodies = found.migrations.flatMap((migration) => (migration.down === undefined ? [migration] : [migration, migration.down]));
-    const bytes = await releases.bodies(found, bodies, signal);
-    const size = bodies.reduce((sum, body) => sum + body.size, 0);
-    output.result({ ...describeRelease(found), environment, verified: { bodies: bytes.size, bytes: size } }, () =>
-      [
-        formatRelease(found),
-        `${output.paint.out.good("verified")}  ${bodies.length} bodies, ${size} bytes, for environment ${environment}`,
-        ...found.warnings.map((warning) => `${output.paint.out.warn("warning")}   ${warning}`),
-      ].join("\n"),
-    );
+    const [wiring, show] = await Promise.all([context.wire(), import("../show-release.ts")]);
+    const opened = await wiring.openReleases(chooseTarget(invocation));
+    if (opened.kind === "plain") return await verifyFolder(opened.releases, invocation);
+    if (opened.trust === undefined) {
+      throw new RunnerError("USAGE", "no key is trusted: --trust <file> (or LOCKKEEPER_TRUST) is missing", {
+        hint: 'to look at a release without verifying it, use "lockkeeper release show"',
+      });
+    }
+    const { inspectRelease } = await import("../../release/inspect.ts");
+    const { environment = "default" } = opened;
+    const found = await inspectRelease({ ...opened, environment, digest: get(release), withBodies: true, now: new Date() }, signal);
+    // an expired release is shown as it is, and refused as a run would refuse it
+    if (found.verdict.kind === "refused") throw found.verdict.error;
+    if (found.isExpired) {
+      throw new RunnerError("RELEASE_EXPIRED", `the release expired at ${found.statement.expires.toISOString()}`, { hint: "publish it again" });
+    }
+    output.result(show.describeInspection(found), () => show.formatInspection(found, output.paint.out));
     return 0;
   },
 };
+
+/** Without signatures there are still names, order, encoding, and bytes that stay the same while they are read. */
+async function verifyFolder(releases: ReleaseProvider, { output, signal, get }: Invocation): Promise<number> {
+  const show = await import("../show-release.ts");
+  const found = await releases.fetch(
+    { highWaterMark: undefined, expected: get(release), now: new Date(), applied: () => Promise.resolve([]) },
+    signal,
+  );
+  const bodies = found.migrations.flatMap((migration) => (migration.down === undefined ? [migration] : [migration, migration.down]));
+  await releases.bodies(found, bodies, signal);
+  output.result(show.describeFolder(found, releases.url), () => show.formatFolder(found, releases.url, output.paint.out));
+  return 0;
+}

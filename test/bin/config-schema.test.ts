@@ -1,0 +1,171 @@
+import { readFileSync } from "node:fs";
+import * as v from "valibot";
+import { parse } from "yaml";
+import { describe, expect, test } from "vitest";
+import { configSchema } from "../../src/bin/config-schema.ts";
+
+type JsonSchema = { readonly [key: string]: unknown };
+const published: JsonSchema = JSON.parse(readFileSync(new URL("../../infra/config.schema.json", import.meta.url), "utf8"));
+
+const minimal = `
+version: 1
+targets:
+  orders: { engine: postgres, stream: orders, source: ./releases, database: { url: postgres://h/orders } }
+`;
+
+/** Documents and whether the file's shape allows them. */
+const documents: readonly (readonly [string, boolean, string])[] = [
+  ["the smallest file", true, minimal],
+  [
+    "everything there is",
+    true,
+    `
+version: 1
+publicUrl: https://migrate.example/base
+listen: 0.0.0.0:8080
+policy: policy.json
+trust:
+  prod:
+    threshold: 2
+    maxValidityDays: 30
+    keys: [alice.pub, bob.pub]
+    release: { staging: { threshold: 1 } }
+    minVersion: 3
+    revoked: { releases: ["sha256:${"0".repeat(64)}"] }
+s3: { endpoint: "http://127.0.0.1:9000", region: eu-west-1, pathStyle: true }
+gcs: { endpoint: "http://127.0.0.1:4443" }
+targets:
+  orders-prod:
+    engine: postgres
+    environment: production
+    stream: orders
+    source: s3://bucket/orders
+    trust: prod
+    format: golang-migrate
+    database:
+      urlFile: /run/secrets/db
+      passwordFile: /run/secrets/password
+      schema: migrations
+      direct: { urlEnv: DIRECT_URL }
+    limits: { wait: 10m, lockTimeout: 5s, statementTimeout: 0, deadline: 15m }
+    s3: { region: us-east-1 }
+    gcs: {}
+`,
+  ],
+  ["no targets", false, "version: 1\n"],
+  ["another version", false, minimal.replace("version: 1", "version: 2")],
+  ["an unknown key at the top", false, `${minimal}colour: red\n`],
+  ["an unknown key in a target", false, minimal.replace("stream:", "streem: x, stream:")],
+  ["an unknown key in limits", false, minimal.replace("stream:", "limits: { waits: 1m }, stream:")],
+  ["a duration in words", false, minimal.replace("stream:", "limits: { wait: ten }, stream:")],
+  ["a bare number as a duration", false, minimal.replace("stream:", "limits: { wait: 10 }, stream:")],
+  ["zero as text", true, minimal.replace("stream:", 'limits: { wait: "0" }, stream:')],
+  ["two database URLs", false, minimal.replace("url:", "urlFile: x, url:")],
+  ["no database URL", false, minimal.replace("url: postgres://h/orders", "")],
+  ["another engine", false, minimal.replace("engine: postgres", "engine: mysql")],
+  ["a target's name with a space", false, minimal.replace("orders:", '"or ders":')],
+  ["a public URL with a user", false, `${minimal}publicUrl: https://u:p@migrate.example\n`],
+  ["a public URL that is none", false, `${minimal}publicUrl: migrate.example\n`],
+  ["a listen address without a port", false, `${minimal}listen: localhost\n`],
+  ["a trust without keys", false, `${minimal}trust: { prod: { keys: [] } }\n`],
+  ["a threshold of nothing", false, `${minimal}trust: { prod: { threshold: 0, keys: [a] } }\n`],
+  ["an empty source", false, minimal.replace("./releases", '""')],
+];
+
+describe("the published JSON schema", () => {
+  test.for(documents)("says the same as the program of %s", ([, isAllowed, text]) => {
+    const value: unknown = parse(text);
+    expect(v.safeParse(configSchema, value).success).toBe(isAllowed);
+    expect(isValid(value, published)).toBe(isAllowed);
+  });
+
+  test("has exactly the program's keys, at every level", () => {
+    expect(keysOfJson(published)).toEqual(keysOfValibot(configSchema));
+  });
+});
+
+/** The part of JSON Schema 2020-12 that the file uses; an unknown keyword is an error, so that none goes unchecked. */
+function isValid(value: unknown, schema: JsonSchema): boolean {
+  return Object.entries(schema).every(([keyword, rule]) => {
+    switch (keyword) {
+      case "$schema":
+      case "$id":
+      case "$defs":
+      case "title":
+      case "description":
+        return true;
+      case "$ref":
+        return isValid(value, resolve(String(rule)));
+      case "type":
+        return typeOf(value) === rule || (rule === "number" && typeOf(value) === "integer");
+      case "const":
+        return value === rule;
+      case "pattern":
+        return typeof value !== "string" || new RegExp(String(rule), "u").test(value);
+      case "minLength":
+        return typeof value !== "string" || value.length >= Number(rule);
+      case "minimum":
+        return typeof value !== "number" || value >= Number(rule);
+      case "maximum":
+        return typeof value !== "number" || value <= Number(rule);
+      case "minItems":
+        return !Array.isArray(value) || value.length >= Number(rule);
+      case "maxItems":
+        return !Array.isArray(value) || value.length <= Number(rule);
+      case "items":
+        return !Array.isArray(value) || value.every((item) => isValid(item, rule as JsonSchema));
+      case "minProperties":
+        return !isObject(value) || Object.keys(value).length >= Number(rule);
+      case "required":
+        return !isObject(value) || (rule as string[]).every((name) => name in value);
+      case "propertyNames":
+        return !isObject(value) || Object.keys(value).every((name) => isValid(name, rule as JsonSchema));
+      case "properties":
+        return !isObject(value) || Object.entries(rule as object).every(([name, inner]) => !(name in value) || isValid(value[name], inner));
+      case "additionalProperties": {
+        if (!isObject(value)) return true;
+        const known = Object.keys((schema["properties"] ?? {}) as object);
+        const others = Object.keys(value).filter((name) => !known.includes(name));
+        return rule === false ? others.length === 0 : others.every((name) => isValid(value[name], rule as JsonSchema));
+      }
+      case "oneOf":
+        return (rule as JsonSchema[]).filter((inner) => isValid(value, inner)).length === 1;
+      default:
+        throw new Error(`keyword ${keyword} is not checked`);
+    }
+  });
+}
+
+function resolve(reference: string): JsonSchema {
+  const name = reference.replace("#/$defs/", "");
+  return (published["$defs"] as Record<string, JsonSchema>)[name] ?? {};
+}
+
+function typeOf(value: unknown): string {
+  if (Array.isArray(value)) return "array";
+  if (value === null) return "null";
+  return Number.isInteger(value) ? "integer" : typeof value;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeOf(value) === "object";
+}
+
+type Keys = { readonly [name: string]: Keys | null };
+
+function keysOfJson(schema: JsonSchema): Keys | null {
+  if (typeof schema["$ref"] === "string") return keysOfJson(resolve(schema["$ref"]));
+  if (isObject(schema["properties"])) {
+    return Object.fromEntries(Object.entries(schema["properties"]).map(([name, inner]) => [name, keysOfJson(inner as JsonSchema)]));
+  }
+  return isObject(schema["additionalProperties"]) ? { "*": keysOfJson(schema["additionalProperties"]) } : null;
+}
+
+function keysOfValibot(schema: unknown): Keys | null {
+  if (!isObject(schema)) return null;
+  if ("wrapped" in schema) return keysOfValibot(schema["wrapped"]);
+  if (isObject(schema["entries"])) {
+    return Object.fromEntries(Object.entries(schema["entries"]).map(([name, inner]) => [name, keysOfValibot(inner)]));
+  }
+  return schema["type"] === "record" ? { "*": keysOfValibot(schema["value"]) } : null;
+}

@@ -1,0 +1,31 @@
+import { describe, expect, test } from "vitest";
+import { redactText } from "../../src/report/redact.ts";
+
+describe("a shown text", () => {
+  test.for<[string, string]>([
+    ["postgres://u:hunter2@h:5432/d", "postgres://u:***@h:5432/d"],
+    ["postgres://u@h/d", "postgres://u@h/d"],
+    ["postgres://:hunter2@h/d", "postgres://:***@h/d"],
+    ["postgres://u:hunter2@h/d?sslmode=require", "postgres://u:***@h/d?sslmode=require"],
+    ["postgres://h/d?user=u&password=hunter2&sslmode=require", "postgres://h/d?user=u&password=***&sslmode=require"],
+    ["postgres://u:hun@ter2@h/d", "postgres://u:***@h/d"],
+    ["postgres://u:hun/ter2?#@h/d", "postgres://u:***@h/d"],
+    ["cannot reach postgres://u:hunter2@h/d now", "cannot reach postgres://u:***@h/d now"],
+    ["postgres://u:hunter2@h/d and https://x:hunter2@y", "postgres://u:***@h/d and https://x:***@y"],
+    ["host=h user=u password=hunter2 dbname=d", "host=h user=u password=*** dbname=d"],
+    ["host=h password='hunter2 hunter2' dbname=d", "host=h password=*** dbname=d"],
+    ["https://b.s3.amazonaws.com/k?X-Amz-Signature=hunter2", "https://b.s3.amazonaws.com/k?X-Amz-Signature=***"],
+    ["mongodb+srv://u:hunter2@h/d", "mongodb+srv://u:***@h/d"],
+    ["nothing to hide: a@b.example wrote s3://bucket/prefix", "nothing to hide: a@b.example wrote s3://bucket/prefix"],
+  ])("%s is %s", ([text, expected]) => {
+    expect(redactText(text)).toBe(expected);
+    expect(redactText(text)).not.toContain("hunter2");
+  });
+
+  test("takes time in proportion to its length", () => {
+    const startedAt = performance.now();
+    redactText("postgres://u:".repeat(20_000));
+    redactText(`password=${"'".repeat(200_000)}`);
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+  });
+});
