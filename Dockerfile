@@ -22,6 +22,9 @@ RUN npm ci --omit=dev --ignore-scripts
 FROM docker.io/library/node:24-bookworm-slim
 WORKDIR /app
 ENV NODE_ENV=production
+# In a container, loopback would be nobody's. Another address: this variable, or --listen.
+ENV LOCKKEEPER_LISTEN=0.0.0.0:8080
+EXPOSE 8080
 COPY --from=dependencies /build/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
 COPY package.json LICENSE ./

@@ -113,9 +113,26 @@ debian_parts() {
   fi
 }
 
+# The image that our Dockerfile starts from, in a store of its own beside the other parts.
+image_parts() {
+  local PATH=$PATH:/usr/sbin:/sbin
+  local node=$here/../../node_modules/node/bin/node folder
+  if [ "$(id -u)" != 0 ] || ! command -v buildah >/dev/null || [ ! -x "$node" ]; then
+    missing 'base-image: needs root, buildah, and npm ci before'
+    return 0
+  fi
+  folder=$cache/images-$("$node" --version)-$(hash_of "$here/stand-in-image.sh")
+  if build "$folder" base_image "$folder" "$node"; then link "$folder" images; else missing 'base-image: see above'; fi
+}
+
+base_image() {
+  timeout 60 buildah --root "$1/root" --runroot "$1/run" pull --quiet docker.io/library/node:24-bookworm-slim ||
+    "$here/stand-in-image.sh" "$1" "$2"
+}
+
 # The compiler keeps both cores busy for minutes; the other two mostly wait for the network, so they run beside it.
 go_parts 9>&- &
-debian_parts 9>&- &
+{ debian_parts && image_parts; } 9>&- &
 python_parts 9>&- &
 wait
 

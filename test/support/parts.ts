@@ -72,10 +72,9 @@ const parts = {
     program: "podman",
     how: "npm run parts as root on Debian, or your system's package",
   },
-  debootstrap: {
-    variable: "LOCKKEEPER_TEST_DEBOOTSTRAP",
-    program: "debootstrap",
-    folders: ["/usr/sbin"],
+  "base-image": {
+    variable: "LOCKKEEPER_TEST_BASE_IMAGE",
+    installed: "images",
     how: "npm run parts as root on Debian",
   },
 } as const satisfies Record<string, Part>;

@@ -1,0 +1,196 @@
+import { execFile } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createDatabase } from "./support/database.ts";
+import { needs, part } from "./support/parts.ts";
+import { folderSource, makeKey, publishTo } from "./support/release.ts";
+import { freePort, startServer, untilReady } from "./support/server.ts";
+import { createIssuer, testAudience } from "./support/token.ts";
+
+needs("buildah", "podman", "base-image");
+
+const root = path.join(import.meta.dirname, "..");
+const image = "localhost/lockkeeper-test";
+
+/** Runs a program to its end; when it fails, the error says what it printed. */
+async function run(command: string, args: readonly string[]): Promise<string> {
+  try {
+    return (await promisify(execFile)(command, args, { cwd: root, maxBuffer: 1e8 })).stdout;
+  } catch (error) {
+    const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
+    throw new Error(`${path.basename(command)} failed:\n${stdout.slice(-4_000)}\n${stderr.slice(-4_000)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Images are kept beside the other parts, not among those of the machine. */
+const store = () => [
+  "--root",
+  path.join(part("base-image"), "root"),
+  "--runroot",
+  path.join(part("base-image"), "run"),
+];
+
+let folder: string;
+beforeAll(async () => {
+  folder = mkdtempSync(path.join(tmpdir(), "lockkeeper-container-"));
+  // The container's user is a stranger here as well.
+  chmodSync(folder, 0o755);
+  // The build asks the registry that npm asks here, trusts whom this machine trusts, and shares its cache.
+  const npm = async (name: string) => (await run("npm", ["config", "get", name])).trim();
+  const certificates = "/etc/ssl/certs/ca-certificates.crt";
+  const npmrc = path.join(folder, "npmrc");
+  writeFileSync(npmrc, `registry=${await npm("registry")}\ncafile=${certificates}\n`);
+  const volumes = [
+    `${npmrc}:/root/.npmrc:ro`,
+    `/etc/ssl/certs:/etc/ssl/certs:ro`,
+    `${await npm("cache")}:/root/.npm`,
+  ];
+  const options = [
+    "--isolation=chroot",
+    "--pull-never",
+    "--no-cache",
+    "--force-rm",
+    "--format=docker",
+    `--tag=${image}`,
+  ];
+  await run(part("buildah"), [
+    ...store(),
+    "bud",
+    ...options,
+    ...volumes.map((volume) => `--volume=${volume}`),
+    root,
+  ]);
+}, 300_000);
+
+afterAll(async () => {
+  await run(part("buildah"), [...store(), "rmi", "--force", image]).catch(() => undefined);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** One migration, up and down. */
+const orders = {
+  "000001_orders.up.sql": "create table orders (id bigint primary key);\n",
+  "000001_orders.down.sql": "drop table orders;\n",
+};
+
+/** A user id that the image has never heard of. */
+const anyUser = 20_000 + Math.floor(Math.random() * 40_000);
+
+/** Arguments of podman that start the image as a stranger who may write nothing. */
+function confined(command: readonly string[], options: readonly string[] = []): string[] {
+  return [
+    ...store(),
+    ...["--cgroup-manager=cgroupfs", "--runtime=runc"],
+    ...["run", "--rm", `--user=${anyUser}:${anyUser}`, "--read-only", "--read-only-tmpfs=false"],
+    ...["--cap-drop=all", "--security-opt=no-new-privileges", "--network=host"],
+    ...["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--memory=256m"],
+    ...options,
+    image,
+    ...command,
+  ];
+}
+
+describe("the image", () => {
+  test("tells its version", async () => {
+    const stdout = await run(part("podman"), confined(["--version"]));
+    expect(stdout.trim()).toMatch(/^(lockkeeper )?\d+\.\d+\.\d+$/);
+  });
+
+  test("applies a folder of migrations as any user id on a read-only root", async () => {
+    const database = await createDatabase();
+    const migrations = path.join(folder, "migrations");
+    mkdirSync(migrations);
+    writeFileSync(
+      path.join(migrations, "000001_orders.up.sql"),
+      "create table orders (id bigint primary key);\n",
+    );
+    writeFileSync(path.join(migrations, "000001_orders.down.sql"), "drop table orders;\n");
+    const stdout = await run(
+      part("podman"),
+      confined(
+        ["up", "--source", "/migrations", "--unsigned", "--stream", "orders", "--output", "json"],
+        [`--volume=${migrations}:/migrations:ro`, `--env=DATABASE_URL=${database.url}`],
+      ),
+    );
+    expect(JSON.parse(stdout)).toMatchObject({ outcome: "applied" });
+    expect(await database.query("select id from orders")).toEqual([]);
+  });
+
+  test("serves the API until it is told to stop, and applies a signed release", async () => {
+    const database = await createDatabase();
+    const issuer = await createIssuer();
+    const key = makeKey();
+    const settings = path.join(folder, "settings");
+    mkdirSync(settings);
+    const write = (name: string, content: unknown) =>
+      writeFileSync(
+        path.join(settings, name),
+        typeof content === "string" ? content : JSON.stringify(content),
+      );
+    await publishTo(folderSource(path.join(settings, "bucket")), orders, { keys: [key] });
+    write("jwks.json", issuer.jwks);
+    write("policy.json", {
+      schema: "urn:lockkeeper:policy:v1",
+      audience: testAudience,
+      issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"], maxTokenAge: "10m" } },
+      rules: [
+        {
+          id: "ci",
+          issuer: "ci",
+          match: { sub: "ci" },
+          allow: { targets: ["orders"], actions: ["apply", "status"] },
+        },
+      ],
+    });
+    const port = await freePort();
+    write("lockkeeper.yaml", {
+      version: 1,
+      publicUrl: `http://127.0.0.1:${port}`,
+      policy: "policy.json",
+      trust: { ours: { keys: [key.publicPem] } },
+      targets: {
+        orders: {
+          engine: "postgres",
+          stream: "orders",
+          source: "./bucket",
+          trust: "ours",
+          database: { urlEnv: "DATABASE_URL" },
+        },
+      },
+    });
+
+    const [command, ...args] = [
+      part("podman"),
+      ...confined(
+        ["serve", "--config", "/settings/lockkeeper.yaml", "--listen", `127.0.0.1:${port}`],
+        [`--volume=${settings}:/settings:ro`, `--env=DATABASE_URL=${database.url}`],
+      ),
+    ] as const;
+    await using server = startServer({
+      command,
+      args,
+      folder: mkdtempSync(path.join(tmpdir(), "lockkeeper-podman-")),
+    });
+    const url = `http://127.0.0.1:${port}`;
+    await untilReady("the container", server, async () => (await fetch(`${url}/health/ready`)).ok);
+
+    const answer = await fetch(`${url}/v1/runs`, {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${await issuer.token()}`,
+        "content-type": "application/json",
+        prefer: "wait=30",
+      },
+      body: JSON.stringify({ target: "orders", action: "apply" }),
+    });
+    expect([answer.status, await answer.json()]).toMatchObject([200, { outcome: "applied" }]);
+    expect(await database.query("select id from orders")).toEqual([]);
+    await server.stop();
+    expect(server.output()).toContain("server.stopped");
+  });
+});
