@@ -16,7 +16,7 @@ export type KeyKind = "ecdsa-p256" | "ed25519";
 /** A key whose signatures may count. */
 export interface PublicKey {
   readonly kind: KeyKind;
-  /** `sha256:<hex>` over the key's SPKI in DER, re-exported, so that two encodings of one key are one key */
+  /** `sha256:<hex>` over the key's SPKI in DER with its point uncompressed: two encodings of one key are one key */
   readonly id: string;
   /** as {@link id}, base64 without prefix: what cosign writes as a bundle's `hint` */
   readonly hint: string;
@@ -141,10 +141,17 @@ function publicKey(key: KeyObject, what: string): PublicKey {
       fields: { algorithm: key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyType ?? "unknown" },
     });
   }
+  // Re-exporting keeps a compressed point compressed: only by way of its numbers does one key have one encoding.
+  const canonical = createPublicKey({ key: key.export({ format: "jwk" }), format: "jwk" });
   const digest = createHash("sha256")
-    .update(key.export({ type: "spki", format: "der" }))
+    .update(canonical.export({ type: "spki", format: "der" }))
     .digest();
-  return { kind, id: `sha256:${digest.toString("hex")}`, hint: digest.toString("base64"), key };
+  return {
+    kind,
+    id: `sha256:${digest.toString("hex")}`,
+    hint: digest.toString("base64"),
+    key: canonical,
+  };
 }
 
 function kindOf(key: KeyObject): KeyKind | undefined {

@@ -1,9 +1,9 @@
 import * as v from "valibot";
 
-import { RunnerError } from "../error.ts";
 import { isVersion } from "../migration/version.ts";
 import type { Body, Engine, Migration, StatementKind } from "../migration/migration.ts";
 import { releaseLimits } from "./limits.ts";
+import { assertConsistent, assertSupported } from "./manifest-rules.ts";
 import { check, count, nameText, sha256Text } from "./schema.ts";
 import { parseStrictJson } from "./strict-json.ts";
 
@@ -43,7 +43,7 @@ export function writeManifest(manifest: Manifest): Buffer {
 /**
  * The bytes that a verified statement names → manifest.
  *
- * @throws RunnerError `TOO_LARGE`, `JSON_…`, `SCHEMA`, `NAME` - a label that is not plain ASCII, or twice without regard to case
+ * @throws RunnerError `TOO_LARGE`, `JSON_…`, `SCHEMA`, `DUPLICATE_VERSION`, `NAME` - a label that is not plain ASCII, or twice without regard to case
  * @throws RunnerError `RELEASE_UNSUPPORTED` - it uses a part of the format that this version cannot honour
  */
 export function readManifest(bytes: Uint8Array): Manifest {
@@ -63,7 +63,7 @@ export function readManifest(bytes: Uint8Array): Manifest {
     registry,
     checks: migrations.find(({ checks }) => checks !== undefined),
   });
-  assertLabels(migrations);
+  assertConsistent(migrations, pack);
   return {
     ...top,
     migrations: migrations.map(({ checks: _checks, ...migration }) => migration),
@@ -73,7 +73,7 @@ export function readManifest(bytes: Uint8Array): Manifest {
 
 const what = "the manifest";
 
-/** `path` is judged by {@link assertLabels}, with a code of its own. */
+/** `path` is judged by `assertConsistent`, with a code of its own. */
 const bodyEntries = {
   path: v.string(),
   sha256: sha256Text,
@@ -167,43 +167,6 @@ function statementKind() {
     "discard-all",
     "call",
   ] satisfies StatementKind[]);
-}
-
-/** To skip what we do not understand would apply another release than the one that was signed. */
-function assertSupported(uses: Readonly<Record<string, unknown>>): void {
-  for (const [name, value] of Object.entries(uses)) {
-    if (value === undefined) continue;
-    throw new RunnerError(
-      "RELEASE_UNSUPPORTED",
-      `the release uses "${name}", which this version of lockkeeper cannot run`,
-      {
-        hint: "use a newer lockkeeper, or publish without it",
-        fields: { field: name },
-      },
-    );
-  }
-}
-
-const label = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}$/;
-
-/** trust.md 2.2: ASCII only, so no two normal forms, directions or alphabets; never two that a file system could mix up. */
-function assertLabels(
-  migrations: readonly (Pick<Body, "path"> & { readonly down?: Pick<Body, "path"> })[],
-): void {
-  const seen = new Set<string>();
-  for (const { path } of migrations.flatMap((migration) =>
-    migration.down ? [migration, migration.down] : [migration],
-  )) {
-    if (!label.test(path)) {
-      throw new RunnerError(
-        "NAME",
-        `a label of the manifest is not 1 to 200 of A-Z a-z 0-9 . _ + - (and no dot first)`,
-      );
-    }
-    const folded = path.toLowerCase();
-    if (seen.has(folded)) throw new RunnerError("NAME", `"${path}" is in the manifest twice`);
-    seen.add(folded);
-  }
 }
 
 /** Members in the order of the documentation, whatever order the object was built in. */
