@@ -4,7 +4,7 @@
  */
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { generateKeyPairSync, randomUUID } from "node:crypto";
-import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -199,7 +199,10 @@ async function showEvents(url: string, { body }: Answer, token: string): Promise
   const response = await fetch(`${url}/v1/runs/${String(body["id"])}/events`, {
     headers: { authorization: `Bearer ${token}`, accept: "application/x-ndjson" },
   });
-  for (const line of (await response.text()).split("\n")) if (line !== "") say(`     ${dim(line.slice(0, 160))}`);
+  for (const line of (await response.text()).split("\n").filter((text) => text !== "")) {
+    const { event, data } = JSON.parse(line) as { event: string; data: { path?: string; durationMs?: number } };
+    if (data.path !== undefined) say(`     ${dim(`{"event":"${event}","data":{"path":"${data.path}","durationMs":${Math.round(data.durationMs ?? 0)}, …}}`)}`);
+  }
 }
 
 /** Appends a statement to the one object of the bucket that holds `text`. */
@@ -209,7 +212,6 @@ async function tamper(text: string): Promise<void> {
   if (file === undefined) throw new Error("no object of the bucket holds the new migration");
   say(`   $ echo 'DROP TABLE customers;' >> ${file.slice(0, 40)}…`);
   await appendFile(file, "DROP TABLE customers;\n");
-  if (!(await readFile(file, "utf8")).includes("DROP TABLE customers;")) throw new Error("could not tamper with the bucket");
 }
 
 let closed: Promise<void> | undefined;

@@ -1,4 +1,4 @@
-import type { OpenDatabase, OpenReleases, OpenTarget, StorageChoice, TargetChoice, Variables, Wiring } from "../cli/context.ts";
+import type { OpenDatabase, OpenReleases, OpenTarget, TargetChoice, Variables, Wiring } from "../cli/context.ts";
 import { readSecretFile } from "../cli/secret-file.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
@@ -38,7 +38,8 @@ export function makeWiring(variables: Variables): Wiring {
       const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
       return { kind: "signed", source, trust: trust === undefined ? undefined : await readTrustOf(trust), stream, environment };
     },
-    openSource: (url: string, storage: StorageChoice) => openSource(url, storageOf(chooseStorage(storage), variables)),
+    openSource: (url, storage, folder) =>
+      openSource(url, { ...storageOf(chooseStorage(storage), variables), ...(folder === undefined ? {} : { folder }) }),
     openFormat,
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");

@@ -79,7 +79,7 @@ export const publish: Verb = {
       const result = await release.publishRelease(
         {
           folder: await wiring.openSource(word("folder") ?? "", storage),
-          destination: await wiring.openSource(word("destination") ?? "", storage),
+          destination: await wiring.openSource(word("destination") ?? "", storage, { create: true }),
           stream: get(name),
           engine: "postgres",
           ...(asked === undefined ? {} : { format: await wiring.openFormat(asked) }),
