@@ -1,19 +1,15 @@
-import { RunnerError } from "../error.ts";
-import type { RunnerErrorCode } from "../error.ts";
+import { RunnerError, toRunnerError } from "../error.ts";
 import type { Analysis } from "./analysis.ts";
-import { decodeBody } from "./decode.ts";
-import { parseHeader } from "./header.ts";
-import type { Header } from "./header.ts";
+import { controlError, openError, problemError, refusalError } from "./body-error.ts";
 import type { Statement } from "./migration.ts";
 import { parseSql } from "./parse-sql.ts";
 import type { SyntaxProblem } from "./parse-sql.ts";
-import { locateUnit } from "./position.ts";
 import { scanAnalysis, scanStatement } from "./scan-analysis.ts";
 import { firstWords, scanSql } from "./scan-sql.ts";
-import type { SqlScan } from "./scan-sql.ts";
-import { SqlLexer } from "./sql-lexer.ts";
-import { COPY_FROM_STDIN, factsOf, ORDINARY } from "./statement-facts.ts";
-import type { Refusal, StatementFacts } from "./statement-facts.ts";
+import { isBlank, readBody, unitOffset } from "./sql-body.ts";
+import type { SqlBody } from "./sql-body.ts";
+import { factsOf, ORDINARY } from "./statement-facts.ts";
+import type { StatementFacts } from "./statement-facts.ts";
 import { collectLocks, LockCollector } from "./table-locks.ts";
 import type { TableLock } from "./table-locks.ts";
 import { unwrapTransaction } from "./unwrap-sql.ts";
@@ -46,21 +42,16 @@ export async function analyzeUnsigned(bytes: Uint8Array, path: string): Promise<
   const scanned = scanAnalysis(bytes, path);
   if (scanned !== undefined) return scanned;
   const body = readBody(bytes, path);
-  const parsed = await parseBody(body);
-  if (parsed.problem === undefined) return judge(body, parsed);
-  const scan = scanSql(body.text);
-  if (scan.open !== undefined) throw problemError(body, scan, { message: "", index: body.text.length });
-  const error = problemError(body, scan, parsed.problem);
-  if (error.code !== "SQL_SYNTAX" || body.header.tx === "none") throw error;
-  refuseScannedControl(body, scan);
+  const outcome = await parseBody(body).then(
+    (parsed) =>
+      parsed.problem === undefined ? parsed : problemError(body, scanSql(body.text), parsed.problem),
+    (thrown: unknown) => toRunnerError(thrown),
+  );
+  if (!(outcome instanceof RunnerError)) return judge(body, outcome);
+  const isServersToTell = outcome.code === "SQL_SYNTAX" || outcome.code === "TOO_LARGE";
+  if (!isServersToTell || body.header.tx === "none") throw outcome;
+  refuseScanned(body);
   return { tx: "one", alone: false, locks: [], isEmpty: false };
-}
-
-interface SqlBody {
-  readonly path: string;
-  readonly bytes: Buffer;
-  readonly text: string;
-  readonly header: Header;
 }
 
 interface ParsedBody {
@@ -78,21 +69,8 @@ interface AnalyzedStatement {
 
 const EMPTY: Analysis = { tx: "one", alone: true, locks: [], isEmpty: true };
 
-function readBody(bytes: Uint8Array, path: string): SqlBody {
-  const text = decodeBody(bytes, path);
-  return {
-    path,
-    bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-    text,
-    header: parseHeader(text, path),
-  };
-}
-
-function isBlank(text: string): boolean {
-  return /^\ufeff?[ \t\n\v\f\r]*$/.test(text);
-}
-
-async function parseBody({ text, path }: SqlBody): Promise<ParsedBody> {
+async function parseBody(body: SqlBody): Promise<ParsedBody> {
+  const { text, path } = body;
   const statements: AnalyzedStatement[] = [];
   const locks = new LockCollector();
   try {
@@ -109,8 +87,12 @@ async function parseBody({ text, path }: SqlBody): Promise<ParsedBody> {
     return { statements, locks: locks.locks, problem };
   } catch (thrown) {
     // the parser, or a walk through its tree, met an expression nested too deeply
-    if (!(thrown instanceof RangeError) && !(thrown instanceof RunnerError && thrown.code === "TOO_LARGE"))
-      throw thrown;
+    const isTooLarge =
+      thrown instanceof RangeError || (thrown instanceof RunnerError && thrown.code === "TOO_LARGE");
+    if (!isTooLarge) throw thrown;
+    // an open quote makes one statement of all that follows, and so does what psql alone understands
+    const likely = problemError(body, scanSql(text), { message: "", index: text.length });
+    if (likely.code !== "SQL_SYNTAX") throw likely;
     throw new RunnerError(
       "TOO_LARGE",
       `${path}: a statement is too large or too deeply nested to be analysed`,
@@ -199,9 +181,11 @@ function refuseControl(body: SqlBody, { offset, facts }: AnalyzedStatement): voi
   }
 }
 
-/** The same by the first words alone, where the parser does not know the file's syntax. */
-function refuseScannedControl(body: SqlBody, scan: SqlScan): void {
+/** What the lexer can see, where the parser does not know the file's syntax: open ends, and transaction control by its first words. */
+function refuseScanned(body: SqlBody): void {
   const { text } = body;
+  const scan = scanSql(text);
+  if (scan.open !== undefined) throw openError(body, scan.open);
   const inner = unwrapTransaction(text);
   for (const statement of scan.statements) {
     if (inner !== undefined && (statement.start < inner.start || statement.start >= inner.end)) continue;
@@ -220,81 +204,6 @@ function trim({ bytes }: SqlBody, { offset, length, facts }: AnalyzedStatement):
   return { offset, length: Buffer.byteLength(piece.slice(0, end)), kind: facts.kindOutside };
 }
 
-function unitOffset({ bytes }: SqlBody, byteOffset: number): number {
-  return bytes.toString("utf8", 0, byteOffset).length;
-}
-
-/** What the parser did not take, told as the mistake it most likely is. */
-function problemError(body: SqlBody, scan: SqlScan, problem: SyntaxProblem): RunnerError {
-  for (const statement of scan.statements) {
-    if (statement.start <= problem.index && isCopyFromStdin(body.text, statement.start, statement.end)) {
-      return refusalError(body, statement.start, COPY_FROM_STDIN);
-    }
-  }
-  if (scan.backslash !== undefined && scan.backslash <= problem.index)
-    return refusalError(body, scan.backslash, PSQL_COMMAND);
-  if (scan.open !== undefined && scan.open.index <= problem.index) {
-    return errorAt(
-      body,
-      scan.open.index,
-      "SQL_OPEN",
-      `the ${scan.open.what} that begins here has no end`,
-      "close it",
-    );
-  }
-  return errorAt(
-    body,
-    problem.index,
-    "SQL_SYNTAX",
-    problem.message,
-    "correct it; PostgreSQL 18's parser was asked",
-  );
-}
-
-function isCopyFromStdin(text: string, start: number, end: number): boolean {
-  const lexer = new SqlLexer(text, start, end);
-  if (!lexer.next() || lexer.text.toUpperCase() !== "COPY") return false;
-  for (let previous = ""; lexer.next() && lexer.kind !== "string";) {
-    const word = lexer.text.toUpperCase();
-    if (previous === "FROM") return word === "STDIN";
-    previous = word;
-  }
-  return false;
-}
-
-const PSQL_COMMAND: Refusal = {
-  what: "a psql command; only SQL can be sent to the server",
-  hint: "remove it (newer pg_dump writes \\restrict and \\unrestrict lines, which can simply go)",
-};
-
 function spell(kind: string): string {
   return kind.replaceAll("-", " ").toUpperCase();
-}
-
-function refusalError(body: SqlBody, index: number, refusal: Refusal): RunnerError {
-  return errorAt(body, index, "STATEMENT_REFUSED", refusal.what, refusal.hint);
-}
-
-function controlError(body: SqlBody, index: number, what: string): RunnerError {
-  return errorAt(
-    body,
-    index,
-    "TRANSACTION_CONTROL",
-    what,
-    "remove it: the migration's transaction is opened and committed together with its history row",
-  );
-}
-
-function errorAt(
-  { text, path }: SqlBody,
-  index: number,
-  code: RunnerErrorCode,
-  what: string,
-  hint: string,
-): RunnerError {
-  const { line, column } = locateUnit(text, index);
-  return new RunnerError(code, `${path}:${line}:${column}: ${what}`, {
-    hint,
-    fields: { migration: path, line, column },
-  });
 }

@@ -2,6 +2,7 @@ import type { Analysis } from "./analysis.ts";
 import { decodeBody } from "./decode.ts";
 import { scanSql } from "./scan-sql.ts";
 import type { ScannedStatement } from "./scan-sql.ts";
+import { isBlank } from "./sql-body.ts";
 import { LockCollector } from "./table-locks.ts";
 import { TokenReader } from "./token-reader.ts";
 import { unwrapTransaction } from "./unwrap-sql.ts";
@@ -24,7 +25,7 @@ export function scanAnalysis(bytes: Uint8Array, path: string): Analysis | undefi
     if (inner !== undefined && (statement.start < inner.start || statement.start >= inner.end)) continue;
     if (!readStatement(new TokenReader(text, statement), locks)) return undefined;
   }
-  const isEmpty = scan.statements.length === 0 && /^\ufeff?[ \t\n\v\f\r]*$/.test(text);
+  const isEmpty = scan.statements.length === 0 && isBlank(text);
   return { tx: "one", alone: true, locks: locks.locks, isEmpty };
 }
 
