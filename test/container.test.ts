@@ -83,16 +83,12 @@ const anyUser = 20_000 + Math.floor(Math.random() * 40_000);
 
 /** Arguments of podman that start the image as a stranger who may write nothing. */
 function confined(command: readonly string[], options: readonly string[] = []): string[] {
-  return [
-    ...store(),
-    ...["--cgroup-manager=cgroupfs", "--runtime=runc"],
-    ...["run", "--rm", `--user=${anyUser}:${anyUser}`, "--read-only", "--read-only-tmpfs=false"],
-    ...["--cap-drop=all", "--security-opt=no-new-privileges", "--network=host"],
-    ...["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--memory=256m"],
-    ...options,
-    image,
-    ...command,
-  ];
+  const engine = [...store(), "--cgroup-manager=cgroupfs", "--runtime=runc"];
+  const stranger = [`--user=${anyUser}:${anyUser}`, "--cap-drop=all", "--security-opt=no-new-privileges"];
+  const readOnly = ["--read-only", "--read-only-tmpfs=false"];
+  const limits = ["--memory=256m", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"];
+  const run = ["run", "--rm", "--network=host", ...stranger, ...readOnly, ...limits, ...options];
+  return [...engine, ...run, image, ...command];
 }
 
 describe("the image", () => {
