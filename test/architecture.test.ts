@@ -2,6 +2,7 @@ import { globSync, readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { traits } from "../src/error.ts";
+import { missingEntries } from "./parts/complete-lock.ts";
 import { checkImports } from "./support/imports.ts";
 
 const root = path.join(import.meta.dirname, "..");
@@ -104,6 +105,12 @@ describe("the package", () => {
     const manifest = JSON.parse(read("package.json")) as Record<string, Record<string, string>>;
     const versions = { ...manifest["dependencies"], ...manifest["devDependencies"] };
     expect(Object.entries(versions).filter(([, version]) => !/^(npm:[a-z-]+@)?\d/.test(version))).toEqual([]);
+  });
+
+  test("has a lock file that `npm ci` takes on every platform", () => {
+    const lock = JSON.parse(read("package-lock.json")) as Parameters<typeof missingEntries>[0];
+    // `node test/parts/complete-lock.ts` adds them, and says why they can be missing.
+    expect(Object.keys(missingEntries(lock))).toEqual([]);
   });
 
   test("exports exactly what is written down here", async () => {
