@@ -1,4 +1,5 @@
 import { parse } from "lossless-json";
+import * as v from "valibot";
 
 /** Own properties with these names are what prototype tricks are made of; no claim, field or label is called so. */
 const refusedNames = new Set(["__proto__", "constructor", "prototype"]);
@@ -26,6 +27,18 @@ export function parseStrictJson(text: string, maxDepth: number): unknown {
     }),
   );
   return value;
+}
+
+/** As valibot's own, which takes a list for an object with the names 0, 1, 2… */
+export function record<Name extends v.GenericSchema<string, string>, Value extends v.GenericSchema>(
+  name: Name,
+  value: Value,
+) {
+  return v.pipe(
+    v.unknown(),
+    v.check((given) => !Array.isArray(given), "has to be an object"),
+    v.record(name, value),
+  );
 }
 
 /** Both parsers quote the text in their own messages; ours do not. */

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { isVersion } from "../migration/version.ts";
+import { record } from "./json.ts";
 
 /** `sha256:<hex>`, how releases and plans are named. */
 export const digest = v.pipe(
@@ -16,6 +17,18 @@ export const version = v.pipe(
 
 const offered = ["apply", "rollback", "plan", "status", "verify"] as const;
 const maxLabels = 16;
+
+const labelName = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z][A-Za-z0-9._-]{0,62}$/,
+    "a label's name is a letter, then letters, digits, dots, dashes, underscores; at most 63",
+  ),
+);
+const labels = v.pipe(
+  record(labelName, v.pipe(v.string(), v.maxLength(256, "has at most 256 characters"))),
+  v.check((given) => Object.keys(given).length <= maxLabels, `holds at most ${maxLabels}`),
+);
 
 /**
  * The body of `POST /v1/runs`. Closed, and without any field that could name a bucket, host, URL, file or SQL:
@@ -47,22 +60,7 @@ export const runRequestSchema = v.pipe(
       ),
       null,
     ),
-    labels: v.optional(
-      v.pipe(
-        v.record(
-          v.pipe(
-            v.string(),
-            v.regex(
-              /^[A-Za-z][A-Za-z0-9._-]{0,62}$/,
-              "a label's name is a letter, then letters, digits, dots, dashes, underscores; at most 63",
-            ),
-          ),
-          v.pipe(v.string(), v.maxLength(256, "has at most 256 characters")),
-        ),
-        v.check((labels) => Object.keys(labels).length <= maxLabels, `holds at most ${maxLabels}`),
-      ),
-      {},
-    ),
+    labels: v.optional(labels, {}),
   }),
   v.forward(
     v.check(

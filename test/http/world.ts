@@ -1,4 +1,4 @@
-import { expect, onTestFinished } from "vitest";
+import { afterAll, expect, onTestFinished } from "vitest";
 import { openDriver } from "../../src/driver/open.ts";
 import { createApp, type HttpApp } from "../../src/http/app.ts";
 import { parsePolicy } from "../../src/http/auth/policy.ts";
@@ -14,7 +14,13 @@ import { createIssuer, testAudience, type TestIssuer } from "../support/token.ts
 import { undescribed } from "./described.ts";
 
 /** Waits that a test does not want to sit through. */
-const quickLimits: HttpLimits = { ...httpLimits, pollMs: 100, localPollMs: 10, heartbeatMs: 150, defaultWaitMs: 20_000 };
+const quickLimits: HttpLimits = {
+  ...httpLimits,
+  pollMs: 100,
+  localPollMs: 10,
+  heartbeatMs: 150,
+  defaultWaitMs: 20_000,
+};
 
 /** A server, its database, its bucket and its callers: all real, but for the socket. */
 export interface World {
@@ -55,7 +61,47 @@ export interface Answer {
   readonly body: any;
 }
 
-/** Everything `orders-prod` style rules of a small company; `claims.role` says who a caller is. */
+/** Two small migrations. */
+export const users = {
+  "1_users.up.sql": "create table users (id int primary key);",
+  "1_users.down.sql": "drop table users;",
+} as const;
+export const orders = {
+  "2_orders.up.sql": "create table orders (id int primary key);",
+  "2_orders.down.sql": "drop table orders;",
+} as const;
+
+/** A migration that waits until the test lets it go on. */
+export interface Barrier {
+  readonly migration: Files;
+  /** Resolves when the migration is running and waits. */
+  reached(): Promise<void>;
+  release(): Promise<void>;
+}
+
+const waitingAtBarrier = `select from pg_locks where locktype = 'advisory' and objid = 42 and not granted
+ and database = (select oid from pg_database where datname = current_database())`;
+
+/** Makes the barrier; version 1, without statements of its own that would stay. */
+export async function openBarrier(world: World): Promise<Barrier> {
+  const client = await world.database.connect();
+  await client.query("select pg_advisory_lock(42)");
+  return {
+    migration: {
+      "1_barrier.up.sql": "select pg_advisory_xact_lock(42); create table behind (id int);",
+      "1_barrier.down.sql": "drop table behind;",
+    },
+    async reached() {
+      const waiting = async (): Promise<number | null> => (await client.query(waitingAtBarrier)).rowCount;
+      await expect.poll(waiting, { timeout: 10_000 }).toBe(1);
+    },
+    async release() {
+      await client.query("select pg_advisory_unlock(42)");
+    },
+  };
+}
+
+/** Rules of a small company; the claim `role` says who a caller is. */
 const rules = [
   ["admin", ["apply", "rollback", "plan", "verify", "status", "cancel", "unlock"], {}],
   ["viewer", ["status"], {}],
@@ -63,27 +109,57 @@ const rules = [
   ["hurried", ["apply", "status"], { limit: { perHour: 2 } }],
 ] as const;
 
+const atEnd: (() => Promise<void>)[] = [];
+afterAll(async () => {
+  for (const close of atEnd.splice(0).toReversed()) await close();
+});
+
+/** At the end of the running test; outside of a test at the end of the file. */
+function cleanUp(close: () => Promise<void>): void {
+  try {
+    onTestFinished(close);
+  } catch {
+    atEnd.push(close);
+  }
+}
+
 /** Starts a world for the running test, or for the file when made outside of one. */
 export async function createWorld(
-  options: { readonly environment?: string; readonly limits?: Partial<HttpLimits>; readonly targetLimits?: Partial<Target["limits"]> } = {},
+  options: {
+    readonly environment?: string;
+    readonly limits?: Partial<HttpLimits>;
+    readonly targetLimits?: Partial<Target["limits"]>;
+  } = {},
 ): Promise<World> {
   const database = await createDatabase();
   const folder = await tempFolder();
-  onTestFinished(() => folder[Symbol.asyncDispose]());
+  cleanUp(async () => folder[Symbol.asyncDispose]());
   const { key, trust } = makeKeys();
   const issuer = await createIssuer();
   const environment = options.environment ?? "default";
 
   const open = async (): Promise<World> => {
     const driver = await openDriver(database.url);
-    onTestFinished(() => driver.close());
+    cleanUp(() => driver.close());
     const target: Target = {
       name: "orders",
       stream: "orders",
       environment,
-      releases: signedReleases({ source: folder.source, stream: "orders", environment, engine: "postgres", trust }),
+      releases: signedReleases({
+        source: folder.source,
+        stream: "orders",
+        environment,
+        engine: "postgres",
+        trust,
+      }),
       driver,
-      limits: { waitMs: 20_000, lockTimeoutMs: 2_000, statementTimeoutMs: 0, deadlineMs: 0, ...options.targetLimits },
+      limits: {
+        waitMs: 20_000,
+        lockTimeoutMs: 2_000,
+        statementTimeoutMs: 0,
+        deadlineMs: 0,
+        ...options.targetLimits,
+      },
     };
     const policy = parsePolicy(policyText(issuer), new Set(["orders", "billing"]));
     const now = (): Date => new Date();
@@ -94,7 +170,10 @@ export async function createWorld(
       policy,
       verifier: createTokenVerifier({
         audience: policy.audience,
-        issuers: policy.issuers.map((entry) => ({ issuer: entry, keys: pinnedKeys(issuer.jwks, "jwks.json") })),
+        issuers: policy.issuers.map((entry) => ({
+          issuer: entry,
+          keys: pinnedKeys(issuer.jwks, "jwks.json"),
+        })),
         maxTokenChars: httpLimits.tokenChars,
         now,
       }),
@@ -106,7 +185,7 @@ export async function createWorld(
       now,
     };
     const app = createApp(deps);
-    onTestFinished(async () => {
+    cleanUp(async () => {
       stopping.abort();
       await app.active.drained();
     });
@@ -128,7 +207,12 @@ export async function createWorld(
   return open();
 }
 
-async function publish(destination: Parameters<typeof publishTo>[0], files: Files, key: TestKey, environment: string): Promise<string> {
+async function publish(
+  destination: Parameters<typeof publishTo>[0],
+  files: Files,
+  key: TestKey,
+  environment: string,
+): Promise<string> {
   const { digest } = await publishTo(destination, files, { keys: [key], environments: [environment] });
   return digest;
 }
@@ -139,15 +223,37 @@ function policyText(issuer: TestIssuer): string {
     audience: testAudience,
     issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
     rules: [
-      ...rules.map(([role, actions, more]) => ({ id: role, issuer: "ci", match: { role }, allow: { targets: ["orders"], actions }, ...more })),
-      { id: "everywhere", issuer: "ci", match: { role: "everywhere" }, allow: { targets: ["*"], actions: ["status"] } },
-      { id: "billing", issuer: "ci", match: { role: "billing" }, allow: { targets: ["billing"], actions: ["apply", "status", "cancel"] } },
+      ...rules.map(([role, actions, more]) => ({
+        id: role,
+        issuer: "ci",
+        match: { role },
+        allow: { targets: ["orders"], actions },
+        ...more,
+      })),
+      {
+        id: "everywhere",
+        issuer: "ci",
+        match: { role: "everywhere" },
+        allow: { targets: ["*"], actions: ["status"] },
+      },
+      {
+        id: "billing",
+        issuer: "ci",
+        match: { role: "billing" },
+        allow: { targets: ["billing"], actions: ["apply", "status", "cancel"] },
+      },
     ],
   });
 }
 
 async function send(world: World, method: string, path: string, options: SendOptions): Promise<Answer> {
-  const { token = await world.token(), body, text = body === undefined ? undefined : JSON.stringify(body), headers, signal } = options;
+  const {
+    token = await world.token(),
+    body,
+    text = body === undefined ? undefined : JSON.stringify(body),
+    headers,
+    signal,
+  } = options;
   const response = await world.app.hono.request(path, {
     method,
     headers: {
@@ -160,7 +266,9 @@ async function send(world: World, method: string, path: string, options: SendOpt
   });
   const type = response.headers.get("content-type") ?? "";
   const answer = await response.text();
-  const json: unknown = type.includes("json") && !type.includes("ndjson") && answer !== "" ? JSON.parse(answer) : undefined;
-  if (method !== "HEAD") expect(undescribed(method, path.split("?")[0] ?? "", response.status, type, json)).toEqual([]);
+  const json: unknown =
+    type.includes("json") && !type.includes("ndjson") && answer !== "" ? JSON.parse(answer) : undefined;
+  if (method !== "HEAD")
+    expect(undescribed(method, path.split("?")[0] ?? "", response.status, type, json)).toEqual([]);
   return { status: response.status, headers: response.headers, text: answer, body: json };
 }

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
 import { parseDuration } from "../../migration/duration.ts";
 import { pointerTo, wordsOf } from "../issue.ts";
-import { parseStrictJson } from "../json.ts";
+import { parseStrictJson, record } from "../json.ts";
 
 /** What a policy can allow, each a right of its own. */
 export const actions = [
@@ -107,7 +107,7 @@ const list = <Item extends v.GenericSchema>(item: Item) =>
 const schema = v.strictObject({
   schema: v.literal("urn:lockkeeper:policy:v1", 'has to be "urn:lockkeeper:policy:v1"'),
   audience: text,
-  issuers: v.record(
+  issuers: record(
     name,
     v.strictObject({
       issuer: text,
@@ -127,7 +127,7 @@ const schema = v.strictObject({
       v.strictObject({
         id: name,
         issuer: v.string(),
-        match: v.record(
+        match: record(
           text,
           v.union([claimValue, list(claimValue)], "a text, a number or a boolean, or a list of them"),
         ),
