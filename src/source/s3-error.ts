@@ -28,9 +28,10 @@ export function isTimeout(error: unknown): boolean {
   return error instanceof Error && error.name === "TimeoutError";
 }
 
-/** Names a failure of the SDK. What another try may cure becomes `SOURCE_UNAVAILABLE`; the cause is kept. */
-export function s3Failure(error: unknown, source: string, { act, key }: S3Act): RunnerError {
-  const parsed = v.safeParse(sdkError, error);
+/** Names a failure of the SDK. What another try may cure becomes `SOURCE_UNAVAILABLE`. */
+export function s3Failure(thrown: unknown, source: string, { act, key }: S3Act): RunnerError {
+  const parsed = v.safeParse(sdkError, thrown);
+  const error = s3Status(thrown) === undefined ? thrown : withoutAnswer(thrown);
   const { name, message, $metadata, $response } = parsed.success
     ? parsed.output
     : { name: "", message: "", $metadata: undefined, $response: undefined };
@@ -122,6 +123,15 @@ export function s3Failure(error: unknown, source: string, { act, key }: S3Act): 
       cause: error,
     },
   );
+}
+
+/** The error without the store's answer: some servers repeat in it what was signed, the session's token among it. */
+function withoutAnswer(thrown: unknown): unknown {
+  if (!(thrown instanceof Error)) return thrown;
+  const error = new Error(thrown.message);
+  error.name = thrown.name;
+  if (thrown.stack !== undefined) error.stack = thrown.stack;
+  return error;
 }
 
 const deniedHints = {

@@ -106,7 +106,7 @@ export function openS3(
       if (!(error instanceof RunnerError)) throw error;
       // Reading by id is a right of its own (s3:GetObjectVersion), and few roles have it.
       if (error.code === "SOURCE_DENIED" && id !== undefined) return readVersion(key, maxBytes, etag, signal);
-      if (s3Status(error.cause) !== 412) throw error;
+      if (error.fields["status"] !== 412) throw error;
     }
     throw changed(url, key);
   }

@@ -2,7 +2,8 @@
  * Where releases are kept: a bucket or a folder. Knows bytes and names, nothing of trust.
  *
  * Keys are relative to the source's own prefix, `/`-separated, never empty, never starting with `/` and
- * without `.` or `..` segments. Implementations pass `sourceSuite` of `test/conformance/source.ts`.
+ * without `.` or `..` segments: another one is `SOURCE_UNSAFE`. A call whose signal is aborted rejects at once with the
+ * signal's reason. Implementations pass `sourceSuite` of `test/conformance/source.ts`.
  */
 export interface Source {
   /** `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///abs/folder`; for logs and errors, never holds a credential. */
@@ -14,6 +15,7 @@ export interface Source {
    *
    * @throws RunnerError `SOURCE_UNAVAILABLE` when a page fails after its retries or a page cursor repeats; never a partial list.
    * @throws RunnerError `TOO_LARGE` above {@link sourceLimits.listedObjects}.
+   * @throws RunnerError `SOURCE_UNSAFE` for a file that `read` would refuse: nothing is left out in silence.
    */
   list(prefix: string, signal: AbortSignal): Promise<readonly Listed[]>;
 
@@ -24,7 +26,7 @@ export interface Source {
    *
    * @param options.maxBytes - ceiling on the body; one byte more is `TOO_LARGE`, found while streaming
    * @param options.version - read exactly the object state that a listing or an earlier read named; if it is gone, `SOURCE_CHANGED`
-   * @throws RunnerError `SOURCE_UNAVAILABLE`, `SOURCE_DENIED` (403), `SOURCE_NOT_FOUND` (no such bucket), `SOURCE_UNSAFE` (folder: symlink out, not a regular file)
+   * @throws RunnerError `SOURCE_UNAVAILABLE`, `SOURCE_DENIED` (403), `SOURCE_NOT_FOUND` (no such bucket or folder), `SOURCE_REFUSED` (the store does not understand us), `SOURCE_UNSAFE` (folder: symlink out, not a regular file)
    */
   read(
     key: string,
@@ -33,7 +35,7 @@ export interface Source {
   ): Promise<StoredObject | undefined>;
 
   /**
-   * As `read`, but answers `"unchanged"` without a body when the object still has the state `version`. One request.
+   * As `read`, but answers `"unchanged"` when the object still has the state `version`. One request, and no body of a store that knows the condition.
    */
   readIfChanged(
     key: string,
@@ -50,6 +52,8 @@ export interface WritableSource extends Source {
    *
    * `{ absent: true }` creates only; `{ version }` replaces only that state (compare-and-swap).
    *
+   * Repeating the call is safe: a write whose answer was lost is recognized as our own by its bytes.
+   *
    * @returns the new state's version, or `"conflict"` when the condition did not hold (nothing was written)
    */
   write(
@@ -65,7 +69,11 @@ export interface Listed {
   readonly key: string;
   /** bytes, as the store says; a body of another length is `TRUNCATED` */
   readonly size: number;
-  /** opaque name of this state of the object: S3 version id or ETag, GCS generation, folder: size, mtime and inode */
+  /**
+   * Opaque name of this state of the object: S3 ETag and version id, GCS generation, folder: size, mtime and inode.
+   *
+   * For `read`, `readIfChanged` and `write` only; not to be compared: an S3 listing does not know the version id that a read gives.
+   */
   readonly version: string;
 }
 

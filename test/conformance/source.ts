@@ -24,8 +24,16 @@ export type OpenSourceUnderTest = (options?: { readonly versioning?: boolean }) 
 const { signal } = new AbortController();
 const maxBytes = 1024 * 1024;
 
-/** What every source promises; the numbers are for talking about them. */
-export function sourceSuite(name: string, open: OpenSourceUnderTest): void {
+/**
+ * What every source promises; the numbers are for talking about them.
+ *
+ * @param openMissing - a source in a bucket or folder that does not exist
+ */
+export function sourceSuite(
+  name: string,
+  open: OpenSourceUnderTest,
+  openMissing: () => Promise<WritableSource>,
+): void {
   // oxlint-disable-next-line vitest/valid-title -- the caller's
   describe(name, () => {
     test(
@@ -232,6 +240,22 @@ export function sourceSuite(name: string, open: OpenSourceUnderTest): void {
         }
       },
     );
+
+    test("18. says that its bucket or folder does not exist, and makes none", async () => {
+      const version = await create((await open()).source, "a.sql", Buffer.from("a"));
+      const source = await openMissing();
+      const calls = [
+        source.write("a.sql", Buffer.from("a"), { absent: true }, signal),
+        source.write("a.sql", Buffer.from("a"), { version }, signal),
+        source.list("", signal),
+        source.read("a.sql", { maxBytes }, signal),
+        source.read("a.sql", { maxBytes, version }, signal),
+        source.readIfChanged("a.sql", undefined, { maxBytes }, signal),
+      ];
+      for (const call of await Promise.allSettled(calls)) {
+        expect(call).toMatchObject({ status: "rejected", reason: { code: "SOURCE_NOT_FOUND" } });
+      }
+    });
 
     test("17. stops at once when it is told to, with the reason it was given", async () => {
       const { source, put } = await open();

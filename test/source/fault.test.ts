@@ -1,4 +1,5 @@
 import { type AddressInfo, createServer } from "node:net";
+import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import {
   dialects,
@@ -350,6 +351,15 @@ describe("a faulty store that only S3 has", () => {
       message: containing("(eu-west-1)"),
     });
     expect(requests).toHaveLength(1);
+  });
+
+  test("keeps nothing of what the server repeats from the signed request", async () => {
+    const answer =
+      "<Error><Code>SignatureDoesNotMatch</Code><CanonicalRequest>x-amz-security-token:hunter2</CanonicalRequest></Error>";
+    const { source } = await startFaultyStore("s3", [send(403, answer, "application/xml")]);
+    const error: unknown = await source.list("", signal).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "SOURCE_DENIED", cause: { name: "SignatureDoesNotMatch" } });
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toContain("hunter2");
   });
 
   test("fails when a page says that there is more, but not where", async () => {

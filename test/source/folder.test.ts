@@ -20,21 +20,25 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { openSource } from "../../src/source/open.ts";
 import { sourceSuite } from "../conformance/source.ts";
 
-sourceSuite("folder source", async () => {
-  const folder = await makeFolder();
-  const put = async (path: string, bytes: Uint8Array) => {
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(`${path}.new`, bytes);
-    await rename(`${path}.new`, path);
-  };
-  await mkdir(join(folder, "orders"));
-  return {
-    source: await openSource(join(folder, "orders")),
-    keepsVersions: false,
-    put: (key, bytes) => put(join(folder, "orders", key), bytes),
-    putBeside: (key, bytes) => put(join(folder, "orders-2", key), bytes),
-  };
-});
+sourceSuite(
+  "folder source",
+  async () => {
+    const folder = await makeFolder();
+    const put = async (path: string, bytes: Uint8Array) => {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(`${path}.new`, bytes);
+      await rename(`${path}.new`, path);
+    };
+    await mkdir(join(folder, "orders"));
+    return {
+      source: await openSource(join(folder, "orders")),
+      keepsVersions: false,
+      put: (key, bytes) => put(join(folder, "orders", key), bytes),
+      putBeside: (key, bytes) => put(join(folder, "orders-2", key), bytes),
+    };
+  },
+  async () => openSource(join(await makeFolder(), "none")),
+);
 
 const { signal } = new AbortController();
 const maxBytes = 1_000;

@@ -10,13 +10,17 @@ describe("fake-gcs-server", () => {
   beforeAll(async () => (server = await startGcs()), 60_000);
   afterAll(() => server.stop());
 
-  sourceSuite("GCS source", async (options) => {
-    const bucket = await server.createBucket(options);
-    return {
-      source: await openSource(`${bucket}/team/orders`, server.options),
-      keepsVersions: options?.versioning === true,
-      put: (key, bytes, putOptions) => server.put(`${bucket}/team/orders`, key, bytes, putOptions),
-      putBeside: (key, bytes) => server.put(`${bucket}/team/orders-2`, key, bytes),
-    };
-  });
+  sourceSuite(
+    "GCS source",
+    async (options) => {
+      const bucket = await server.createBucket(options);
+      return {
+        source: await openSource(`${bucket}/team/orders`, server.options),
+        keepsVersions: options?.versioning === true,
+        put: (key, bytes, putOptions) => server.put(`${bucket}/team/orders`, key, bytes, putOptions),
+        putBeside: (key, bytes) => server.put(`${bucket}/team/orders-2`, key, bytes),
+      };
+    },
+    () => openSource("gs://lockkeeper-no-such-bucket/orders", server.options),
+  );
 });

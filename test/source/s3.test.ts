@@ -10,13 +10,17 @@ describe.for(["versitygw", "ministack", "localstack"] as const)("%s", (name) => 
   beforeAll(async () => (server = await startS3(name)), 60_000);
   afterAll(() => server.stop());
 
-  sourceSuite("S3 source", async (options) => {
-    const bucket = await server.createBucket(options);
-    return {
-      source: await openSource(`${bucket}/team/orders`, server.options),
-      keepsVersions: options?.versioning === true,
-      put: (key, bytes, putOptions) => server.put(`${bucket}/team/orders`, key, bytes, putOptions),
-      putBeside: (key, bytes) => server.put(`${bucket}/team/orders-2`, key, bytes),
-    };
-  });
+  sourceSuite(
+    "S3 source",
+    async (options) => {
+      const bucket = await server.createBucket(options);
+      return {
+        source: await openSource(`${bucket}/team/orders`, server.options),
+        keepsVersions: options?.versioning === true,
+        put: (key, bytes, putOptions) => server.put(`${bucket}/team/orders`, key, bytes, putOptions),
+        putBeside: (key, bytes) => server.put(`${bucket}/team/orders-2`, key, bytes),
+      };
+    },
+    () => openSource("s3://lockkeeper-no-such-bucket/orders", server.options),
+  );
 });
