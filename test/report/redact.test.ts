@@ -14,6 +14,7 @@ describe("a shown text", () => {
     ["postgres://u:hunter2@h/d and https://x:hunter2@y", "postgres://u:***@h/d and https://x:***@y"],
     ["host=h user=u password=hunter2 dbname=d", "host=h user=u password=*** dbname=d"],
     ["host=h password='hunter2 hunter2' dbname=d", "host=h password=*** dbname=d"],
+    ["host=h password='hunter2 hunter2", "host=h password=***"],
     ["https://b.s3.amazonaws.com/k?X-Amz-Signature=hunter2", "https://b.s3.amazonaws.com/k?X-Amz-Signature=***"],
     ["mongodb+srv://u:hunter2@h/d", "mongodb+srv://u:***@h/d"],
     ["nothing to hide: a@b.example wrote s3://bucket/prefix", "nothing to hide: a@b.example wrote s3://bucket/prefix"],

@@ -32,7 +32,8 @@ export const create: Verb = {
     const version = get(timestamp) ? nextTimestamp(names, new Date()) : nextSequence(names);
     const files = (["up", "down"] as const).map((direction) => ({
       path: join(folder, `${version}_${title}.${direction}.${get(ext)}`),
-      text: firstText(get(ext), title, direction),
+      // empty: what nobody has written yet must be refused when it is applied, and a comment would be applied as it is
+      text: get(ext) === "sql" ? "" : "[\n]\n",
     }));
     await writeNew(files);
     const paths = files.map((file) => file.path);
@@ -56,11 +57,6 @@ async function listFolder(folder: string): Promise<readonly string[]> {
   } catch (cause) {
     throw new RunnerError("USAGE", `--dir: "${folder}" cannot be used as a folder (${codeOf(cause)})`, { cause });
   }
-}
-
-function firstText(ext: "sql" | "json", title: string, direction: "up" | "down"): string {
-  if (ext === "json") return "[\n]\n";
-  return direction === "up" ? `-- ${title}: what this changes, and why\n\n` : `-- takes ${title} back\n\n`;
 }
 
 /** Both or none: `wx` refuses a file that is there, also one that came up a moment ago. */
