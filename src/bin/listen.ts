@@ -28,6 +28,7 @@ const maxConnections = 2_048;
 
 /** Milliseconds that answers under way have, once all runs have ended. */
 const lastAnswersMs = 5_000;
+const sweepMs = 20;
 
 /**
  * Serves the API on a socket. When `deps.signal` aborts it takes no new connections, tells its runs to stop at
@@ -82,7 +83,10 @@ async function stopping(server: Server, signal: AbortSignal, drained: () => Prom
   await promise;
   const closed = new Promise<void>((done) => server.close(() => done()));
   await drained();
+  // Connections that answered their last request after `close` would be kept for the next one.
+  const sweep = setInterval(() => server.closeIdleConnections(), sweepMs);
   const impatience = setTimeout(() => server.closeAllConnections(), lastAnswersMs);
   await closed;
+  clearInterval(sweep);
   clearTimeout(impatience);
 }

@@ -1,5 +1,4 @@
 import { traits } from "../error.ts";
-import { actions } from "./auth/policy.ts";
 
 /** A JSON Schema as OpenAPI 3.1 takes it. */
 export interface JsonSchema {
@@ -235,5 +234,4 @@ export const schemas = {
   ),
   Health: object({ status: { const: "ok" } }),
   Version: object({ name: { const: "lockkeeper" }, version: text }),
-  Action: { enum: [...actions], description: "A right that a policy rule can give" },
 } as const satisfies Record<string, JsonSchema>;
