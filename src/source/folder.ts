@@ -1,22 +1,14 @@
-import { constants, type Dirent } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, readdir, realpath, stat } from "node:fs/promises";
-import { basename, join, sep } from "node:path";
+import type { Dirent } from "node:fs";
+import { lstat, readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { RunnerError } from "../error.ts";
 import { collectFile, truncated } from "./body.ts";
 import { changed } from "./conditional.ts";
-import { createFile, hasCode, isOwnFile, replaceFile } from "./folder-write.ts";
+import { type FolderOptions, folderPaths, orMissing } from "./folder-path.ts";
+import { createFile, isOwnFile, replaceFile } from "./folder-write.ts";
 import { assertKey, compareKeys, type FolderLocation } from "./location.ts";
 import { type Patience, withRetries } from "./retry.ts";
 import { type Listed, sourceLimits, type StoredObject, type WritableSource } from "./source.ts";
-
-/** How a folder is taken. */
-export interface FolderOptions {
-  /** a folder that does not exist reads as an empty one and the first write makes it; else it is `SOURCE_NOT_FOUND` */
-  readonly create?: boolean;
-}
-
-// NONBLOCK: opening a FIFO must not wait for its writer. Windows has neither flag, nor what they guard against.
-const openFlags = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /** File system calls under way at once in a listing. */
 const lookups = 64;
@@ -32,53 +24,14 @@ export function openFolder(
   options: FolderOptions = {},
   patience: Patience = sourceLimits,
 ): WritableSource {
-  const { folder, url } = location;
-
-  /** The folder without symbolic links; `undefined` where it is missing and may be. */
-  async function root(): Promise<string | undefined> {
-    const real = await orMissing(realpath(folder));
-    if (real === undefined && options.create === true) return undefined;
-    if (real !== undefined && (await stat(real)).isDirectory()) return real;
-    throw new RunnerError("SOURCE_NOT_FOUND", `${url}: there is no such folder`, {
-      hint: "check the path",
-      fields: { source: url },
-    });
-  }
-
-  /** `path` without symbolic links, when it lies inside the folder; `undefined` when nothing is there. */
-  async function inside(rootPath: string, path: string, key: string): Promise<string | undefined> {
-    const real = await orMissing(realpath(path));
-    if (real === rootPath || real?.startsWith(rootPath + sep)) return real;
-    if (real !== undefined) throw unsafe(key, "leads out of the folder by a symbolic link");
-    if ((await orMissing(lstat(path)))?.isSymbolicLink()) throw unsafe(key, "is a symbolic link to nothing");
-    return undefined;
-  }
-
-  /** A descriptor on the regular file at `key`. */
-  async function openFile(key: string): Promise<FileHandle | undefined> {
-    assertKey(key, url);
-    const rootPath = await root();
-    if (rootPath === undefined) return undefined;
-    const path = await inside(rootPath, join(rootPath, key), key);
-    if (path === undefined) return undefined;
-    const file = await orMissing(open(path, openFlags));
-    if (file === undefined) return undefined;
-    const found = await file.stat();
-    if (found.isFile()) return file;
-    await file.close();
-    // A store has no folders, only keys with slashes: there is no object of that name.
-    if (found.isDirectory()) return undefined;
-    throw unsafe(key, "is not a regular file");
-  }
+  const { url } = location;
+  const { root, inside, openFile, makeFolder, unsafe } = folderPaths(location, options);
 
   /** The object at `key`; bytes are read only when its version is `pinned`, or not the one `known`. */
   async function readFile(
     key: string,
-    {
-      maxBytes,
-      pinned,
-      known,
-    }: { maxBytes: number; pinned?: string | undefined; known?: string | undefined },
+    maxBytes: number,
+    { pinned, known }: { pinned?: string | undefined; known?: string | undefined },
     signal: AbortSignal,
   ): Promise<StoredObject | "unchanged" | undefined> {
     const attempt = async () => {
@@ -95,22 +48,6 @@ export function openFolder(
       return { bytes, version };
     };
     return withRetries(patience, signal, () => named(attempt(), key));
-  }
-
-  /** The real folder in which `key` is to be written, made where it is missing. */
-  async function makeFolder(key: string): Promise<string> {
-    assertKey(key, url);
-    if (options.create === true) await mkdir(folder, { recursive: true });
-    const rootPath = (await root()) ?? folder;
-    let path = rootPath;
-    for (const segment of key.split("/").slice(0, -1)) {
-      const next = join(path, segment);
-      await mkdir(next).catch((error: unknown) => {
-        if (!hasCode(error, "EEXIST")) throw error;
-      });
-      path = (await inside(rootPath, next, key)) ?? next;
-    }
-    return path;
   }
 
   async function row(
@@ -173,13 +110,6 @@ export function openFolder(
     }
   }
 
-  function unsafe(key: string, what: string): RunnerError {
-    return new RunnerError("SOURCE_UNSAFE", `${url}: "${key}" ${what}`, {
-      hint: "only regular files inside the folder are read: move it away, or put the file itself there",
-      fields: { source: url, key },
-    });
-  }
-
   return {
     url,
 
@@ -189,12 +119,12 @@ export function openFolder(
     },
 
     async read(key, { maxBytes, version }, signal) {
-      const object = await readFile(key, { maxBytes, pinned: version }, signal);
+      const object = await readFile(key, maxBytes, { pinned: version }, signal);
       return object === "unchanged" ? undefined : object;
     },
 
     async readIfChanged(key, version, { maxBytes }, signal) {
-      return readFile(key, { maxBytes, known: version }, signal);
+      return readFile(key, maxBytes, { known: version }, signal);
     },
 
     async write(key, bytes, condition, signal) {
@@ -212,16 +142,6 @@ export function openFolder(
 
 function versionOf(found: { readonly size: bigint; readonly mtimeNs: bigint; readonly ino: bigint }): string {
   return `${found.size}-${found.mtimeNs}-${found.ino}`;
-}
-
-/** As the promise; `undefined` where there is no such file, or a file where a folder should be. */
-async function orMissing<T>(promise: Promise<T>): Promise<T | undefined> {
-  try {
-    return await promise;
-  } catch (error) {
-    if (hasCode(error, "ENOENT", "ENOTDIR")) return undefined;
-    throw error;
-  }
 }
 
 function folderFailure(error: unknown, source: string, key: string): unknown {
@@ -250,8 +170,9 @@ function folderFailure(error: unknown, source: string, key: string): unknown {
     case "EOPNOTSUPP":
     case "ENAMETOOLONG":
     case "EISDIR":
+    case "ENOTDIR":
       return new RunnerError("SOURCE_REFUSED", `${where}: the file system refused (${code})`, {
-        hint: "publishing needs a file system with hard links",
+        hint: "check the path; publishing needs a file system with hard links",
         fields,
         cause: error,
       });

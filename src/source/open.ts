@@ -1,4 +1,4 @@
-import type { FolderOptions } from "./folder.ts";
+import type { FolderOptions } from "./folder-path.ts";
 import type { GcsOptions } from "./gcs-request.ts";
 import { parseLocation } from "./location.ts";
 import type { Patience } from "./retry.ts";
