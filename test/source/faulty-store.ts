@@ -18,8 +18,17 @@ export interface FaultyStore {
   hungUp(): Promise<void>;
 }
 
-/** Three tries, all waits so short that no test is slow. */
-export const hasty: Patience = { attempts: 3, backoffMs: 1, maxBackoffMs: 4, connectMs: 300, idleMs: 150 };
+/** Three tries with next to no wait between them. */
+export const hasty: Patience = {
+  attempts: 3,
+  backoffMs: 1,
+  maxBackoffMs: 4,
+  connectMs: 15_000,
+  idleMs: 15_000,
+};
+
+/** Hasty, and given up soon when silent: for stores that are meant to be, since a busy machine can look like one. */
+export const impatient: Patience = { ...hasty, idleMs: 400 };
 
 /** Starts one for the running test. The first request gets the first answer, and so on; the last answer stays. */
 export async function startFaultyStore(
