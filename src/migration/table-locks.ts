@@ -11,6 +11,7 @@ export const TABLE_LOCKS = [
   "ROW EXCLUSIVE",
 ] as const;
 
+/** One of {@link TABLE_LOCKS}. */
 export type TableLock = (typeof TABLE_LOCKS)[number];
 
 /**
@@ -114,6 +115,10 @@ function collectRare(node: Node, locks: LockCollector): void {
     collectComment(node.CommentStmt, locks);
   } else if ("CreateStatsStmt" in node) {
     takeAll("SHARE UPDATE EXCLUSIVE", node.CreateStatsStmt.relations, locks);
+  } else if ("CreatePublicationStmt" in node) {
+    collectPublished(node.CreatePublicationStmt.pubobjects, locks);
+  } else if ("AlterPublicationStmt" in node) {
+    collectPublished(node.AlterPublicationStmt.pubobjects, locks);
   } else if ("VacuumStmt" in node) {
     locks.take(
       isOn(node.VacuumStmt.options, "full") ? "ACCESS EXCLUSIVE" : "SHARE UPDATE EXCLUSIVE",
@@ -171,6 +176,9 @@ function collectAlterTable(command: AlterTableCmd, table: RangeVar | undefined, 
     case "AT_AddColumn":
       take("ACCESS EXCLUSIVE", table, locks);
       return collectReferences(def === undefined ? [] : [def], table, locks);
+    case "AT_AddInherit":
+      take("ACCESS EXCLUSIVE", table, locks);
+      return takeAll("SHARE UPDATE EXCLUSIVE", def === undefined ? [] : [def], locks);
     case "AT_AttachPartition":
       take("SHARE UPDATE EXCLUSIVE", table, locks);
       return take("ACCESS EXCLUSIVE", partitionOf(def), locks);
@@ -250,13 +258,16 @@ function collectComment(statement: { objtype?: string; object?: Node }, locks: L
     case "OBJECT_FOREIGN_TABLE":
       return locks.take("SHARE UPDATE EXCLUSIVE", qualifiedName(names));
     case "OBJECT_COLUMN":
-    case "OBJECT_TABCONSTRAINT":
-    case "OBJECT_TRIGGER":
-    case "OBJECT_POLICY":
-    case "OBJECT_RULE":
       return locks.take("SHARE UPDATE EXCLUSIVE", qualifiedName(names.slice(0, -1)));
     default:
       return;
+  }
+}
+
+function collectPublished(objects: readonly Node[] | undefined, locks: LockCollector): void {
+  for (const object of objects ?? []) {
+    if ("PublicationObjSpec" in object)
+      take("SHARE UPDATE EXCLUSIVE", object.PublicationObjSpec.pubtable?.relation, locks);
   }
 }
 

@@ -39,6 +39,7 @@ export interface MigrationNames {
   readonly down?: string;
 }
 
+/** A file that is no migration, and why. */
 export interface IgnoredFile {
   readonly name: string;
   readonly reason: string;

@@ -1,0 +1,230 @@
+import type { Client } from "pg";
+import { beforeAll, describe, expect, test } from "vitest";
+import { analyzeSql } from "../../src/migration/analyze.ts";
+import { createDatabase } from "../support/database.ts";
+
+async function locksOf(text: string): Promise<readonly string[]> {
+  return (await analyzeSql(Buffer.from(text), "1_a.up.sql")).locks;
+}
+
+describe("table locks", () => {
+  test.each([
+    // peers-modern.md 5.1, row by row
+    ["ALTER TABLE t ADD x int", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ADD x int REFERENCES o (id)", ["ACCESS EXCLUSIVE", "SHARE ROW EXCLUSIVE"]],
+    ["ALTER TABLE t DROP COLUMN x", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t RENAME COLUMN x TO y", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t RENAME TO u", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t SET SCHEMA s", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t OWNER TO o", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ALTER x SET NOT NULL", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ALTER x TYPE bigint", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ADD PRIMARY KEY (x)", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ADD CONSTRAINT u UNIQUE USING INDEX i", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ADD CHECK (x > 0) NOT VALID", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (x) REFERENCES o", ["SHARE ROW EXCLUSIVE"]],
+    ["ALTER TABLE t VALIDATE CONSTRAINT f", ["SHARE UPDATE EXCLUSIVE"]],
+    ["ALTER TABLE t DROP CONSTRAINT f", ["ACCESS EXCLUSIVE"]],
+    ["CREATE UNIQUE INDEX i ON t (x)", ["SHARE"]],
+    ["CREATE INDEX CONCURRENTLY i ON t (x)", ["SHARE UPDATE EXCLUSIVE"]],
+    ["DROP INDEX i", ["ACCESS EXCLUSIVE"]],
+    ["DROP INDEX CONCURRENTLY i", ["SHARE UPDATE EXCLUSIVE"]],
+    ["REINDEX TABLE t", ["SHARE"]],
+    ["REINDEX TABLE CONCURRENTLY t", ["SHARE UPDATE EXCLUSIVE"]],
+    ["CLUSTER t", ["ACCESS EXCLUSIVE"]],
+    ["VACUUM FULL t", ["ACCESS EXCLUSIVE"]],
+    ["VACUUM t", ["SHARE UPDATE EXCLUSIVE"]],
+    ["ANALYZE t", ["SHARE UPDATE EXCLUSIVE"]],
+    ["ALTER TABLE t SET UNLOGGED", ["ACCESS EXCLUSIVE"]],
+    ["TRUNCATE t CASCADE", ["ACCESS EXCLUSIVE"]],
+    ["DROP TABLE IF EXISTS s.t CASCADE", ["ACCESS EXCLUSIVE"]],
+    ["CREATE TRIGGER g AFTER INSERT ON t EXECUTE FUNCTION f()", ["SHARE ROW EXCLUSIVE"]],
+    ["ALTER TABLE t DISABLE TRIGGER ALL", ["SHARE ROW EXCLUSIVE"]],
+    ["DROP TRIGGER g ON t", ["ACCESS EXCLUSIVE"]],
+    ["CREATE POLICY p ON t", ["ACCESS EXCLUSIVE"]],
+    ["CREATE RULE r AS ON DELETE TO t DO NOTHING", ["ACCESS EXCLUSIVE"]],
+    ["COMMENT ON COLUMN t.x IS 'y'", ["SHARE UPDATE EXCLUSIVE"]],
+    ["ALTER TABLE t SET (fillfactor = 70)", ["SHARE UPDATE EXCLUSIVE"]],
+    ["ALTER TABLE t ALTER x SET STATISTICS 5", ["SHARE UPDATE EXCLUSIVE"]],
+    ["CREATE STATISTICS s ON a, b FROM t", ["SHARE UPDATE EXCLUSIVE"]],
+    ["CREATE TABLE x (a int REFERENCES t)", ["SHARE ROW EXCLUSIVE"]],
+    ["CREATE TABLE x (a int REFERENCES x)", []],
+    ["CREATE TABLE x PARTITION OF p FOR VALUES IN (1)", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE p ATTACH PARTITION x FOR VALUES IN (1)", ["ACCESS EXCLUSIVE", "SHARE UPDATE EXCLUSIVE"]],
+    ["ALTER TABLE p DETACH PARTITION x", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TABLE p DETACH PARTITION x CONCURRENTLY", ["SHARE UPDATE EXCLUSIVE"]],
+    ["REFRESH MATERIALIZED VIEW m", ["ACCESS EXCLUSIVE"]],
+    ["REFRESH MATERIALIZED VIEW CONCURRENTLY m", ["EXCLUSIVE"]],
+    ["CREATE OR REPLACE VIEW v AS SELECT 1", ["ACCESS EXCLUSIVE"]],
+    ["DROP VIEW v", ["ACCESS EXCLUSIVE"]],
+    ["ALTER TYPE e ADD VALUE 'x'", []],
+    ["ALTER DOMAIN d ADD CHECK (VALUE > 0)", ["SHARE"]],
+    ["ALTER DOMAIN d ADD CHECK (VALUE > 0) NOT VALID", []],
+    ["GRANT SELECT ON t TO o", []],
+    ["LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE", ["SHARE ROW EXCLUSIVE"]],
+    ["MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", ["ROW EXCLUSIVE"]],
+    // together: distinct, strongest first
+    [
+      "UPDATE t SET x = 1; CREATE INDEX i ON t (x); DROP TABLE u; UPDATE v SET x = 1",
+      ["ACCESS EXCLUSIVE", "SHARE", "ROW EXCLUSIVE"],
+    ],
+    ["ALTER TABLE t INHERIT o", ["ACCESS EXCLUSIVE", "SHARE UPDATE EXCLUSIVE"]],
+    ["CREATE PUBLICATION p FOR TABLE t", ["SHARE UPDATE EXCLUSIVE"]],
+    ["COMMENT ON TRIGGER g ON t IS 'x'", []],
+    // a table that the body itself makes is nobody else's
+    ["CREATE TABLE n (a int); CREATE INDEX ON n (a); ALTER TABLE n ADD b int; INSERT INTO n VALUES (1)", []],
+    ['CREATE TABLE s."N" (a int); COMMENT ON COLUMN s."N".a IS \'x\'; DROP TABLE s."N"', []],
+    ["CREATE TABLE IF NOT EXISTS n (a int); CREATE INDEX ON n (a)", ["SHARE"]],
+    ["CREATE TABLE n (a int); CREATE INDEX ON other.n (a)", ["SHARE"]],
+  ])("of %s", async (text, locks) => {
+    expect(await locksOf(text)).toEqual(locks);
+  });
+});
+
+/** One statement a line. */
+const MEASURED = `
+ALTER TABLE t ADD x int
+ALTER TABLE t ADD x int REFERENCES o (id)
+ALTER TABLE t DROP COLUMN b
+ALTER TABLE t RENAME COLUMN b TO y
+ALTER TABLE t RENAME TO u
+ALTER TABLE t SET SCHEMA s
+ALTER TABLE t OWNER TO CURRENT_USER
+ALTER TABLE t ALTER b SET NOT NULL
+ALTER TABLE t ALTER b TYPE bigint
+ALTER TABLE t ALTER b SET STATISTICS 5
+ALTER TABLE t ALTER b SET (n_distinct = 5)
+ALTER TABLE t ALTER b SET STORAGE PLAIN
+ALTER TABLE t ADD UNIQUE (b)
+ALTER TABLE t ADD CHECK (b > 0) NOT VALID
+ALTER TABLE t ADD CONSTRAINT f FOREIGN KEY (b) REFERENCES o
+ALTER TABLE t VALIDATE CONSTRAINT c
+ALTER TABLE t DROP CONSTRAINT c
+ALTER TABLE t ALTER CONSTRAINT fk DEFERRABLE
+ALTER TABLE t CLUSTER ON t_b
+ALTER TABLE t SET WITHOUT CLUSTER
+ALTER TABLE t SET UNLOGGED
+ALTER TABLE t SET (fillfactor = 70)
+ALTER TABLE t REPLICA IDENTITY FULL
+ALTER TABLE t INHERIT par
+ALTER TABLE t DISABLE TRIGGER ALL
+ALTER TABLE t ENABLE RULE ru
+ALTER TABLE t ENABLE ROW LEVEL SECURITY
+ALTER TABLE p ATTACH PARTITION q FOR VALUES IN (3)
+ALTER TABLE p DETACH PARTITION p1
+ALTER TRIGGER tr ON t RENAME TO tr2
+ALTER POLICY po ON t USING (true)
+ALTER VIEW v RENAME TO v3
+ALTER TYPE e ADD VALUE 'x'
+ALTER DOMAIN d ADD CHECK (VALUE > 0)
+ALTER DOMAIN d ADD CHECK (VALUE > 0) NOT VALID
+ALTER SEQUENCE sq OWNED BY t.b
+ALTER INDEX t_b RENAME TO x
+CREATE UNIQUE INDEX i ON t (b)
+CREATE TRIGGER g AFTER INSERT ON t EXECUTE FUNCTION f()
+CREATE POLICY po2 ON t
+CREATE RULE r AS ON DELETE TO t DO NOTHING
+CREATE STATISTICS st ON a, b FROM t
+CREATE TABLE x (a int REFERENCES o)
+CREATE TABLE x () INHERITS (par)
+CREATE TABLE x (LIKE t)
+CREATE TABLE x AS SELECT * FROM t
+CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2)
+CREATE OR REPLACE VIEW v AS SELECT 1 AS a
+CREATE VIEW v2 AS SELECT * FROM t
+CREATE PUBLICATION pu FOR TABLE t
+DROP INDEX t_b
+DROP TRIGGER tr ON t
+DROP POLICY po ON t
+DROP RULE ru ON t
+DROP FUNCTION f2()
+DROP SEQUENCE sq
+REINDEX TABLE t
+REINDEX INDEX t_b
+CLUSTER t USING t_b
+ANALYZE t
+TRUNCATE t
+REFRESH MATERIALIZED VIEW m
+REFRESH MATERIALIZED VIEW CONCURRENTLY m
+LOCK TABLE t
+LOCK TABLE t IN SHARE ROW EXCLUSIVE MODE
+GRANT SELECT ON t TO public
+COMMENT ON TABLE t IS 'y'
+COMMENT ON COLUMN t.b IS 'y'
+COMMENT ON VIEW v IS 'y'
+COMMENT ON TRIGGER tr ON t IS 'y'
+COMMENT ON CONSTRAINT c ON t IS 'y'
+COMMENT ON INDEX t_b IS 'y'
+INSERT INTO par DEFAULT VALUES
+UPDATE t SET b = 1
+DELETE FROM t
+MERGE INTO q USING o ON true WHEN MATCHED THEN DELETE
+WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x
+SELECT 1 FROM t FOR UPDATE
+`
+  .trim()
+  .split("\n");
+
+const FIXTURE = `
+CREATE SCHEMA s;
+CREATE TABLE o (id int PRIMARY KEY);
+CREATE TABLE par ();
+CREATE DOMAIN d AS int;
+CREATE TYPE e AS ENUM ('a');
+CREATE SEQUENCE sq;
+CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE FUNCTION f2() RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TABLE t (a int, b int, CONSTRAINT c CHECK (b > 0), CONSTRAINT fk FOREIGN KEY (a) REFERENCES o);
+CREATE INDEX t_b ON t (b);
+CREATE TRIGGER tr AFTER UPDATE ON t EXECUTE FUNCTION f();
+CREATE POLICY po ON t;
+CREATE RULE ru AS ON INSERT TO t WHERE false DO INSTEAD NOTHING;
+CREATE TABLE du (x d);
+CREATE TABLE p (a int) PARTITION BY LIST (a);
+CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+CREATE TABLE q (a int);
+CREATE VIEW v AS SELECT 1 AS a;
+CREATE MATERIALIZED VIEW m AS SELECT 1 AS a;
+CREATE UNIQUE INDEX ON m (a);
+CREATE TABLE fixture AS SELECT max(oid::bigint) AS newest FROM pg_class`;
+
+/** Modes held now on the fixture's tables; ACCESS SHARE and ROW SHARE are left out. */
+const HELD = `
+SELECT DISTINCT upper(regexp_replace(regexp_replace(mode, 'Lock$', ''), '(.)([A-Z])', '\\1 \\2', 'g')) AS lock
+FROM pg_locks JOIN pg_class ON pg_class.oid = relation, fixture
+WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relkind IN ('r', 'p', 'm', 'v')
+  AND pg_class.oid BETWEEN 16384 AND newest AND mode NOT IN ('AccessShareLock', 'RowShareLock')`;
+
+const STRENGTH = [
+  "ACCESS EXCLUSIVE",
+  "EXCLUSIVE",
+  "SHARE ROW EXCLUSIVE",
+  "SHARE",
+  "SHARE UPDATE EXCLUSIVE",
+  "ROW EXCLUSIVE",
+];
+
+describe("table locks on a server", () => {
+  let client: Client;
+
+  beforeAll(async () => {
+    const database = await createDatabase();
+    client = await database.connect();
+    await client.query(FIXTURE);
+  });
+
+  test.each(MEASURED)("are those foretold: %s", async (statement) => {
+    await client.query("BEGIN");
+    try {
+      await client.query(statement);
+      const { rows } = await client.query<{ lock: string }>(HELD);
+      const held = STRENGTH.filter((lock) => rows.some((row) => row.lock === lock));
+      const foretold = await locksOf(statement);
+      expect(foretold[0]).toBe(held[0]);
+      // on its way a statement takes weaker ones on the same table
+      expect(held).toEqual(expect.arrayContaining([...foretold]));
+    } finally {
+      await client.query("ROLLBACK");
+    }
+  });
+});
