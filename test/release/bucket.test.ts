@@ -1,0 +1,135 @@
+import { gzipSync } from "node:zlib";
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { sha256Hex } from "../../src/migration/checksum.ts";
+import { layout } from "../../src/release/layout.ts";
+import { plainReleases } from "../../src/release/plain.ts";
+import type { ReleaseContext } from "../../src/release/release.ts";
+import { signedReleases } from "../../src/release/signed.ts";
+import { openSource } from "../../src/source/open.ts";
+import { startGcs, startS3 } from "../support/bucket.ts";
+import type { BucketServer } from "../support/bucket.ts";
+import { needs } from "../support/parts.ts";
+import { makeKeys, never, publishTo, recorded } from "../support/release.ts";
+
+const context: ReleaseContext = {
+  highWaterMark: undefined,
+  expected: undefined,
+  now: new Date(),
+  applied: () => Promise.resolve([]),
+};
+
+/** More than the 1,000 keys of one page of a listing. */
+const many = Object.fromEntries(
+  Array.from({ length: 1_100 }, (_, index) => [
+    `${String(index + 1).padStart(6, "0")}_step.up.sql`,
+    `select ${index + 1};`,
+  ]),
+);
+
+const servers = {
+  versitygw: () => startS3("versitygw"),
+  "fake-gcs-server": () => startGcs(),
+} as const;
+
+describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name) => {
+  needs(name);
+  let server: BucketServer;
+  beforeAll(async () => (server = await servers[name]()), 60_000);
+  afterAll(() => server.stop());
+
+  test("are published and brought whole with four requests", async () => {
+    const bucket = await server.createBucket();
+    const { source, requests } = recorded(await openSource(`${bucket}/team/orders`, server.options));
+    const { key, trust } = makeKeys();
+    expect(await publishTo(source, many, { keys: [key] })).toMatchObject({
+      published: true,
+      migrations: 1_100,
+      uploaded: 1_102,
+    });
+    requests.length = 0;
+    const releases = signedReleases({
+      source,
+      stream: "orders",
+      environment: "default",
+      engine: "postgres",
+      trust,
+    });
+    await releases.head(never);
+    const release = await releases.fetch(context, never);
+    const bodies = await releases.bodies(release, release.migrations, never);
+    expect(requests).toHaveLength(4);
+    expect(release.migrations.map(({ sha256 }) => bodies.get(sha256)?.toString())).toEqual(
+      Object.values(many),
+    );
+  });
+
+  test("are plain too: every page of the listing, and each body as it was listed", async () => {
+    const bucket = await server.createBucket();
+    const url = `${bucket}/plain`;
+    await Promise.all(
+      Object.entries(many).map(([path, content]) => server.put(url, path, Buffer.from(content))),
+    );
+    const source = await openSource(url, server.options);
+    const releases = plainReleases({
+      source,
+      stream: "orders",
+      environment: "default",
+      engine: "postgres",
+      allowLate: false,
+    });
+    const release = await releases.fetch(context, never);
+    expect(release.migrations.map(({ path }) => path)).toEqual(Object.keys(many));
+    expect((await releases.bodies(release, release.migrations, never)).size).toBe(1_100);
+  });
+
+  test("attack 36: with a body stored as gzip are BLOB_DIGEST: nobody inflates it", async () => {
+    const bucket = await server.createBucket();
+    const source = await openSource(`${bucket}/orders`, server.options);
+    const { key, trust } = makeKeys();
+    const body = "create table users (id int);";
+    await publishTo(source, { "1_users.up.sql": body }, { keys: [key] });
+    await server.put(`${bucket}/orders`, layout.blob(sha256Hex(body)), gzipSync(body), {
+      contentEncoding: "gzip",
+    });
+    const releases = signedReleases({
+      source,
+      stream: "orders",
+      environment: "default",
+      engine: "postgres",
+      trust,
+    });
+    const release = await releases.fetch(context, never);
+    await expect(releases.bodies(release, release.migrations, never)).rejects.toMatchObject({
+      code: "BLOB_DIGEST",
+    });
+  });
+
+  test("are published by one of two at once, and the other is told to run again", async () => {
+    const bucket = await server.createBucket();
+    const source = await openSource(`${bucket}/orders`, server.options);
+    const { key, trust } = makeKeys();
+    const rivals = ["select 1;", "select 2;"].map((body, index) =>
+      publishTo(source, { [`${index + 1}_rival.up.sql`]: body }, { keys: [key] }),
+    );
+    const outcomes = await Promise.allSettled(rivals);
+    const won = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value.digest] : []));
+    const lost = outcomes.flatMap((outcome) =>
+      outcome.status === "rejected" ? [outcome.reason as unknown] : [],
+    );
+    // one after the other is possible as well: then the second finds the first one's file gone from its folder
+    expect(won).toHaveLength(1);
+    expect(lost).toMatchObject([
+      { code: expect.stringMatching(/^(SOURCE_CONFLICT|HISTORY_REWRITTEN)$/) as string },
+    ]);
+    const releases = signedReleases({
+      source,
+      stream: "orders",
+      environment: "default",
+      engine: "postgres",
+      trust,
+    });
+    expect((await releases.fetch(context, never)).digest).toBe(won[0]);
+  });
+});
