@@ -1,10 +1,11 @@
 import { hostname } from "node:os";
 
-import type { Driver, LeasedSession, NewRun, StreamState } from "./driver/driver.ts";
+import type { Driver, LeasedSession, NewRun, RunBeginning, StreamState } from "./driver/driver.ts";
 import { RunnerError } from "./error.ts";
 import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";
+import type { Position } from "./history/entry.ts";
 import { explainPlanChange } from "./plan/changed-plan.ts";
 import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
@@ -179,16 +180,14 @@ async function runUnderLease(
   assertUsable(release, state, target);
   checkHighWaterMark(release, state.highWaterMark ?? undefined);
   const plan = await planFor(release, state, request, target, log);
-  if (plan === "done" || plan.steps.length === 0) return await log.succeeded(session, release, state.position, request);
+  if (plan === "done" || plan.steps.length === 0) {
+    // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
+    if (release.rank !== undefined) await session.begin(beginning(release, state.position, state.position, 0));
+    return await log.succeeded(session, release, state.position, request);
+  }
   assertOutcomeKnown(state, plan);
   const bodies = plan.steps.every(({ body }) => fetched.has(body.sha256)) ? fetched : await fetchBodies(release, plan, target, log);
-  await session.begin({
-    highWaterMark: release.rank === undefined ? null : { ...release.rank, digest: release.digest },
-    releaseDigest: release.digest,
-    fromVersion: plan.from.version,
-    toVersion: plan.to.version,
-    steps: plan.steps.length,
-  });
+  await session.begin(beginning(release, plan.from, plan.to, plan.steps.length));
   log.begun(plan);
   const failure = await execute(plan, session, {
     bodies,
@@ -201,6 +200,16 @@ async function runUnderLease(
   });
   if (failure !== null) throw failure;
   return await log.succeeded(session, release, plan.to, request);
+}
+
+function beginning(release: Release, from: Position, to: Position, steps: number): RunBeginning {
+  return {
+    highWaterMark: release.rank === undefined ? null : { ...release.rank, digest: release.digest },
+    releaseDigest: release.digest,
+    fromVersion: from.version,
+    toVersion: to.version,
+    steps,
+  };
 }
 
 /**

@@ -64,8 +64,11 @@ export class RunLog {
     this.emit({ kind: "release.verified", digest, version, migrations: migrations.length, signers });
   }
 
+  /** Plans are made twice, without the lease and under it; the same plan is said once. */
   planned(plan: Plan): void {
+    const isNews = this.#plan?.digest !== plan.digest;
     this.#plan = plan;
+    if (!isNews) return;
     const { digest, steps, from, to } = plan;
     this.emit({ kind: "plan.made", digest, steps: steps.length, from: from.version, to: to.version });
   }
