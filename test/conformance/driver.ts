@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { Driver, LeasedSession, LeaseHolder } from "../../src/driver/driver.ts";
 import type { DriverOptions } from "../../src/driver/open.ts";
+import { RunnerError } from "../../src/error.ts";
 import { newRunId } from "../../src/run/request.ts";
 import type { MigrationText } from "../support/plain-release.ts";
 import { declaration, leaseOptions, never, newRun, settings, shortTimes, transactionSteps } from "../support/steps.ts";
@@ -80,7 +81,7 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
   test("4. the lease is given back when the work throws, and the error is the work's own", async () => {
     const { driver } = await start();
     const mine = new TypeError("a defect");
-    await expect(driver.withLease(leaseOptions(), () => Promise.reject(mine))).rejects.toThrow();
+    await expect(driver.withLease(leaseOptions(), () => Promise.reject(mine))).rejects.toMatchObject({ code: "INTERNAL", cause: mine });
     expect((await driver.state("orders", never)).lease).toBeNull();
   });
 
@@ -414,10 +415,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       await other.acceptRun(run, never);
       const told = Promise.withResolvers<void>();
       const waiting = other.withLease(leaseOptions({ run, waitMs: 20_000, onWaiting: () => told.resolve() }), () => Promise.resolve());
-      const outcome = expect(waiting).rejects.toMatchObject({ code: "CANCELED" });
-      await told.promise;
-      await driver.requestCancel(run.id, "not today", never);
-      await outcome;
+      const canceled = told.promise.then(() => driver.requestCancel(run.id, "not today", never));
+      await expect(waiting).rejects.toMatchObject({ code: "CANCELED" });
+      expect(await canceled).toBe(true);
     });
   });
 
@@ -425,19 +425,19 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const { driver } = await start();
     await driver.withLease(leaseOptions(), async () => {
       const stop = new AbortController();
-      const mine = new Error("mine");
+      const mine = new RunnerError("DEADLINE", "enough");
       const waiting = driver.withLease(leaseOptions({ waitMs: 20_000, signal: stop.signal, onWaiting: () => stop.abort(mine) }), () => Promise.resolve());
-      await expect(waiting).rejects.toThrow();
+      await expect(waiting).rejects.toBe(mine);
       const noMore = driver.withLease(
         leaseOptions({
           waitMs: 20_000,
           assertStillWanted: (state) => {
-            throw new RangeError(`seen ${state.lease?.token}`);
+            throw new RunnerError("HELD", `seen ${state.lease?.token}`);
           },
         }),
         () => Promise.resolve(),
       );
-      await expect(noMore).rejects.toThrow();
+      await expect(noMore).rejects.toMatchObject({ code: "HELD", message: "seen 1" });
     });
   });
 

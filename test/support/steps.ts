@@ -8,7 +8,7 @@ import { makeRelease, type MigrationText } from "./plain-release.ts";
 export const shortTimes: LeaseTimes = { leaseMs: 600, heartbeatMs: 100, marginMs: 100, cancelPollMs: 50 };
 
 /** A signal that never fires: the test's own time-out is the bound. */
-export const never = new AbortController().signal;
+export const never: AbortSignal = new AbortController().signal;
 
 /** Asks for no limits of its own. */
 export const settings: SessionSettings = { lockTimeoutMs: 0, statementTimeoutMs: 0, appliedBy: "tester", onRetry: () => undefined };

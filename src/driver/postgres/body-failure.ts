@@ -30,7 +30,7 @@ export function bodyFailure(step: TransactionStep | StatementStep, cause: unknow
   const at = isPlaced || place.statement !== undefined ? locate(step.text, Math.max(codePoint, place.sqlOffset)) : undefined;
   const { code, hint } = meaning(told);
   const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
-  return new RunnerError(code, `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(place)}`, {
+  return new RunnerError(code, `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(told, place)}`, {
     hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
     fields: {
       migration: step.path,
@@ -49,7 +49,8 @@ export function toEntryError(error: RunnerError): EntryError {
   return { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
 }
 
-function stateNow(place: SentPlace): string {
+function stateNow(server: ServerError, place: SentPlace): string {
+  if (server.sqlstate === sqlstate.bodyEndedTransaction) return "it ended its transaction itself, so what it did before that may have stayed";
   if (place.statement === undefined) return "nothing of this migration was applied, those before it stay applied";
   const { index, of } = place.statement;
   return index === 0
@@ -70,7 +71,7 @@ function meaning(server: ServerError): { code: RunnerErrorCode; hint: string } {
     case sqlstate.diskFull:
       return { code: "DATABASE_FULL", hint: "free disk space on the server and run again" };
     case sqlstate.bodyEndedTransaction:
-      return { code: "TRANSACTION_CONTROL", hint: "remove COMMIT and ROLLBACK, or say -- lockkeeper: tx=none in the first line" };
+      return { code: "TRANSACTION_CONTROL", hint: "remove COMMIT, ROLLBACK and RESET ALL, or say -- lockkeeper: tx=none in the first line" };
     case sqlstate.queryCanceled:
       return { code: "MIGRATION_FAILED", hint: "it took too long: raise statement_timeout, or do less in one migration" };
     case "25001":

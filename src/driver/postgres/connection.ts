@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import pg from "pg";
@@ -142,7 +143,8 @@ function wrap(client: pg.PoolClient): Connection {
       const cut = (): void => {
         lost = true;
         // The only way to stop waiting for a server that no longer answers.
-        Reflect.get(Reflect.get(client, "connection") as object, "stream").destroy();
+        const { stream } = Reflect.get(client, "connection") as { readonly stream: Socket };
+        stream.destroy();
       };
       signal?.addEventListener("abort", cut, { once: true });
       try {

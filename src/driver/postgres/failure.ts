@@ -1,4 +1,4 @@
-import { RunnerError, type ErrorFields, type RunnerErrorCode } from "../../error.ts";
+import { RunnerError, toRunnerError, type ErrorFields, type RunnerErrorCode } from "../../error.ts";
 import { endsSession, notReadyYet, sqlstate } from "./sqlstate.ts";
 
 /** What the server said, as far as it may be shown: no `detail` (it holds row data), no `where` (it holds SQL). */
@@ -36,7 +36,13 @@ export function serverError(thrown: unknown): ServerError | undefined {
 /** Whether the connection is gone, so that nobody told us whether the last message took effect. */
 export function isConnectionLoss(thrown: unknown): boolean {
   const server = serverError(thrown);
-  return server === undefined ? thrown instanceof Error && !(thrown instanceof RunnerError) : endsSession(server.sqlstate);
+  if (server !== undefined) return endsSession(server.sqlstate);
+  return thrown instanceof Error && !(thrown instanceof RunnerError) && !isDefect(thrown);
+}
+
+/** A mistake of ours, not the network's: Node and `pg` tell theirs by plain errors. */
+function isDefect(thrown: unknown): boolean {
+  return thrown instanceof TypeError || thrown instanceof RangeError || thrown instanceof ReferenceError || thrown instanceof SyntaxError;
 }
 
 /** Whether connecting again later may succeed without anybody changing anything. */
@@ -48,6 +54,7 @@ export function isNotReadyYet(thrown: unknown): boolean {
 /** Any failure to reach or use the database, outside a body, under its public code. */
 export function databaseFailure(thrown: unknown, shownUrl: string): RunnerError {
   if (thrown instanceof RunnerError) return thrown;
+  if (isDefect(thrown)) return toRunnerError(thrown);
   const server = serverError(thrown);
   if (server === undefined) return networkFailure(thrown, shownUrl);
   const { code, hint } = classify(server);

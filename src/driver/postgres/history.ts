@@ -2,6 +2,7 @@ import type { EntryError, EntryOrigin, EntryStatus, HistoryEntry } from "../../h
 import type { Direction } from "../../migration/migration.ts";
 import type { HistoryQuery } from "../driver.ts";
 import type { Row } from "./connection.ts";
+import { instantColumn, readInstant } from "./instant.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 /** Values of a new entry; times and duration come from the database's clock. */
@@ -74,8 +75,8 @@ export function selectHistory(t: TableNames, stream: string, query: HistoryQuery
   if (query.afterId !== undefined) conditions.push(`id > ${query.afterId}`);
   if (query.runId !== undefined) conditions.push(`run_id = ${literal(query.runId)}`);
   const where = conditions.join(" AND ");
-  if (query.last === undefined) return `SELECT * FROM ${t.history} WHERE ${where} ORDER BY id`;
-  return `SELECT * FROM (SELECT * FROM ${t.history} WHERE ${where} ORDER BY id DESC LIMIT ${query.last}) newest ORDER BY id`;
+  if (query.last === undefined) return `SELECT *, ${instantColumn("started_at", "started_at")} FROM ${t.history} h WHERE ${where} ORDER BY h.id`;
+  return `SELECT *, ${instantColumn("started_at", "started_at")} FROM (SELECT * FROM ${t.history} WHERE ${where} ORDER BY id DESC LIMIT ${query.last}) newest ORDER BY id`;
 }
 
 /** One row of the table as an entry; `prefix` where it was selected beside other columns. */
@@ -98,7 +99,7 @@ export function readEntry(row: Row, prefix = ""): HistoryEntry {
     signed: value("signed") === true,
     runId: String(value("run_id")),
     token: Number(value("token")),
-    startedAt: value("started_at") as Date,
+    startedAt: readInstant(value("started_at")),
     durationMs: Number(value("duration_ms")),
     appliedBy: String(value("applied_by")),
     note: value("note") as string | null,
@@ -108,5 +109,6 @@ export function readEntry(row: Row, prefix = ""): HistoryEntry {
 
 /** Columns of the table under `prefix`, for {@link readEntry}. */
 export function entryColumns(alias: string, prefix: string): string {
-  return ["id", ...columns.split(",").map((name) => name.trim())].map((name) => `${alias}.${name} AS ${prefix}${name}`).join(", ");
+  const plain = ["id", ...columns.split(",").map((name) => name.trim())].map((name) => `${alias}.${name} AS ${prefix}${name}`);
+  return [...plain, instantColumn(`${alias}.started_at`, `${prefix}started_at`)].join(", ");
 }

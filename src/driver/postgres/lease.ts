@@ -27,7 +27,8 @@ export function insertStream(t: TableNames, stream: string): string {
 
 /**
  * Takes the lease if it is free or has expired: one conditional write that waits for nobody. Its result has one row
- * (`lockkeeper_token`) when it was taken. `also` runs in the same transaction and may refer to the taken row.
+ * (`lockkeeper_token`) when it was taken. The advisory lock is that of a stale holder's worker, whose statement may
+ * still run; it is tried only when all else says that the lease is free. `also` runs in the same transaction and may refer to the taken row.
  *
  * `synchronous_commit` is set because a role's default of `off` could give the same token out twice after a crash.
  */
@@ -37,17 +38,17 @@ export function acquire(
   also: string,
 ): string {
   return `${begin}; SET LOCAL synchronous_commit = on;
-SELECT 1 / pg_catalog.pg_try_advisory_xact_lock(${workerLock(options.stream)})::int;
 WITH c AS MATERIALIZED (
  SELECT name FROM ${t.streams}
- WHERE name = ${literal(options.stream)} AND (holder IS NULL OR expires_at < pg_catalog.clock_timestamp())
+ WHERE name = ${literal(options.stream)} AND CASE WHEN holder IS NULL OR expires_at < pg_catalog.clock_timestamp()
+  THEN pg_catalog.pg_try_advisory_xact_lock(${workerLock(options.stream)}) ELSE false END
  FOR UPDATE SKIP LOCKED)
 UPDATE ${t.streams} s SET token = s.token + 1, run_id = ${literal(options.runId)}, holder = ${literal(options.holder)},
  target_id = coalesce(s.target_id, ${literal(options.targetId)}), acquired_at = pg_catalog.clock_timestamp(),
  expires_at = pg_catalog.clock_timestamp() + ${milliseconds(options.leaseMs)},
  backend_pid = pg_catalog.pg_backend_pid(),
  backend_start = (SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))
-FROM c WHERE s.name = c.name RETURNING s.token AS lockkeeper_token;
+FROM c WHERE s.name = c.name RETURNING s.token AS lockkeeper_token, s.backend_pid AS lockkeeper_backend;
 ${also};
 COMMIT`;
 }
@@ -75,12 +76,14 @@ export function release(t: TableNames, key: LeaseKey): string {
   return `UPDATE ${t.streams} SET holder = NULL, run_id = NULL, expires_at = NULL, backend_pid = NULL, backend_start = NULL WHERE ${isOurs(key)}`;
 }
 
-/** Takes an expired lease from a dead holder, for `unlock`; the row with its new token, or none. */
+/** Takes an expired lease from a dead holder, for `unlock`; the row with its new token, or none. Waits for nobody: a fence is a sign of life. */
 export function forceRelease(t: TableNames, stream: string, runId: string): string {
   return `${begin}; SET LOCAL synchronous_commit = on;
-UPDATE ${t.streams} SET token = token + 1, holder = NULL, run_id = NULL, expires_at = NULL, backend_pid = NULL, backend_start = NULL
- WHERE name = ${literal(stream)} AND run_id = ${literal(runId)} AND expires_at < pg_catalog.clock_timestamp()
- RETURNING token AS lockkeeper_token;
+WITH c AS MATERIALIZED (
+ SELECT name FROM ${t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(runId)} AND expires_at < pg_catalog.clock_timestamp()
+ FOR UPDATE SKIP LOCKED)
+UPDATE ${t.streams} s SET token = s.token + 1, holder = NULL, run_id = NULL, expires_at = NULL, backend_pid = NULL, backend_start = NULL
+FROM c WHERE s.name = c.name RETURNING s.token AS lockkeeper_token;
 COMMIT`;
 }
 

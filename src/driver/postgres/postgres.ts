@@ -9,7 +9,8 @@ import { openPool, type Connection, type ConnectionPool, type StatementResult } 
 import { databaseFailure, serverError } from "./failure.ts";
 import { readEntry, selectHistory } from "./history.ts";
 import { acquire, forceRelease, heartbeat, insertStream, release, selectCancel } from "./lease.ts";
-import { acceptRun, insertRun, readRun, requestCancel, runConditions, selectEarlier, selectRuns, updateRun } from "./runs.ts";
+import { acceptRun, endDeadRuns, insertRun, readRun, requestCancel, runConditions, selectEarlier, selectRuns, updateRun } from "./runs.ts";
+import { assertFreeSlots } from "./pooler.ts";
 import { openSession } from "./session.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";
 import { freshState, readFacts, readState, selectFacts, selectState, type ServerFacts } from "./state.ts";
@@ -30,6 +31,8 @@ export interface PostgresOptions {
 const oldestVersion = 140_000;
 /** milliseconds between two looks at a lease that another holds */
 const pollMs = { shortest: 50, longest: 1_000 };
+/** transactions that a run has open at once: its work, and its heartbeats */
+const slotsOfRun = 2;
 /** tries of creating our tables, when other runners do the same */
 const creationTries = 40;
 
@@ -96,6 +99,8 @@ class PostgresDriver implements Driver {
 
   async unlock(stream: string, runId: string, reason: string, signal: AbortSignal): Promise<{ readonly token: number }> {
     return this.#use(signal, async (connection) => {
+      const before = await this.#readState(connection, stream, signal);
+      if (before.lease?.runId !== runId) throw notTheHolder(runId, before.lease?.runId);
       const results = await connection.send(forceRelease(this.#t, stream, runId), signal);
       const token = firstValue(results, "lockkeeper_token");
       if (token !== undefined) {
@@ -111,13 +116,14 @@ class PostgresDriver implements Driver {
     const connection = await this.#pool.connect(options.signal);
     let bench: Workbench | undefined;
     try {
-      const { token, acquiredAt } = await this.#takeLease(connection, options);
+      const { token, backendPid, acquiredAt } = await this.#takeLease(connection, options);
       bench = new Workbench(
         {
           t: this.#t,
           shownUrl: this.url,
           environment: options.environment,
           facts: await this.#knownFacts(connection),
+          isPooled: connection.processId !== backendPid,
           times: this.#times,
           pool: this.#pool,
           directPool: this.#direct ?? this.#pool,
@@ -129,7 +135,8 @@ class PostgresDriver implements Driver {
     } catch (cause) {
       throw databaseFailure(cause, this.url);
     } finally {
-      if (bench === undefined) connection.release();
+      // Without a bench the lease was not taken, and nobody knows what the connection was in the middle of.
+      if (bench === undefined) connection.release(true);
       else bench.close();
     }
   }
@@ -161,7 +168,7 @@ class PostgresDriver implements Driver {
         },
         cancelReason: async () => {
           const value = firstValue(await ask(selectCancel(this.#t, bench.key().runId)), "cancel_reason");
-          return value === undefined ? undefined : String(value);
+          return typeof value === "string" ? value : undefined;
         },
       },
       this.#times,
@@ -170,22 +177,27 @@ class PostgresDriver implements Driver {
     );
     bench.guardBy(kept);
     try {
+      if (bench.isPooled) await assertFreeSlots(this.#pool, slotsOfRun, this.url, kept.signal);
       return await work(openSession(bench));
     } finally {
       await kept.stop();
-      await bench.send(release(this.#t, bench.key())).catch(() => undefined);
+      const giveBack = release(this.#t, bench.key());
+      await bench
+        .send(giveBack)
+        .catch(() => ask(giveBack))
+        .catch(() => undefined);
       line?.release();
     }
   }
 
-  async #takeLease(connection: Connection, options: LeaseOptions): Promise<{ token: number; acquiredAt: number }> {
+  async #takeLease(connection: Connection, options: LeaseOptions): Promise<TakenLease> {
     const giveUpAt = performance.now() + options.waitMs;
     let isFree = true;
     for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
       options.signal.throwIfAborted();
       const acquiredAt = performance.now();
-      const token = isFree ? await this.#withTables(connection, options.signal, () => this.#tryLease(connection, options)) : undefined;
-      if (token !== undefined) return { token, acquiredAt };
+      const taken = isFree ? await this.#withTables(connection, options.signal, () => this.#tryLease(connection, options)) : undefined;
+      if (taken !== undefined) return { ...taken, acquiredAt };
       const state = await this.#readState(connection, options.stream, options.signal);
       if (!state.exists) {
         await connection.send(insertStream(this.#t, options.stream), options.signal);
@@ -197,26 +209,31 @@ class PostgresDriver implements Driver {
       isFree = state.lease === null || state.lease.expiresAt < state.now;
       if (isFree && !wasFree) continue;
       if (state.lease !== null) options.onWaiting(state.lease);
+      await this.#assertNotCanceled(connection, options);
       if (performance.now() >= giveUpAt) throw heldBy(state, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
       await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
     }
   }
 
-  async #tryLease(connection: Connection, options: LeaseOptions): Promise<number | undefined> {
+  /** A run that waits has no heartbeat that would tell it. */
+  async #assertNotCanceled(connection: Connection, { run, signal }: LeaseOptions): Promise<void> {
+    const reason = firstValue(await connection.send(selectCancel(this.#t, run.id), signal), "cancel_reason");
+    if (typeof reason === "string") throw new RunnerError("CANCELED", `the run was asked to stop: ${reason}`);
+  }
+
+  async #tryLease(connection: Connection, options: LeaseOptions): Promise<Omit<TakenLease, "acquiredAt"> | undefined> {
     const { stream, run, holder, targetId } = options;
     const isHolder = `EXISTS (SELECT FROM ${this.#t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(run.id)})`;
-    const also = `${insertRun(this.#t, run, "running", isHolder)}; UPDATE ${this.#t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()) WHERE id = ${literal(run.id)} AND status IN ('queued', 'waiting_lock') AND ${isHolder}`;
+    const also = `${endDeadRuns(this.#t, stream, run.id, isHolder)}; ${insertRun(this.#t, run, "running", isHolder)}; UPDATE ${this.#t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()) WHERE id = ${literal(run.id)} AND status IN ('queued', 'waiting_lock') AND ${isHolder}`;
     try {
       const results = await connection.send(
         acquire(this.#t, { stream, runId: run.id, holder, targetId, leaseMs: this.#times.leaseMs }, also),
         options.signal,
       );
       const token = firstValue(results, "lockkeeper_token");
-      return token === undefined ? undefined : Number(token);
+      return token === undefined ? undefined : { token: Number(token), backendPid: Number(firstValue(results, "lockkeeper_backend")) };
     } catch (cause) {
       await connection.send("ROLLBACK").catch(() => undefined);
-      // The worker of a stale holder still has its advisory lock: as good as held.
-      if (serverError(cause)?.sqlstate === sqlstate.divisionByZero) return undefined;
       throw cause;
     }
   }
@@ -286,13 +303,17 @@ class PostgresDriver implements Driver {
 
   async #use<T>(signal: AbortSignal, action: (connection: Connection) => Promise<T>): Promise<T> {
     const connection = await this.#pool.connect(signal);
+    let isBroken = true;
     try {
-      return await action(connection);
+      const result = await action(connection);
+      isBroken = false;
+      return result;
     } catch (cause) {
       signal.throwIfAborted();
       throw databaseFailure(cause, this.url);
     } finally {
-      connection.release();
+      // After an error it may be in the middle of a transaction.
+      connection.release(isBroken);
     }
   }
 
@@ -318,6 +339,13 @@ class PostgresDriver implements Driver {
       });
     }
   }
+}
+
+interface TakenLease {
+  readonly token: number;
+  readonly backendPid: number;
+  /** `performance.now()` before it was asked for */
+  readonly acquiredAt: number;
 }
 
 function firstValue(results: readonly StatementResult[], column: string): unknown {

@@ -2,6 +2,7 @@ import type { EntryError } from "../../history/entry.ts";
 import type { Caller, RunAction, RunOutcome, RunRecord, RunStatus, RunTrigger } from "../../history/run.ts";
 import type { NewRun, RunBeginning, RunChange, RunQuery } from "../driver.ts";
 import type { Row } from "./connection.ts";
+import { instantColumn, readInstant } from "./instant.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 const endedStatuses = "('succeeded', 'failed', 'canceled')";
@@ -31,9 +32,11 @@ export function insertRun(t: TableNames, run: NewRun, status: RunStatus, where =
 export function acceptRun(t: TableNames, run: NewRun): string {
   if (run.singleUse === null) return insertRun(t, run, "queued");
   const { issuer, jti, expiresAt } = run.singleUse;
+  // A retry with a new token belongs to the run that its key began.
+  const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
   return `WITH swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()),
  used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
-  VALUES (${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${literal(run.id)}, ${literal(expiresAt)})
+  VALUES (${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)})
   ON CONFLICT DO NOTHING RETURNING 1)
  ${insertRun(t, run, "queued", "EXISTS (SELECT FROM used)")}`;
 }
@@ -50,7 +53,8 @@ export function selectEarlier(t: TableNames, run: NewRun): string {
 
 /** A run's row with its progress, which is what the history says of the run. */
 export function selectRuns(t: TableNames, where: string, limit: number): string {
-  return `SELECT r.*, (SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run') AS applied,
+  const times = ["created_at", "started_at", "ended_at"].map((name) => instantColumn(`r.${name}`, name)).join(", ");
+  return `SELECT r.*, ${times}, (SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run') AS applied,
  (SELECT h.path FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'started' ORDER BY h.id DESC LIMIT 1) AS current
  FROM ${t.runs} r WHERE ${where} ORDER BY r.id DESC LIMIT ${limit}`;
 }
@@ -69,6 +73,18 @@ export function beginRun(t: TableNames, id: string, beginning: RunBeginning): st
   return `UPDATE ${t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()), total = ${beginning.steps},
  release_digest = ${literal(beginning.releaseDigest)}, release_version = ${literal(rank?.version)},
  from_version = ${literal(beginning.fromVersion)}, to_version = ${literal(beginning.toVersion)} WHERE id = ${literal(id)}`;
+}
+
+/** Ends what is left of the runs of earlier holders: nobody works on them any more once the lease is another's. */
+export function endDeadRuns(t: TableNames, stream: string, id: string, where: string): string {
+  const error: EntryError = {
+    code: "LEASE_LOST",
+    message: "its runner died or was cut off, and another run has taken its lease",
+    hint: "look at the history for what it did; the next run goes on where it stopped",
+    fields: { by: id },
+  };
+  return `UPDATE ${t.runs} SET status = 'failed', outcome = 'failed', ended_at = pg_catalog.clock_timestamp(), error = ${jsonLiteral(error)}
+ WHERE stream = ${literal(stream)} AND id <> ${literal(id)} AND status IN ('running', 'canceling') AND ${where}`;
 }
 
 /** Changes a run that has not ended. */
@@ -90,7 +106,7 @@ export function updateRun(t: TableNames, id: string, change: RunChange): string 
   return `UPDATE ${t.runs} SET ${values.join(", ")} WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses}`;
 }
 
-/** Asks a run to stop; one that nobody executes yet ends at once. A row when it had not ended. */
+/** Asks a run to stop; whoever executes it, or waits with it, ends it. A row when it had not ended. */
 export function requestCancel(t: TableNames, id: string, reason: string): string {
   return `UPDATE ${t.runs} SET cancel_requested = true, cancel_reason = ${literal(reason)},
  status = CASE WHEN status = 'running' THEN 'canceling' ELSE status END
@@ -114,9 +130,9 @@ export function readRun(row: Row): RunRecord {
     progress: { applied: Number(row["applied"]), total: Number(row["total"]), current: row["current"] as string | null },
     labels: row["labels"] as Readonly<Record<string, string>>,
     cancelRequested: row["cancel_requested"] === true,
-    createdAt: row["created_at"] as Date,
-    startedAt: row["started_at"] as Date | null,
-    endedAt: row["ended_at"] as Date | null,
+    createdAt: readInstant(row["created_at"]),
+    startedAt: row["started_at"] === null ? null : readInstant(row["started_at"]),
+    endedAt: row["ended_at"] === null ? null : readInstant(row["ended_at"]),
     error: row["error"] as EntryError | null,
   };
 }

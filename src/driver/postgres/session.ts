@@ -1,5 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
-
 import { RunnerError } from "../../error.ts";
 import type {
   AppliedSteps,
@@ -8,27 +6,21 @@ import type {
   RunBeginning,
   RunEnd,
   SessionSettings,
-  StatementStep,
   StreamState,
   TransactionStep,
 } from "../driver.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
-import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
+import { isConnectionLoss } from "./failure.ts";
 import { insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
-import { fenced, selectOurs, type LeaseKey } from "./lease.ts";
+import type { LeaseKey } from "./lease.ts";
+import { mayTryAgain } from "./retry.ts";
 import { beginRun, updateRun } from "./runs.ts";
-import { retryableBody, sqlstate } from "./sqlstate.ts";
 import { readState, selectState } from "./state.ts";
 import { runStatements } from "./statements.ts";
 import { jsonLiteral, literal } from "./tables.ts";
 import { transactionMessage, type Surroundings } from "./transaction.ts";
 import type { Workbench } from "./workbench.ts";
-
-/** Tries of a body that met a lock time-out, a deadlock or a serialization failure, the first included. */
-const bodyTries = 10;
-/** milliseconds between two tries: doubles from the first to the second, with jitter */
-const retryDelayMs = { first: 250, longest: 8_000 };
 
 /** What can be done while the lease of `bench` is held; see {@link LeasedSession}. */
 export function openSession(bench: Workbench): LeasedSession {
@@ -38,11 +30,11 @@ export function openSession(bench: Workbench): LeasedSession {
     },
     signal: bench.kept.signal,
     state: () => readOwnState(bench),
-    begin: (beginning) => writeFenced(bench, beginStatements(bench, beginning)),
+    begin: (beginning) => write(bench, beginStatements(bench, beginning)),
     applyInTransactions: (steps, settings) => applyInTransactions(bench, steps, settings),
     applyStatements: (step, settings, onStatement) => runStatements(bench, step, settings, onStatement),
-    declare: (entries) => writeFenced(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
-    finish: (end) => writeFenced(bench, finishStatements(bench, end)),
+    declare: (entries) => write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
+    finish: (end) => write(bench, finishStatements(bench, end)),
   };
 }
 
@@ -54,16 +46,15 @@ async function readOwnState(bench: Workbench): Promise<StreamState> {
   return readState(row);
 }
 
-/** Writes our own state under the fence; a lost fence is `LEASE_LOST`. */
-async function writeFenced(bench: Workbench, statements: string): Promise<void> {
+/** All that is written here says how things are, so writing it once more after the connection was lost changes nothing. */
+async function write(bench: Workbench, statements: string): Promise<void> {
   if (statements === "") return;
-  bench.kept.assertTrusted();
   try {
-    await bench.send(fenced(bench.t, bench.key(), statements));
+    await bench.write(statements);
   } catch (cause) {
-    await bench.rollBack();
-    await assertOurs(bench);
-    throw databaseFailure(cause, bench.shownUrl);
+    if (!bench.isLost()) throw cause;
+    await bench.reconnect(cause);
+    await bench.write(statements);
   }
 }
 
@@ -154,7 +145,6 @@ async function applyMany(bench: Workbench, steps: Group, settings: SessionSettin
 
 /** One body in its own message, tried again where it merely met a lock. */
 async function applyOne(bench: Workbench, step: TransactionStep, settings: SessionSettings): Promise<Applied> {
-  let delayMs = retryDelayMs.first;
   for (let attempt = 1; ; attempt += 1) {
     bench.kept.assertTrusted();
     const message = transactionMessage([step], surroundings(bench, settings));
@@ -165,17 +155,11 @@ async function applyOne(bench: Workbench, step: TransactionStep, settings: Sessi
       await settle(bench, cause);
       const committed = await committedMeanwhile(bench);
       if (committed.length > 0) return { durations: committed, failure: null };
-      const code = serverError(cause)?.sqlstate;
-      const mayRetry = code === undefined ? isConnectionLoss(cause) : retryableBody.has(code) || isConnectionLoss(cause);
-      if (!mayRetry || attempt === bodyTries) {
+      if (!(await mayTryAgain(bench, step, settings, cause, attempt))) {
         const failure = bodyFailure(step, cause, { sqlOffset: step.sqlOffset, messageOffset: message.bodyOffset });
         await recordFailure(bench, step, settings, failure);
         return { durations: [], failure };
       }
-      const jitteredMs = Math.round(delayMs * (0.5 + Math.random()));
-      settings.onRetry(step.path, attempt, code ?? "08006", jitteredMs);
-      await sleep(jitteredMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
-      delayMs = Math.min(delayMs * 2, retryDelayMs.longest);
     }
   }
 }
@@ -190,17 +174,7 @@ async function settle(bench: Workbench, cause: unknown): Promise<void> {
     return;
   }
   await bench.rollBack();
-  if (bench.kept.signal.aborted && serverError(cause)?.sqlstate === sqlstate.queryCanceled) bench.kept.assertTrusted();
-  await assertOurs(bench);
-}
-
-/** @throws RunnerError `LEASE_LOST` when token and run are no longer ours */
-async function assertOurs(bench: Workbench): Promise<void> {
-  const [result] = await bench.send(selectOurs(bench.t, bench.key()));
-  if (result?.rows.length === 1) return;
-  throw new RunnerError("LEASE_LOST", "the lease of this run is lost: another runner has taken it over", {
-    hint: "nothing was written after that; run again to go on where it stopped",
-  });
+  await bench.assertMayGoOn(cause);
 }
 
 /** Durations of the bodies of this run that the history has beyond those already counted, in order. */
@@ -236,7 +210,7 @@ async function recordFailure(bench: Workbench, step: TransactionStep, settings: 
     note: null,
     error: toEntryError(failure),
   };
-  await writeFenced(bench, insertEntry(bench.t, entry));
+  await write(bench, insertEntry(bench.t, entry));
 }
 
 function readDurations(bench: Workbench, results: readonly StatementResult[], expected: number): readonly number[] {
@@ -254,6 +228,7 @@ function surroundings(bench: Workbench, settings: SessionSettings): Surroundings
     key: bench.key(),
     settings,
     leaseMs: bench.times.leaseMs,
+    isPooled: bench.isPooled,
     checkIntervalMs: bench.facts.isLinux ? 2_000 : undefined,
   };
 }

@@ -2,6 +2,7 @@ import { appliedLength } from "../../history/entry.ts";
 import type { Hold, LeaseHolder, StreamState } from "../driver.ts";
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
+import { instantColumn, readInstant } from "./instant.ts";
 import { literal, type TableNames } from "./tables.ts";
 
 /** What the driver needs to know of the server besides the stream's state. */
@@ -16,7 +17,7 @@ export interface ServerFacts {
   readonly standardStrings: boolean;
 }
 
-const facts = `pg_catalog.clock_timestamp() AS now, pg_catalog.pg_backend_pid() AS backend,
+const facts = `${instantColumn("pg_catalog.clock_timestamp()", "now")}, pg_catalog.pg_backend_pid() AS backend,
  pg_catalog.current_setting('server_version_num') AS version_number, pg_catalog.current_setting('transaction_read_only') AS read_only,
  pg_catalog.current_setting('standard_conforming_strings') AS standard_strings, pg_catalog.version() LIKE '%linux%' AS linux`;
 
@@ -28,7 +29,7 @@ export const selectFacts = `SELECT ${facts}`;
  * The position comes from the history itself: there is no second count that could disagree.
  */
 export function selectState(t: TableNames, stream: string): string {
-  return `SELECT ${facts}, s.*, ${entryColumns("h", "last_")}, p.version AS position_version, p.chain AS position_chain
+  return `SELECT ${facts}, s.*, ${instantColumn("s.acquired_at", "acquired_at")}, ${instantColumn("s.expires_at", "expires_at")}, ${entryColumns("h", "last_")}, p.version AS position_version, p.chain AS position_chain
  FROM (SELECT 1) one LEFT JOIN ${t.streams} s ON s.name = ${literal(stream)}
  LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name ORDER BY id DESC LIMIT 1) h ON true
  LEFT JOIN LATERAL (SELECT version, chain FROM ${t.history} WHERE stream = s.name AND direction = 'up' AND status = 'done'
@@ -59,7 +60,7 @@ export function freshState(row: Row): StreamState {
     held: null,
     paused: false,
     lease: null,
-    now: row["now"] as Date,
+    now: readInstant(row["now"]),
   };
 }
 
@@ -83,7 +84,7 @@ export function readState(row: Row): StreamState {
     held: row["held"] as Hold | null,
     paused: row["paused"] === true,
     lease: readHolder(row),
-    now: row["now"] as Date,
+    now: readInstant(row["now"]),
   };
 }
 
@@ -94,7 +95,7 @@ function readHolder(row: Row): LeaseHolder | null {
     holder,
     runId: String(row["run_id"]),
     token: Number(row["token"]),
-    acquiredAt: row["acquired_at"] as Date,
-    expiresAt: row["expires_at"] as Date,
+    acquiredAt: readInstant(row["acquired_at"]),
+    expiresAt: readInstant(row["expires_at"]),
   };
 }

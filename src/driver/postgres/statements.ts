@@ -1,22 +1,26 @@
 import { RunnerError } from "../../error.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
 import type { Statement } from "../../migration/migration.ts";
+import { countCodePoints } from "../../migration/position.ts";
 import type { SessionSettings, StatementStep } from "../driver.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
-import type { Connection } from "./connection.ts";
-import { databaseFailure, isConnectionLoss } from "./failure.ts";
+import { isConnectionLoss } from "./failure.ts";
 import { insertEntry } from "./history.ts";
-import { begin, fence, fenced, workerLock } from "./lease.ts";
+import { assertIndexIsValid, builtIndex, dropInvalidIndex } from "./index-build.ts";
+import { begin, fence } from "./lease.ts";
+import { mayTryAgain } from "./retry.ts";
+import { preludeOf } from "./session-setting.ts";
 import { jsonLiteral, literal } from "./tables.ts";
-import { resetSession, runMark } from "./transaction.ts";
+import { runMark } from "./transaction.ts";
 import type { Workbench } from "./workbench.ts";
+import { Worker } from "./worker.ts";
 
 /**
- * A body outside transactions: statement by statement, each checkpointed, beside a fence connection that holds the
- * lock but no snapshot (`protocol.md` 9). A statement that can run in a transaction commits together with its checkpoint,
- * so only for the others can a crash leave in doubt whether they took effect.
+ * A body outside transactions: statement by statement, each checkpointed, beside a fence that holds the lock but no
+ * snapshot (`protocol.md` 9). A statement that can run in a transaction commits together with its checkpoint, so only
+ * for the others can a crash leave in doubt whether they took effect.
  *
- * @throws RunnerError `MIGRATION_FAILED` with the entry recorded; `NEEDS_ATTENTION` when an outcome cannot be known
+ * @throws RunnerError `MIGRATION_FAILED`, `LOCK_TIMEOUT` with the entry recorded; `NEEDS_ATTENTION` when an outcome cannot be known
  */
 export async function runStatements(
   bench: Workbench,
@@ -25,32 +29,46 @@ export async function runStatements(
   onStatement: (done: number) => void,
 ): Promise<{ readonly durationMs: number }> {
   const startedAt = performance.now();
-  bench.kept.assertTrusted();
-  const checkpoint = await startEntry(bench, step, settings);
-  const worker = await openWorker(bench);
+  const worker = await Worker.open(bench);
   try {
+    if (worker.isPooled) assertNoSettingsOutside(step);
+    const checkpoint = await startEntry(bench, worker, step, settings);
     for (const [index, statement] of step.statements.entries()) {
       if (index < step.resumeAt) continue;
-      assertFenceHolds(bench, worker);
-      if (statement.kind === "transactional") await runInTransaction(bench, worker, step, statement, index, settings, checkpoint);
-      else await runAlone(bench, worker, step, statement, index, settings, checkpoint);
+      const task: Task = { bench, worker, step, statement, index, settings, checkpoint, sql: textOf(step, statement) };
+      if (statement.kind === "transactional") await runInTransaction(task);
+      else await runAlone(task, statement.kind);
       onStatement(index + 1);
     }
-    await bench.send(fenced(bench.t, bench.key(), checkpoint.done()));
+    await worker.write(checkpoint.done());
   } finally {
     await worker.close();
   }
   return { durationMs: performance.now() - startedAt };
 }
 
-/** The SQL that moves the entry of the body under way. */
+/** One statement, and all that its running needs. */
+interface Task {
+  readonly bench: Workbench;
+  readonly worker: Worker;
+  readonly step: StatementStep;
+  readonly statement: Statement;
+  readonly index: number;
+  readonly settings: SessionSettings;
+  readonly checkpoint: Checkpoint;
+  readonly sql: string;
+}
+
+/** The SQL that moves the entry of the body under way; each may be sent again when nobody knows whether it arrived. */
 interface Checkpoint {
+  /** a row with `lockkeeper_done`, the statements done so far */
+  readonly select: string;
   reached(index: number, checksum: string): string;
   failed(error: RunnerError, status: "failed" | "needs_attention"): string;
   done(): string;
 }
 
-async function startEntry(bench: Workbench, step: StatementStep, settings: SessionSettings): Promise<Checkpoint> {
+async function startEntry(bench: Workbench, worker: Worker, step: StatementStep, settings: SessionSettings): Promise<Checkpoint> {
   const { t } = bench;
   const { stream, runId, token } = bench.key();
   const { migration } = step;
@@ -76,173 +94,110 @@ async function startEntry(bench: Workbench, step: StatementStep, settings: Sessi
     note: null,
     error: null,
   });
-  const results = await bench.send(fenced(t, bench.key(), insert)).catch((cause: unknown) => {
-    throw databaseFailure(cause, bench.shownUrl);
-  });
+  const results = await worker.write(insert);
   const id = Number(results.flatMap((result) => result.rows).find((row) => "lockkeeper_entry" in row)?.["lockkeeper_entry"]);
   bench.lastEntryId = id;
   const elapsed = "extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000";
   return {
+    select: `SELECT statements_done AS lockkeeper_done FROM ${t.history} WHERE id = ${id}`,
     reached: (index, checksum) =>
-      `UPDATE ${t.history} SET statements_done = ${index + 1}, statement_checksums = statement_checksums || ${literal(checksum)}::text, duration_ms = ${elapsed} WHERE id = ${id}`,
+      `UPDATE ${t.history} SET statements_done = ${index + 1}, statement_checksums = statement_checksums || ${literal(checksum)}::text, duration_ms = ${elapsed} WHERE id = ${id} AND statements_done = ${index}`,
     failed: (error, status) =>
       `UPDATE ${t.history} SET status = ${literal(status)}, error = ${jsonLiteral(toEntryError(error))}, duration_ms = ${elapsed} WHERE id = ${id}`,
     done: () => `UPDATE ${t.history} SET status = 'done', duration_ms = ${elapsed} WHERE id = ${id}`,
   };
 }
 
-/** Two connections: one for the statements, one whose open transaction keeps the token from being taken over meanwhile. */
-interface Worker {
-  readonly connection: Connection;
-  readonly isPooled: boolean;
-  /** undefined while the fence holds */
-  fenceLoss(): unknown;
-  close(): Promise<void>;
-}
-
-async function openWorker(bench: Workbench): Promise<Worker> {
-  const { signal } = bench.kept;
-  const connection = await bench.directPool.connect(signal);
-  const fenceConnection = await bench.directPool.connect(signal).catch((cause: unknown) => {
-    connection.release();
-    throw cause;
-  });
-  let loss: unknown;
-  let beating: Promise<unknown> | undefined;
-  const isPooled = await isThroughPooler(connection);
-  try {
-    // A session lock behind a pooler would stay with whoever gets the backend next.
-    if (!isPooled) await connection.send(`SELECT 1 / pg_catalog.pg_try_advisory_lock(${workerLock(bench.key().stream)})::int`);
-    await fenceConnection.send(
-      `${begin}; SET LOCAL idle_in_transaction_session_timeout = ${bench.times.leaseMs}; ${fence(bench.t, bench.key())}`,
-    );
-  } catch (cause) {
-    connection.release(true);
-    fenceConnection.release(true);
-    throw databaseFailure(cause, bench.shownUrl);
-  }
-  const timer = setInterval(() => {
-    beating = fenceConnection.send("SELECT 1").catch((cause: unknown) => {
-      loss = cause;
-    });
-  }, bench.times.heartbeatMs);
-  timer.unref();
-  return {
-    connection,
-    isPooled,
-    fenceLoss: () => (fenceConnection.isLost() ? (loss ?? new Error("the fence connection was lost")) : loss),
-    async close() {
-      clearInterval(timer);
-      await beating;
-      await fenceConnection.send("ROLLBACK").catch(() => undefined);
-      fenceConnection.release();
-      if (!isPooled) await connection.send("SELECT pg_catalog.pg_advisory_unlock_all()").catch(() => undefined);
-      connection.release();
-    },
-  };
-}
-
-/** A pooler answers with the process id of its choice at start-up, and with the backend's own in a query. */
-async function isThroughPooler(connection: Connection): Promise<boolean> {
-  const [result] = await connection.send("SELECT pg_catalog.pg_backend_pid() AS pid");
-  return connection.processId !== Number(result?.rows[0]?.["pid"]);
-}
-
-function assertFenceHolds(bench: Workbench, worker: Worker): void {
-  bench.kept.assertTrusted();
-  const loss = worker.fenceLoss();
-  if (loss === undefined) return;
-  throw new RunnerError("LEASE_LOST", "the fence connection of this run was lost", {
-    hint: "run again to go on after the last statement done",
-    cause: loss,
-  });
-}
-
-async function runInTransaction(
-  bench: Workbench,
-  worker: Worker,
-  step: StatementStep,
-  statement: Statement,
-  index: number,
-  settings: SessionSettings,
-  checkpoint: Checkpoint,
-): Promise<void> {
-  const limits = [
-    `SET LOCAL lock_timeout = ${step.lockTimeoutMs ?? settings.lockTimeoutMs}`,
-    `SET LOCAL statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`,
-    `SET LOCAL idle_in_transaction_session_timeout = ${bench.times.leaseMs}`,
-  ].join("; ");
-  const sql = textOf(step, statement);
-  const head = `${runMark(bench.key())}${begin}; ${fence(bench.t, bench.key())}; ${limits};\n`;
-  const tail = `\n; RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog; ${checkpoint.reached(index, sha256Hex(sql))}; RESET ALL; SET LOCAL synchronous_commit = on; COMMIT`;
-  try {
-    await bench.sendOn(worker.connection, head + sql + tail);
-  } catch (cause) {
-    if (!worker.connection.isLost()) await worker.connection.send("ROLLBACK").catch(() => undefined);
-    const isUnknown = isConnectionLoss(cause);
-    throw await failed(bench, step, statement, index, checkpoint, cause, { messageOffset: [...head].length, isUnknown });
+/** Commits with its checkpoint, so after a lost connection the entry says whether it took effect. */
+async function runInTransaction(task: Task): Promise<void> {
+  const { bench, worker, step, index, settings, checkpoint, sql } = task;
+  for (let attempt = 1; ; attempt += 1) {
+    await worker.assertFenced();
+    const limits = [
+      `SET LOCAL lock_timeout = ${step.lockTimeoutMs ?? settings.lockTimeoutMs}`,
+      `SET LOCAL statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`,
+      `SET LOCAL idle_in_transaction_session_timeout = ${bench.times.leaseMs}`,
+      ...preludeOf(step, index),
+    ].join("; ");
+    const head = `${runMark(bench.key())}${begin}; ${fence(bench.t, bench.key())}; ${limits};\n`;
+    const tail = `\n; RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog; ${checkpoint.reached(index, sha256Hex(sql))}; RESET ALL; SET LOCAL synchronous_commit = on; COMMIT`;
+    try {
+      await bench.sendOn(worker.connection, head + sql + tail);
+      return;
+    } catch (cause) {
+      if (isConnectionLoss(cause) || worker.connection.isLost()) {
+        await worker.regain(cause);
+        const [result] = await bench.send(checkpoint.select);
+        if (Number(result?.rows[0]?.["lockkeeper_done"]) > index) return;
+      } else {
+        await worker.rollBack();
+        await assertMayGoOn(task, cause);
+      }
+      if (await mayTryAgain(bench, step, settings, cause, attempt)) continue;
+      throw await recordFailure(task, bodyFailure(step, cause, placeOf(task, countCodePoints(head, 0, head.length))), "failed");
+    }
   }
 }
 
-async function runAlone(
-  bench: Workbench,
-  worker: Worker,
-  step: StatementStep,
-  statement: Statement,
-  index: number,
-  settings: SessionSettings,
-  checkpoint: Checkpoint,
-): Promise<void> {
-  const sql = textOf(step, statement);
+/** What PostgreSQL refuses inside a transaction; its checkpoint follows it. */
+async function runAlone(task: Task, kind: Statement["kind"]): Promise<void> {
+  const { bench, worker, step, index, settings, checkpoint, sql } = task;
+  await worker.assertFenced();
   const mark = runMark(bench.key());
+  const built = kind === "create-index-concurrently" ? builtIndex(sql) : undefined;
   try {
     if (!worker.isPooled) {
-      // A lock time-out in the middle of a concurrent build would leave an invalid index behind.
-      const lockTimeoutMs = step.lockTimeoutMs ?? (statement.kind === "create-index-concurrently" ? 0 : settings.lockTimeoutMs);
-      await worker.connection.send(`SET lock_timeout = ${lockTimeoutMs}`);
-      await worker.connection.send(`SET statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`);
+      // A lock time-out in the middle of what runs concurrently would leave an invalid index, or half a partition, behind.
+      const lockTimeoutMs = step.lockTimeoutMs ?? (kind.endsWith("concurrently") ? 0 : settings.lockTimeoutMs);
+      const limits = [`SET lock_timeout = ${lockTimeoutMs}`, `SET statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`];
+      await worker.connection.send([...limits, ...preludeOf(step, index)].join("; "));
     }
+    if (built !== undefined) await dropInvalidIndex(bench, worker.connection, built);
     await bench.sendOn(worker.connection, mark + sql);
+    if (built !== undefined) await assertIndexIsValid(worker.connection, step, built);
   } catch (cause) {
-    const isUnknown = isConnectionLoss(cause);
-    throw await failed(bench, step, statement, index, checkpoint, cause, { messageOffset: mark.length, isUnknown });
-  } finally {
-    if (!worker.connection.isLost()) await worker.connection.send(resetSession).catch(() => undefined);
+    if (isConnectionLoss(cause) || worker.connection.isLost()) throw await recordFailure(task, inDoubt(step, index, cause), "needs_attention");
+    await worker.rollBack();
+    await assertMayGoOn(task, cause);
+    const failure = cause instanceof RunnerError ? cause : bodyFailure(step, cause, placeOf(task, mark.length));
+    throw await recordFailure(task, failure, "failed");
   }
-  await bench.send(fenced(bench.t, bench.key(), checkpoint.reached(index, sha256Hex(sql)))).catch((cause: unknown) => {
-    throw databaseFailure(cause, bench.shownUrl);
-  });
+  await worker.rollBack();
+  await worker.write(checkpoint.reached(index, sha256Hex(sql)));
 }
 
-/** Records why the statement did not succeed; what is thrown is for the caller. */
-async function failed(
-  bench: Workbench,
-  step: StatementStep,
-  statement: Statement,
-  index: number,
-  checkpoint: Checkpoint,
-  cause: unknown,
-  sent: { readonly messageOffset: number; readonly isUnknown: boolean },
-): Promise<RunnerError> {
-  const sqlOffset = codePoints(step.bytes.subarray(0, statement.offset).toString("utf8"));
-  const place = { sqlOffset, messageOffset: sent.messageOffset, statement: { index, of: step.statements.length } };
-  const isInDoubt = sent.isUnknown && statement.kind !== "transactional";
-  const error = isInDoubt ? inDoubt(step, index, cause) : bodyFailure(step, cause, place);
-  if (bench.isLost()) await bench.reconnect(cause);
-  await bench.send(fenced(bench.t, bench.key(), checkpoint.failed(error, isInDoubt ? "needs_attention" : "failed"))).catch(async () => {
-    await bench.rollBack();
-  });
-  bench.kept.assertTrusted();
-  return error;
+/** A statement that was ended because the run is to stop has failed for that reason, not for its own. */
+async function assertMayGoOn(task: Task, cause: unknown): Promise<void> {
+  const { bench } = task;
+  try {
+    await bench.assertMayGoOn(cause);
+  } catch (reason) {
+    if (reason instanceof RunnerError && reason.code !== "LEASE_LOST") await recordStop(task, reason);
+    throw reason;
+  }
 }
 
-/** Nobody can tell whether a statement took effect: a person looks, and says so with `repair`. */
-export function inDoubt(step: Pick<StatementStep, "path" | "migration" | "direction" | "statements">, index: number, cause?: unknown): RunnerError {
+async function recordFailure(task: Task, failure: RunnerError, status: "failed" | "needs_attention"): Promise<RunnerError> {
+  await task.worker.write(task.checkpoint.failed(failure, status));
+  return failure;
+}
+
+/** The lease is still ours, but its signal has fired, so this is the last thing written. */
+async function recordStop({ bench, checkpoint }: Task, reason: RunnerError): Promise<void> {
+  await bench.lastWrite(checkpoint.failed(reason, "failed"));
+}
+
+function placeOf({ step, statement, index }: Task, messageOffset: number): Parameters<typeof bodyFailure>[2] {
+  const before = step.bytes.subarray(0, statement.offset).toString("utf8");
+  return { sqlOffset: countCodePoints(before, 0, before.length), messageOffset, statement: { index, of: step.statements.length } };
+}
+
+function inDoubt(step: StatementStep, index: number, cause: unknown): RunnerError {
   return new RunnerError(
     "NEEDS_ATTENTION",
-    `${step.path}: the connection was lost during statement ${index + 1} of ${step.statements.length}, and whether it took effect is not known`,
+    `"${step.path}" (${step.direction}): the connection was lost at statement ${index + 1} of ${step.statements.length}, and whether it took effect is not known`,
     {
-      hint: `look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"`,
+      hint: 'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
       fields: {
         migration: step.path,
         version: step.migration.version,
@@ -255,12 +210,20 @@ export function inDoubt(step: Pick<StatementStep, "path" | "migration" | "direct
   );
 }
 
-function textOf(step: StatementStep, statement: Statement): string {
-  return step.bytes.subarray(statement.offset, statement.offset + statement.length).toString("utf8");
+/** A pooler gives the next message to any backend: a setting would be lost, or be another client's. */
+function assertNoSettingsOutside(step: StatementStep): void {
+  const index = step.statements.findIndex(({ kind }, at) => kind !== "transactional" && preludeOf(step, at).length > 0);
+  if (index < 0) return;
+  throw new RunnerError(
+    "STATEMENT_REFUSED",
+    `"${step.path}": statement ${index + 1} of ${step.statements.length} runs outside a transaction and needs settings of the session, which the pooler before the database does not keep`,
+    {
+      hint: "connect past the pooler (directUrl), or write the migration without SET",
+      fields: { migration: step.path, version: step.migration.version, statement: index + 1 },
+    },
+  );
 }
 
-function codePoints(text: string): number {
-  let count = 0;
-  for (const _ of text) count += 1;
-  return count;
+function textOf(step: StatementStep, statement: Statement): string {
+  return step.bytes.subarray(statement.offset, statement.offset + statement.length).toString("utf8");
 }

@@ -26,6 +26,10 @@ export function identifier(name: string): string {
 /** Names that statements need, quoted. */
 export interface TableNames {
   readonly schema: string;
+  /** as its catalogue entry has it */
+  readonly plainSchema: string;
+  /** dollar quote that no schema's name holds */
+  readonly quote: string;
   readonly streams: string;
   readonly history: string;
   readonly runs: string;
@@ -38,6 +42,8 @@ export function tableNames(schema: string): TableNames {
   const quoted = identifier(schema);
   return {
     schema: quoted,
+    plainSchema: schema,
+    quote: schema.includes("$lockkeeper$") ? "$lockkeeper_$" : "$lockkeeper$",
     streams: `${quoted}.streams`,
     history: `${quoted}.history`,
     runs: `${quoted}.runs`,
@@ -47,7 +53,8 @@ export function tableNames(schema: string): TableNames {
 }
 
 /**
- * One message that creates what is absent, in one transaction. Two runners at once: one of them gets a code of
+ * One message that creates what is absent (a schema that a person made beforehand is enough for a role that may not
+ * create one: `CREATE SCHEMA IF NOT EXISTS` would ask for the right all the same), in one transaction. Two runners at once: one of them gets a code of
  * `creationClash` and looks again. Trying for the advisory lock is safe beside an index build, waiting for it would not be.
  *
  * `streams_name_token` is the guarantee of the lease (`protocol.md` 2): it makes every change of the token,
@@ -58,7 +65,9 @@ export function createTables(t: TableNames): string {
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL client_min_messages = warning;
 SELECT 1 / pg_catalog.pg_try_advisory_xact_lock(${t.setupLock})::int;
-CREATE SCHEMA IF NOT EXISTS ${t.schema};
+DO ${t.quote}BEGIN
+ IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = ${literal(t.plainSchema)}) THEN CREATE SCHEMA ${t.schema}; END IF;
+END${t.quote};
 CREATE TABLE IF NOT EXISTS ${t.streams} (
   name text PRIMARY KEY,
   environment text,

@@ -24,6 +24,8 @@ export interface Surroundings {
   readonly settings: SessionSettings;
   /** milliseconds; how long the server lets a frozen runner keep a transaction open */
   readonly leaseMs: number;
+  /** the backend is shared with a pooler's other clients */
+  readonly isPooled: boolean;
   /** `client_connection_check_interval` in milliseconds; undefined where the server has none */
   readonly checkIntervalMs: number | undefined;
 }
@@ -45,16 +47,16 @@ export function transactionMessage(steps: readonly TransactionStep[], around: Su
   return { text: parts.join(""), bodyOffset };
 }
 
-/** Starts every message of a run, so that its backend can be found, also through a pooler. */
+/** Starts every message of a run, so that its backend can be found, also through a pooler. No name can end the comment. */
 export function runMark(key: LeaseKey): string {
-  return `/*lockkeeper:${key.stream}:${key.token}*/`;
+  return `/*lockkeeper:${key.stream.replaceAll(/[^\w.-]/g, "_")}:${key.token}*/`;
 }
 
 /** Ends the statement of the run that is under way, wherever it runs. */
 export function cancelRun(key: LeaseKey): string {
   return `SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity
  WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()
- AND pg_catalog.starts_with(query, ${literal(runMark(key))})`;
+ AND state = 'active' AND pg_catalog.starts_with(query, ${literal(runMark(key))})`;
 }
 
 /** Undoes whatever a body set for its session, so that nothing leaks into the next one, or to a pooler's next client. */
@@ -108,7 +110,14 @@ function after(step: TransactionStep, around: Surroundings, nonce: string, isLas
     },
     { guard, startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)" },
   );
-  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;`;
+  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
+}
+
+/** After a body that may have left more in the session than settings: temporary tables, locks, cursors, prepared statements. */
+function tidy(isPooled: boolean): string {
+  // A newer pooler keeps book of what its clients prepared, and would not know.
+  const prepared = isPooled ? "" : "DEALLOCATE ALL;";
+  return `DISCARD TEMP;UNLISTEN *;CLOSE ALL;${prepared}SELECT pg_catalog.pg_advisory_unlock_all();`;
 }
 
 function codePoints(text: string): number {

@@ -3,8 +3,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { RunnerError } from "../../error.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import type { Connection, ConnectionPool, StatementResult } from "./connection.ts";
-import { isConnectionLoss } from "./failure.ts";
-import { renewToken, type LeaseKey } from "./lease.ts";
+import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
+import { fenced, renewToken, selectOurs, type LeaseKey } from "./lease.ts";
+import { sqlstate } from "./sqlstate.ts";
 import type { ServerFacts } from "./state.ts";
 import type { TableNames } from "./tables.ts";
 import { cancelRun, resetSession } from "./transaction.ts";
@@ -15,6 +16,8 @@ export interface WorkbenchParts {
   readonly shownUrl: string;
   readonly environment: string;
   readonly facts: ServerFacts;
+  /** a pooler lies between us and the server */
+  readonly isPooled: boolean;
   readonly times: LeaseTimes;
   readonly pool: ConnectionPool;
   /** connection for work outside transactions: past the pooler, where there is one */
@@ -25,6 +28,10 @@ export interface WorkbenchParts {
 const cancelGraceMs = 3_000;
 /** milliseconds after which a server that ignores the cancel is no longer waited for */
 const cutAfterCancelMs = 10_000;
+/** milliseconds in which the server answers a short message, or the network lets nothing through */
+const answerMs = 15_000;
+/** milliseconds between two cancels: the first may come before the server has begun with the statement */
+const cancelAgainMs = 500;
 
 /**
  * The one connection that a held lease works on, and what happens to it: it may be lost and replaced, and then the
@@ -35,6 +42,7 @@ export class Workbench {
   readonly shownUrl: string;
   readonly environment: string;
   readonly facts: ServerFacts;
+  readonly isPooled: boolean;
   readonly times: LeaseTimes;
   readonly directPool: ConnectionPool;
   /** id of the newest history entry of this run that was counted */
@@ -50,6 +58,7 @@ export class Workbench {
     this.shownUrl = parts.shownUrl;
     this.environment = parts.environment;
     this.facts = parts.facts;
+    this.isPooled = parts.isPooled;
     this.times = parts.times;
     this.directPool = parts.directPool;
     this.#pool = parts.pool;
@@ -80,9 +89,9 @@ export class Workbench {
     return this.#connection.isLost();
   }
 
-  /** Sends a short message of ours. */
+  /** Sends a short message of ours, which waits for nobody: a connection that does not answer in time is given up. */
   send(message: string): Promise<readonly StatementResult[]> {
-    return this.#connection.send(message);
+    return this.#connection.send(message, AbortSignal.timeout(Math.max(this.times.leaseMs, answerMs)));
   }
 
   /** Sends a body, which may take long: when the run is to stop, the server is told to cancel it. */
@@ -94,19 +103,61 @@ export class Workbench {
   async sendOn(connection: Connection, message: string): Promise<readonly StatementResult[]> {
     const { signal } = this.kept;
     const cut = new AbortController();
+    const ended = new AbortController();
     let timer: NodeJS.Timeout | undefined;
     const onAbort = (): void => {
       const isPatient = signal.reason instanceof RunnerError && signal.reason.code === "CANCELED";
-      timer = setTimeout(() => void this.#cancel(cut), isPatient ? cancelGraceMs : 0);
+      timer = setTimeout(() => void this.#cancel(cut, ended.signal), isPatient ? cancelGraceMs : 0);
     };
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
     try {
       return await connection.send(message, cut.signal);
     } finally {
+      ended.abort();
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
     }
+  }
+
+  /**
+   * Writes our own state under the fence.
+   *
+   * @throws RunnerError `LEASE_LOST` - another has the lease; nothing was written
+   */
+  async write(statements: string): Promise<readonly StatementResult[]> {
+    this.kept.assertTrusted();
+    try {
+      return await this.send(fenced(this.t, this.#key, statements));
+    } catch (cause) {
+      if (this.isLost()) throw cause;
+      await this.rollBack();
+      await this.assertOurs();
+      throw databaseFailure(cause, this.shownUrl);
+    }
+  }
+
+  /** The last words of a run that is to stop: written under the fence although its signal has fired; what fails is left unsaid. */
+  async lastWrite(statements: string): Promise<void> {
+    await this.send(fenced(this.t, this.#key, statements)).catch(() => this.rollBack());
+  }
+
+  /**
+   * After a message failed on a connection that is still there: whether the failure was that the run is to stop, or
+   * that the lease is lost.
+   */
+  async assertMayGoOn(cause: unknown): Promise<void> {
+    if (this.kept.signal.aborted && serverError(cause)?.sqlstate === sqlstate.queryCanceled) this.kept.assertTrusted();
+    await this.assertOurs();
+  }
+
+  /** @throws RunnerError `LEASE_LOST` - token and run are no longer ours */
+  async assertOurs(): Promise<void> {
+    const [result] = await this.send(selectOurs(this.t, this.#key));
+    if (result?.rows.length === 1) return;
+    throw new RunnerError("LEASE_LOST", "the lease of this run is lost: another runner has taken it over", {
+      hint: "nothing was written after that; run again to go on where it stopped",
+    });
   }
 
   /** Ends whatever transaction a failed message left, and undoes its settings. */
@@ -151,16 +202,19 @@ export class Workbench {
     this.#connection.release();
   }
 
-  async #cancel(cut: AbortController): Promise<void> {
-    const timer = setTimeout(() => cut.abort(), cutAfterCancelMs);
-    timer.unref();
+  async #cancel(cut: AbortController, ended: AbortSignal): Promise<void> {
+    const enough = AbortSignal.timeout(cutAfterCancelMs);
     try {
-      const connection = await this.#pool.connect(AbortSignal.timeout(cutAfterCancelMs));
+      const connection = await this.#pool.connect(enough);
       try {
-        await connection.send(cancelRun(this.#key));
+        while (!ended.aborted && !enough.aborted) {
+          await connection.send(cancelRun(this.#key), enough);
+          await sleep(cancelAgainMs, undefined, { signal: AbortSignal.any([ended, enough]) }).catch(() => undefined);
+        }
       } finally {
         connection.release();
       }
+      if (!ended.aborted) cut.abort();
     } catch {
       // The database cannot be reached: nobody there to tell, and nothing to wait for.
       cut.abort();

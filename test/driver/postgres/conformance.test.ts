@@ -1,44 +1,54 @@
-import { beforeAll, describe } from "vitest";
+import { afterAll, beforeAll, describe } from "vitest";
 import { openDriver } from "../../../src/driver/open.ts";
 import { type DriverUnderTest, driverSuite } from "../../conformance/driver.ts";
-import { createDatabase, ownPostgres, type PostgresMajor, type PostgresServer, type TestDatabase } from "../../support/database.ts";
+import { createDatabase, ownPostgres, type TestDatabase } from "../../support/database.ts";
 import { needs } from "../../support/parts.ts";
 import { type Pooler, startPgBouncer } from "../../support/pgbouncer.ts";
 
-const olderMajors = [14, 15, 16, 17] as const satisfies readonly PostgresMajor[];
-
 describe("PostgreSQL 18", () => {
-  driverSuite(async () => underTest(await createDatabase()));
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = await createDatabase();
+  });
+  driverSuite(() => underTest(database, database.url));
 });
 
-describe.for(olderMajors)("PostgreSQL %i", (major) => {
-  let server: PostgresServer;
+describe.for([14, 15, 16, 17] as const)("PostgreSQL %i", (major) => {
+  let database: TestDatabase;
   beforeAll(async () => {
-    server = await ownPostgres({ major });
+    database = await createDatabase({ server: await ownPostgres({ major }) });
   });
-  driverSuite(async () => underTest(await createDatabase({ server })));
+  driverSuite(() => underTest(database, database.url));
 });
 
 describe("PostgreSQL through PgBouncer in transaction mode", () => {
   needs("pgbouncer");
-  driverSuite(async () => {
-    const database = await createDatabase();
-    const pooler: Pooler = await startPgBouncer(database.url, { poolSize: 4 });
-    return underTest(database, pooler.url);
+  let database: TestDatabase;
+  let pooler: Pooler;
+  beforeAll(async () => {
+    database = await createDatabase();
+    pooler = await startPgBouncer(database.url, { poolSize: 6 });
   });
+  afterAll(() => pooler.stop());
+  driverSuite(() => underTest(database, pooler.url));
 });
 
-/** Through TCP to the server, unless `url` names a pooler before it. */
-function underTest(database: TestDatabase, url = database.url): DriverUnderTest {
-  return {
-    open: (options) => openDriver(url, options),
-    adds: (n) => ({ path: `${n}_add.up.sql`, up: `CREATE TABLE effect_${n} (); COMMENT ON TABLE effect_${n} IS 'it''s here';` }),
-    fails: (n) => ({ path: `${n}_fail.up.sql`, up: `CREATE TABLE effect_${n} ();\nSELECT nothing FROM nowhere;` }),
+let made = 0;
+
+/** A part of the database that nobody has used: our own schema and the bodies' tables are named after the test. */
+function underTest(database: TestDatabase, url: string): Promise<DriverUnderTest> {
+  made += 1;
+  const name = `part_${made}`;
+  return Promise.resolve({
+    open: (options) => openDriver(url, { ...options, schema: `${name} "of" it's own` }),
+    adds: (n) => ({ path: `${n}_add.up.sql`, up: `CREATE TABLE ${name}_${n} (); COMMENT ON TABLE ${name}_${n} IS 'it''s here';` }),
+    fails: (n) => ({ path: `${n}_fail.up.sql`, up: `CREATE TABLE ${name}_${n} ();\nSELECT nothing FROM nowhere;` }),
     async effects() {
       const rows = await database.query<{ n: number }>(
-        "SELECT substring(tablename from 'effect_(.*)')::int AS n FROM pg_tables WHERE tablename LIKE 'effect\\_%' ORDER BY 1",
+        "SELECT split_part(tablename, '_', 3)::int AS n FROM pg_tables WHERE starts_with(tablename, $1) ORDER BY 1",
+        [`${name}_`],
       );
       return rows.map(({ n }) => n);
     },
-  };
+  });
 }

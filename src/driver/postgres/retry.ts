@@ -1,0 +1,36 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+import type { SessionSettings } from "../driver.ts";
+import { isConnectionLoss, serverError } from "./failure.ts";
+import { retryableBody } from "./sqlstate.ts";
+import type { Workbench } from "./workbench.ts";
+
+/**
+ * Tries of a body, the first included. Few where the connection was lost under it: it may be the body that ends its
+ * session, or brings the server down.
+ */
+const tries = { lock: 10, connection: 3 };
+/** milliseconds between two tries: doubles from the first to the second, with jitter */
+const delayMs = { first: 250, longest: 8_000 };
+
+/**
+ * Whether what failed with `cause` for the `attempt`th time may succeed when it is tried again: a lock time-out, a
+ * deadlock, a serialization failure, a lost connection. Waits before it says so.
+ *
+ * Throws the run's own reason when it is to stop meanwhile.
+ */
+export async function mayTryAgain(
+  bench: Workbench,
+  step: { readonly path: string },
+  settings: SessionSettings,
+  cause: unknown,
+  attempt: number,
+): Promise<boolean> {
+  const code = serverError(cause)?.sqlstate;
+  const most = isConnectionLoss(cause) ? tries.connection : code !== undefined && retryableBody.has(code) ? tries.lock : 1;
+  if (attempt >= most) return false;
+  const waitMs = Math.round(Math.min(delayMs.first * 2 ** (attempt - 1), delayMs.longest) * (0.5 + Math.random()));
+  settings.onRetry(step.path, attempt, code ?? "08006", waitMs);
+  await sleep(waitMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
+  return true;
+}
