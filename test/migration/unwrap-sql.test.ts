@@ -1,5 +1,7 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { loadModule, parseSync } from "libpg-query";
+import { beforeAll, describe, expect, test } from "vitest";
+import { analyzeUnsigned } from "../../src/migration/analyze.ts";
 import { locate } from "../../src/migration/position.ts";
 import { sqlToSend } from "../../src/migration/unwrap-sql.ts";
 
@@ -60,4 +62,55 @@ describe("sqlToSend", () => {
       ),
     );
   });
+});
+
+describe("bodies that may share a message", () => {
+  beforeAll(loadModule);
+
+  /** How many statements the server's parser would find. */
+  const count = (sql: string) => parseSync(sql).stmts?.length ?? 0;
+
+  /** The SQL of a body that may share a message; undefined for all others. */
+  async function shareable(text: string): Promise<string | undefined> {
+    const analysis = await analyzeUnsigned(Buffer.from(text), "1_a.up.sql").catch(() => undefined);
+    return analysis?.tx === "one" && analysis.alone ? sqlToSend(text).sql : undefined;
+  }
+
+  test("stay whole next to each other, whatever one of them leaves open", async () => {
+    const piece = fc.constantFrom(
+      ..."SELECT 1;|INSERT INTO t VALUES ('a');|CREATE TABLE t ();|SELECT 'it''s';|SELECT E'a\\';|SELECT $$ x $$;".split(
+        "|",
+      ),
+      ..."COMMIT;|ROLLBACK;|BEGIN;|END;|'|\"|$$|$a$|/*|*/|--|\n|;|(|)|E'|\\|-- COMMIT;|/* ROLLBACK; */|$a$ COMMIT; $a$|\u{feff}".split(
+        "|",
+      ),
+    );
+    const body = fc.array(piece, { minLength: 1, maxLength: 5 }).map((pieces) => pieces.join(" "));
+    let joined = 0;
+    await fc.assert(
+      fc.asyncProperty(body, body, async (one, other) => {
+        const [first, second] = await Promise.all([shareable(one), shareable(other)]);
+        if (first === undefined || second === undefined) return;
+        const marker = "SELECT 'history row of the first'";
+        const message = `${first}\n;${marker};${second}\n;${marker}`;
+        const { stmts } = parseUnlessWrong(message);
+        if (stmts === undefined) return;
+        joined++;
+        expect(stmts.length).toBe(count(`${first}\n;`) + count(`${second}\n;`) + 2);
+        // none of them can end or begin a transaction
+        expect(JSON.stringify(stmts)).not.toContain("TransactionStmt");
+      }),
+      { numRuns: 2_000 },
+    );
+    expect(joined).toBeGreaterThan(100);
+  });
+
+  /** A syntax error anywhere stops the whole message: nothing runs. */
+  function parseUnlessWrong(message: string): { readonly stmts?: readonly unknown[] } {
+    try {
+      return parseSync(message);
+    } catch {
+      return {};
+    }
+  }
 });
