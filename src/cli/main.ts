@@ -39,10 +39,17 @@ export async function main(argv: readonly string[], context: Context): Promise<n
       word: (name) => request.words.get(name),
     });
   } catch (thrown) {
-    const error = toRunnerError(thrown);
+    const error = nameFailure(thrown, context.signal);
     showFailure(error, output);
     return error.exit;
   }
+}
+
+/** After an interrupt, whatever was thrown by the call that it cut off is no defect. */
+function nameFailure(thrown: unknown, signal: AbortSignal): RunnerError {
+  if (thrown instanceof RunnerError || !signal.aborted) return toRunnerError(thrown);
+  if (signal.reason instanceof RunnerError) return signal.reason;
+  return new RunnerError("CANCELED", "stopped before the end", { hint: "run the same command again", cause: thrown });
 }
 
 async function readCommandLine(argv: readonly string[], context: Context): Promise<Request> {

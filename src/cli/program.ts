@@ -156,7 +156,8 @@ function isCommanderEnd(thrown: unknown, code: string): thrown is Error & { code
 function usageError(verb: Verb, thrown: unknown): RunnerError {
   if (!(thrown instanceof Error)) return new RunnerError("USAGE", "the command line cannot be read");
   const [first = ""] = thrown.message.split("\n");
-  const message = first.replace(/^error: /, "").replaceAll("'", '"');
+  // a value behind = may be a secret that somebody gave to a flag with a slip in its name
+  const message = first.replace(/^error: /, "").replace(/(unknown option '[^'=]*)=[^]*$/, "$1'").replaceAll("'", '"');
   const unknown = /unknown option "(--?[^"=]*)/.exec(message)?.[1];
   const known = [...verb.flags, ...everywhere].map((flag) => `--${flag.name}`);
   const meant = unknown === undefined ? undefined : nearest(unknown, [...known, "--help"]);

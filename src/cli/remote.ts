@@ -64,8 +64,8 @@ const problemSchema = v.object({
   fields: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])), {}),
 });
 
-/** Seconds one request asks the server to wait: under what gateways allow. */
-const pollSeconds = 25;
+/** Seconds one request asks the server to wait: short, so that progress is seen; the server answers at once when the run ends. */
+const pollSeconds = 2;
 /** Milliseconds until a request without an answer is given up; more than the server may wait. */
 const requestMs = 60_000;
 /** Tries of one request in a row. */
@@ -98,27 +98,37 @@ export async function triggerRun(request: RemoteRequest, options: RemoteOptions)
   const patience = (): number => Math.max(0, Math.min(pollSeconds, Math.floor((deadline - performance.now()) / 1_000)));
   const send = (path: string, init: RequestInit): Promise<RemoteRun> => callWithRetry(`${base}${path}`, init, request.tokenFile, options.signal);
 
-  let run = await send("/v1/runs", {
-    method: "POST",
-    headers: { "content-type": "application/json", "idempotency-key": key, prefer: `wait=${Math.min(patience(), 2)}` },
-    body,
-  });
+  let run: RemoteRun | undefined;
   try {
+    run = await send("/v1/runs", {
+      method: "POST",
+      headers: { "content-type": "application/json", "idempotency-key": key, prefer: `wait=${patience()}` },
+      body,
+    });
     options.onProgress(run);
     while (!run.done && performance.now() < deadline) {
-      // short polls while it is young, so that progress is seen; the server answers at once when it ends
-      run = await send(`/v1/runs/${encodeURIComponent(run.id)}?wait=${Math.max(1, Math.min(patience(), 2))}`, { method: "GET" });
+      run = await send(`/v1/runs/${encodeURIComponent(run.id)}?wait=${Math.max(1, patience())}`, { method: "GET" });
       options.onProgress(run);
     }
+    return run;
   } catch (error) {
     if (!options.signal.aborted) throw error;
-    throw new RunnerError("CANCELED", `stopped waiting; run ${run.id} goes on at the server`, {
-      hint: `to stop it, POST ${base}/v1/runs/${run.id}/cancel`,
-      fields: { run: run.id },
-      cause: error,
+    throw stoppedWaiting(base, run, error);
+  }
+}
+
+function stoppedWaiting(base: string, run: RemoteRun | undefined, cause: unknown): RunnerError {
+  if (run === undefined) {
+    return new RunnerError("CANCELED", "stopped before the server answered; it may have begun the run", {
+      hint: "ask again with the same release: a run that goes on is followed",
+      cause,
     });
   }
-  return run;
+  return new RunnerError("CANCELED", `stopped waiting; run ${run.id} goes on at the server`, {
+    hint: `to stop it, POST ${base}/v1/runs/${run.id}/cancel`,
+    fields: { run: run.id },
+    cause,
+  });
 }
 
 /** The error that a run ended with, as one of ours; undefined when it succeeded. */

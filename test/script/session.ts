@@ -2,7 +2,6 @@ import { spawn } from "node:child_process";
 import { chmod, copyFile, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { onTestFinished } from "vitest";
 import { createDatabase } from "../support/database.ts";
 import type { TestDatabase } from "../support/database.ts";
 
@@ -41,8 +40,15 @@ interface Outcome {
 export async function playScript(file: string): Promise<void> {
   const script = parseScript(await readFile(file, "utf8"));
   const folder = await mkdtemp(join(tmpdir(), "lockkeeper-session-"));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const database = await createDatabase();
+  await using database = await createDatabase();
+  try {
+    await play(file, script, folder, database);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function play(file: string, script: Script, folder: string, database: TestDatabase): Promise<void> {
   for (const { path, text } of script.files) {
     await mkdir(dirname(join(folder, path)), { recursive: true });
     await writeFile(join(folder, path), text);
