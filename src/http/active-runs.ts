@@ -4,6 +4,10 @@ import type { RunEvent } from "../executor/event.ts";
 import type { RunRecord } from "../history/run.ts";
 import { run, type RunRequest, type Target } from "../runner.ts";
 import type { LogRecord } from "./log.ts";
+import { within } from "./patience.ts";
+
+/** Milliseconds to record a request, or an end. */
+const acceptMs = 10_000;
 
 /** What came of a request to run: begun by it, or the run that an equal request began. */
 export type Begun =
@@ -123,15 +127,20 @@ export class ActiveRuns {
       else this.#open.set(target.name, left);
     };
     try {
-      const accepted = await target.driver.acceptRun(record, this.#options.signal);
+      const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(record, signal));
       if (accepted.kind === "accepted") {
         this.#start(request, target, release);
         return { kind: "here", runId: request.id };
       }
+      // existing, or refused: nothing begins
+      const earlier = existingOf(accepted);
       release();
-      return existingOf(accepted);
-    } catch (error) {
-      if (!this.#runs.has(request.id)) release();
+      return earlier;
+    } catch (thrown) {
+      release();
+      const error = toRunnerError(thrown);
+      // No answer is not a no: the request may be recorded all the same, and then nobody would ever end it.
+      if (error.retryable) void this.#recordEnd(request.id, target, error, "failed");
       throw error;
     }
   }
@@ -203,7 +212,7 @@ export class ActiveRuns {
       .updateRun(
         runId,
         { status, outcome: status === "failed" ? "failed" : null, error: known },
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(acceptMs),
       )
       .catch((thrown: unknown) => {
         const reason = toRunnerError(thrown);

@@ -1,6 +1,7 @@
 import type { Goal } from "../plan/plan.ts";
 import { planRun, type Target } from "../runner.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
+import { within } from "./patience.ts";
 import type { RunBody } from "./run-request.ts";
 import { readTarget } from "./target-view.ts";
 import { viewPlan } from "./view.ts";
@@ -17,27 +18,32 @@ function ended(body: RunBody, outcome: "planned" | "verified" | "noop") {
   } as const;
 }
 
-/** Answers `plan`, `status` and `verify`: looks without changing or recording anything. */
+/**
+ * Answers `plan`, `status` and `verify`: looks without changing or recording anything.
+ *
+ * @throws RunnerError what `planRun`, `readStatus` and the release are refused for, see the codes of each
+ */
 export async function inspect(
   c: HttpContext,
   parts: HttpParts,
   target: Target,
   body: RunBody,
 ): Promise<Response> {
-  const signal = AbortSignal.any([c.req.raw.signal, parts.signal, AbortSignal.timeout(parts.limits.readMs)]);
+  const look = (signal: AbortSignal): Promise<object> => lookAt(target, body, parts, signal);
+  return c.json(await within(parts.limits.readMs, look, c.req.raw.signal));
+}
+
+async function lookAt(target: Target, body: RunBody, parts: HttpParts, signal: AbortSignal): Promise<object> {
   switch (body.action) {
     case "plan": {
       const request = { goal: goalOf(body), release: body.release?.digest ?? null };
       const plan = await planRun(request, target, { signal, emit: () => undefined, now: parts.now });
-      return c.json({ ...ended(body, "planned"), plan: viewPlan(plan) });
+      return { ...ended(body, "planned"), plan: viewPlan(plan) };
     }
     case "verify":
-      return c.json({
-        ...ended(body, "verified"),
-        release: await verifyPending(target, body, parts, signal),
-      });
+      return { ...ended(body, "verified"), release: await verifyPending(target, body, parts, signal) };
     default:
-      return c.json({ ...ended(body, "noop"), state: await readTarget(target, parts, signal) });
+      return { ...ended(body, "noop"), state: await readTarget(target, parts, signal) };
   }
 }
 

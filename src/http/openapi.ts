@@ -40,6 +40,7 @@ const meanings = {
   415: "The body is not plain JSON by its headers",
   422: "The release was refused (the run is recorded and linked), or the Idempotency-Key was used for something else",
   429: "Too many requests or runs; see Retry-After",
+  504: "No answer from the database or bucket in time; try again",
   503: "A database or bucket cannot be used, or the server is stopping; see Retry-After",
 } as const;
 
@@ -94,7 +95,7 @@ const paths = {
           ...openRun,
           headers: { ...openRun.headers, "Preference-Applied": header("What was taken of Prefer") },
         },
-        ...problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503),
+        ...problems(400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 503, 504),
       },
     },
     get: {
@@ -112,7 +113,7 @@ const paths = {
       ],
       responses: {
         "200": { ...answer("A page", ref("RunPage")), headers: { Link: header("rel=next") } },
-        ...problems(400, 401, 403, 404, 503),
+        ...problems(400, 401, 403, 404, 503, 504),
       },
     },
   },
@@ -127,7 +128,7 @@ const paths = {
           headers: { ETag: header("Of this state"), ...retryAfter },
         },
         "304": { description: "As the If-None-Match sent" },
-        ...problems(400, 401, 403, 404, 429, 503),
+        ...problems(400, 401, 403, 404, 429, 503, 504),
       },
     },
   },
@@ -136,7 +137,7 @@ const paths = {
       operationId: "getRunGate",
       summary: "A run, for callers that read only the status code",
       parameters: [runId, wait],
-      responses: { ...problems(400, 401, 403, 404, 429, 503), ...gateAnswers },
+      responses: { ...problems(400, 401, 403, 404, 429, 503, 504), ...gateAnswers },
     },
   },
   "/v1/runs/{id}/events": {
@@ -157,7 +158,7 @@ const paths = {
             "application/x-ndjson": { schema: ref("RunEvent") },
           },
         },
-        ...problems(400, 401, 403, 404, 429, 503),
+        ...problems(400, 401, 403, 404, 429, 503, 504),
       },
     },
   },
@@ -167,7 +168,10 @@ const paths = {
       summary: "Ask a run to stop at its next safe point",
       parameters: [runId],
       requestBody: { required: true, content: json(ref("CancelRequest")) },
-      responses: { "202": answer("Asked", ref("Run")), ...problems(400, 401, 403, 404, 409, 413, 415, 503) },
+      responses: {
+        "202": answer("Asked", ref("Run")),
+        ...problems(400, 401, 403, 404, 409, 413, 415, 503, 504),
+      },
     },
   },
   "/v1/targets": {
@@ -182,7 +186,7 @@ const paths = {
       operationId: "getTarget",
       summary: "Where a database stands",
       parameters: [targetName],
-      responses: { "200": answer("Its state", ref("Target")), ...problems(400, 401, 403, 404, 503) },
+      responses: { "200": answer("Its state", ref("Target")), ...problems(400, 401, 403, 404, 503, 504) },
     },
   },
   "/v1/targets/{name}/history": {
@@ -198,7 +202,7 @@ const paths = {
       ],
       responses: {
         "200": { ...answer("A page", ref("HistoryPage")), headers: { Link: header("rel=next") } },
-        ...problems(400, 401, 403, 404, 503),
+        ...problems(400, 401, 403, 404, 503, 504),
       },
     },
   },
@@ -211,7 +215,10 @@ const paths = {
         parameter("release", "query", "Release digest", { type: "string", pattern: "^sha256:[0-9a-f]{64}$" }),
         parameter("min", "query", "Lowest version that will do", { type: "string", pattern: "^[0-9]+$" }),
       ],
-      responses: { "200": answer("Applied", ref("GateOpen")), ...problems(400, 401, 403, 404, 409, 503) },
+      responses: {
+        "200": answer("Applied", ref("GateOpen")),
+        ...problems(400, 401, 403, 404, 409, 503, 504),
+      },
     },
   },
   "/v1/targets/{name}/unlock": {
@@ -222,7 +229,7 @@ const paths = {
       requestBody: { required: true, content: json(ref("UnlockRequest")) },
       responses: {
         "200": answer("Taken", ref("Unlocked")),
-        ...problems(400, 401, 403, 404, 409, 413, 415, 503),
+        ...problems(400, 401, 403, 404, 409, 413, 415, 503, 504),
       },
     },
   },

@@ -5,6 +5,7 @@ import type { Target } from "../runner.ts";
 import type { ActiveRuns } from "./active-runs.ts";
 import { unknownRun } from "./auth/access.ts";
 import type { HttpLimits } from "./limits.ts";
+import { within } from "./patience.ts";
 
 /** Where a watcher looks. The database is what all processes share, so a run is watched in the same way wherever it goes on. */
 export interface WatchOptions {
@@ -35,13 +36,13 @@ export async function waitForEnd(
   const { active, limits, signal } = options;
   const deadline = performance.now() + waitMs;
   for (;;) {
-    const run = await target.driver.run(runId, AbortSignal.timeout(readTimeoutMs));
+    // A run of this process says itself when it has ended; looking before would only cost a query.
+    if (active.has(runId)) await orAfter(active.ended(runId), deadline - performance.now(), signal);
+    const run = await within(readMs, (reading) => target.driver.run(runId, reading));
     if (run === undefined) throw unknownRun(runId);
     const leftMs = deadline - performance.now();
     if (isEnded(run.status) || leftMs <= 0 || signal.aborted) return run;
-    await (active.has(runId)
-      ? orAfter(active.ended(runId), leftMs, signal)
-      : pause(Math.min(limits.pollMs, leftMs), signal));
+    await pause(Math.min(limits.pollMs, leftMs), signal);
   }
 }
 
@@ -65,12 +66,10 @@ export async function* watchRun(
   while (!signal.aborted) {
     const change = active.changed(runId);
     // The run before its entries: once it has ended, nothing is added to them any more.
-    const run = await target.driver.run(runId, AbortSignal.timeout(readTimeoutMs));
+    const run = await within(readMs, (reading) => target.driver.run(runId, reading));
     if (run === undefined) throw unknownRun(runId);
-    const entries = await target.driver.history(
-      target.stream,
-      { runId, afterId: cursor },
-      AbortSignal.timeout(readTimeoutMs),
+    const entries = await within(readMs, (reading) =>
+      target.driver.history(target.stream, { runId, afterId: cursor }, reading),
     );
 
     const now = JSON.stringify([run.status, run.cancelRequested, run.releaseDigest]);
@@ -97,7 +96,7 @@ export async function* watchRun(
 }
 
 /** Longest that one look at the database may take. */
-const readTimeoutMs = 10_000;
+const readMs = 10_000;
 
 async function soonAfter(
   change: Promise<void>,
@@ -118,5 +117,5 @@ async function orAfter(promise: Promise<void>, ms: number, signal: AbortSignal):
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => undefined);
+  await sleep(Math.max(0, ms), undefined, { signal }).catch(() => undefined);
 }

@@ -221,6 +221,31 @@ describe("asking twice", () => {
     await expect(world.database.query("select * from users")).resolves.toEqual([]);
   });
 
+  test("with a fresh token, the same Idempotency-Key and body answers with the same run, and again without the key", async () => {
+    const world = await createWorld();
+    await world.bucket.publish(users);
+    const body = { target: "orders", action: "apply" };
+    const headers = { "idempotency-key": "build-17" };
+    const first = await world.send("POST", "/v1/runs", { body, headers });
+    const token = await world.token();
+    expect((await world.send("POST", "/v1/runs", { body, headers, token })).body.id).toBe(first.body.id);
+    expect((await world.send("POST", "/v1/runs", { body, token })).body.id).toBe(first.body.id);
+  });
+
+  test("with a refused key leaves the token good for the same request under another key", async () => {
+    const world = await createWorld();
+    await world.bucket.publish(users);
+    await world.send("POST", "/v1/runs", {
+      body: { target: "orders", action: "apply" },
+      headers: { "idempotency-key": "1" },
+    });
+    const request = { body: { target: "orders", action: "rollback", to: "0" }, token: await world.token() };
+    const refused = await world.send("POST", "/v1/runs", { ...request, headers: { "idempotency-key": "1" } });
+    expect(refused.body.code).toBe("IDEMPOTENCY_MISMATCH");
+    const other = await world.send("POST", "/v1/runs", { ...request, headers: { "idempotency-key": "2" } });
+    expect(other.body.outcome).toBe("rolled_back");
+  });
+
   test("with a key that another caller chose as well begins a run of one's own", async () => {
     const world = await createWorld();
     await world.bucket.publish(users);

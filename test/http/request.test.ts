@@ -1,3 +1,5 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import type { Socket } from "node:net";
 import { beforeAll, describe, expect, test } from "vitest";
 import { createWorld, users, type World } from "./world.ts";
 
@@ -131,6 +133,16 @@ describe("a request's body", () => {
 });
 
 describe("attack 47: a request that names where to go", () => {
+  /** every address that this process connects to */
+  const connected: string[] = [];
+  const onSocket = (message: unknown): void => {
+    connected.push(String((message as { socket: Socket }).socket.remoteAddress));
+  };
+  beforeAll(() => {
+    subscribe("net.client.socket", onSocket);
+    return () => unsubscribe("net.client.socket", onSocket);
+  });
+
   test.for([
     "bucket",
     "url",
@@ -359,6 +371,20 @@ describe("addresses and methods", () => {
     const { status, body, headers } = await world.send("POST", "/v1/runs", { body: apply });
     expect([status, body.code, headers.get("retry-after")]).toEqual([503, "STOPPING", "5"]);
     expect((await world.send("GET", "/v1/targets/orders")).status).toBe(200);
+  });
+});
+
+describe("a database that does not answer", () => {
+  test("is a problem after a while, and worth another try", async () => {
+    const world = await createWorld({ limits: { readMs: 300 } });
+    await world.bucket.publish(users);
+    await world.send("POST", "/v1/runs", { body: apply });
+    const client = await world.database.connect();
+    await client.query("begin; lock table lockkeeper.history in access exclusive mode");
+    const { status, body } = await world.send("GET", "/v1/targets/orders/history");
+    expect([status, body.code, body.retryable]).toEqual([504, "DEADLINE", true]);
+    await client.query("rollback");
+    expect((await world.send("GET", "/v1/targets/orders/history")).status).toBe(200);
   });
 });
 

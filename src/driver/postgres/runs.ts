@@ -34,9 +34,12 @@ export function acceptRun(t: TableNames, run: NewRun): string {
   const { issuer, jti, expiresAt } = run.singleUse;
   // A retry with a new token belongs to the run that its key began.
   const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
+  // A key that belongs to another body is refused, and then the token is not used up.
+  const otherBody = `SELECT FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} AND body_digest IS DISTINCT FROM ${literal(run.bodyDigest)}`;
   return `WITH swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()),
  used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
-  VALUES (${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)})
+  SELECT ${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)}
+  WHERE NOT EXISTS (${otherBody})
   ON CONFLICT DO NOTHING RETURNING 1)
  ${insertRun(t, run, "queued", "EXISTS (SELECT FROM used)")}`;
 }

@@ -3,6 +3,7 @@ import { RunnerError } from "../../error.ts";
 import { authorize, targetOfRun, unknownRun } from "../auth/access.ts";
 import { readBody } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
+import { within } from "../patience.ts";
 import { problemOf, problemResponse } from "../problem.ts";
 import { cancelSchema } from "../run-request.ts";
 import { viewRun } from "../view.ts";
@@ -17,11 +18,12 @@ export function addCancelRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const { target } = authorize(c, parts, { action: "cancel", target: targetOfRun(id) }, { run: id });
     c.get("note")["run"] = id;
     const { value } = await readBody(c, parts, cancelSchema);
-    const signal = AbortSignal.timeout(parts.limits.readMs);
-    if ((await target.driver.run(id, signal)) === undefined) throw unknownRun(id);
-    const isAsked = await target.driver.requestCancel(id, value.reason, signal);
+    const isAsked = await within(parts.limits.readMs, async (signal) => {
+      if ((await target.driver.run(id, signal)) === undefined) throw unknownRun(id);
+      return target.driver.requestCancel(id, value.reason, signal);
+    });
     if (isAsked) parts.active.cancel(id, value.reason);
-    const run = await target.driver.run(id, signal);
+    const run = await within(parts.limits.readMs, (signal) => target.driver.run(id, signal));
     if (run === undefined) throw unknownRun(id);
     if (!isAsked) {
       const ended = new RunnerError("RUN_ENDED", `the run has ended: ${run.status}`, {

@@ -5,6 +5,7 @@ import { authorize, targetOfRun, unknownRun } from "../auth/access.ts";
 import { readQuery } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
 import { eventTypes, streamEvents, type EventFormat } from "../event-stream.ts";
+import { within } from "../patience.ts";
 import { watchRun } from "../watch.ts";
 import { openWatcher } from "../watching.ts";
 
@@ -18,8 +19,12 @@ export function addEventRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
     const afterId = lastEventId(c);
     const format = formatOf(c);
     // Before the stream begins, so that it is a plain 404.
-    if ((await target.driver.run(id, AbortSignal.timeout(parts.limits.readMs))) === undefined)
-      throw unknownRun(id);
+    const run = await within(
+      parts.limits.readMs,
+      (reading) => target.driver.run(id, reading),
+      c.req.raw.signal,
+    );
+    if (run === undefined) throw unknownRun(id);
 
     const left = new AbortController();
     const closeWatcher = openWatcher(parts);

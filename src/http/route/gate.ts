@@ -8,6 +8,7 @@ import { answerGate } from "../answer.ts";
 import { authorize } from "../auth/access.ts";
 import { readQuery } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
+import { within } from "../patience.ts";
 import { digest, version } from "../run-request.ts";
 import { viewPosition } from "../view.ts";
 import { watchedRun } from "./run.ts";
@@ -32,10 +33,15 @@ const querySchema = v.pipe(
 async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
   const { target } = authorize(c, parts, { action: "status", target: c.req.param("name") ?? "" });
   const { release, min } = readQuery(c, querySchema);
-  const signal = AbortSignal.timeout(parts.limits.readMs);
-  const state = await target.driver.state(target.stream, signal);
-  const isApplied =
-    release === undefined ? isAtLeast(state, min ?? "") : await hasRelease(target, state, release, signal);
+  const { state, isApplied } = await within(
+    parts.limits.readMs,
+    async (signal) => {
+      const now = await target.driver.state(target.stream, signal);
+      if (release === undefined) return { state: now, isApplied: isAtLeast(now, min ?? "") };
+      return { state: now, isApplied: await hasRelease(target, now, release, signal) };
+    },
+    c.req.raw.signal,
+  );
   if (isApplied) {
     return c.json({
       target: target.name,

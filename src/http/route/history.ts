@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { authorize } from "../auth/access.ts";
 import { readQuery, wholeNumber } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
+import { within } from "../patience.ts";
 import { viewEntry } from "../view.ts";
 
 const maxPage = 100;
@@ -29,7 +30,11 @@ export function addHistoryRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
       ...(run === undefined ? {} : { runId: run }),
       ...(last === undefined ? { afterId: pageToken } : { last }),
     };
-    const found = await target.driver.history(target.stream, query, AbortSignal.timeout(parts.limits.readMs));
+    const found = await within(
+      parts.limits.readMs,
+      (signal) => target.driver.history(target.stream, query, signal),
+      c.req.raw.signal,
+    );
     const page = last === undefined ? found.slice(0, pageSize) : found;
     const nextPageToken = found.length > page.length ? String(page.at(-1)?.id ?? "") : null;
     if (nextPageToken !== null) {

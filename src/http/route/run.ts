@@ -6,6 +6,7 @@ import { authorize, targetOfRun } from "../auth/access.ts";
 import { readQuery, wholeNumber } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
 import { answerRun, openRunHeaders } from "../answer.ts";
+import { within } from "../patience.ts";
 import { viewRun } from "../view.ts";
 import { waitForEnd } from "../watch.ts";
 import { whileWatching } from "../watching.ts";
@@ -70,7 +71,11 @@ async function listRuns(c: HttpContext, parts: HttpParts): Promise<Response> {
     ...(since === undefined ? {} : { since }),
     ...(pageToken === undefined ? {} : { beforeId: pageToken }),
   };
-  const found = await target.driver.runs(query, AbortSignal.timeout(parts.limits.readMs));
+  const found = await within(
+    parts.limits.readMs,
+    (signal) => target.driver.runs(query, signal),
+    c.req.raw.signal,
+  );
   const page = found.slice(0, pageSize);
   const nextPageToken = found.length > pageSize ? (page.at(-1)?.id ?? null) : null;
   if (nextPageToken !== null) {

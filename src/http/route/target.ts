@@ -5,6 +5,7 @@ import { authorize } from "../auth/access.ts";
 import { decide } from "../auth/decision.ts";
 import { readQuery } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
+import { within } from "../patience.ts";
 import { readTarget, summarizeTarget } from "../target-view.ts";
 
 /** `GET /v1/targets`, those that the caller may look at, and `GET /v1/targets/{name}`. */
@@ -26,6 +27,8 @@ export function addTargetRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
   app.get("/v1/targets/:name", async (c) => {
     const { target } = authorize(c, parts, { action: "status", target: c.req.param("name") });
     readQuery(c, v.strictObject({}));
-    return c.json(await readTarget(target, parts, AbortSignal.timeout(parts.limits.readMs)));
+    return c.json(
+      await within(parts.limits.readMs, (signal) => readTarget(target, parts, signal), c.req.raw.signal),
+    );
   });
 }

@@ -2,6 +2,7 @@ import type { Hono } from "hono";
 import { authorize } from "../auth/access.ts";
 import { readBody } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
+import { within } from "../patience.ts";
 import { unlockSchema } from "../run-request.ts";
 
 /**
@@ -13,11 +14,8 @@ export function addUnlockRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const { target } = authorize(c, parts, { action: "unlock", target: c.req.param("name") });
     const { value } = await readBody(c, parts, unlockSchema);
     c.get("note")["run"] = value.run;
-    const { token } = await target.driver.unlock(
-      target.stream,
-      value.run,
-      value.reason,
-      AbortSignal.timeout(parts.limits.readMs),
+    const { token } = await within(parts.limits.readMs, (signal) =>
+      target.driver.unlock(target.stream, value.run, value.reason, signal),
     );
     return c.json({ target: target.name, run: value.run, token });
   });
