@@ -8,7 +8,8 @@ export function sinkOf(stream: NodeJS.WriteStream | WriteStream): Sink {
   return {
     isTerminal: stream.isTTY === true,
     get columns() {
-      return stream.isTTY === true ? stream.columns : undefined;
+      // a terminal that does not know its size says 0
+      return stream.isTTY === true && stream.columns > 0 ? stream.columns : undefined;
     },
     write(text) {
       if (!isClosed) stream.write(text);
