@@ -5,7 +5,7 @@ import { unitIndex } from "./position.ts";
 import { scanSql } from "./scan-sql.ts";
 import type { ScannedStatement } from "./scan-sql.ts";
 
-export type { AlterTableCmd, ColumnDef, Constraint, DefElem, Node, RangeVar, WithClause } from "libpg-query";
+export type { AlterTableCmd, DefElem, Node, RangeVar, WithClause } from "libpg-query";
 
 /** Where one statement is in its text. */
 export interface StatementRange {

@@ -39,7 +39,7 @@ export function scanStatement(text: string, statement: ScannedStatement, locks: 
 }
 
 /** A header, our own schema, and what may outlive its transaction: words that must be seen in their place. */
-const NEEDS_PARSER = /lockkeeper|set_config|pg_temp|advisory_\w*lock|dblink/i;
+const NEEDS_PARSER = /lockkeeper|set_config|pg_temp|advisory_\w*lock|dblink|u&"/i;
 
 /** Notes what the statement locks and makes; false where it is none that is known here. */
 function readStatement(tokens: TokenReader, locks: LockCollector): boolean {

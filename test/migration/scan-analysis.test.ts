@@ -216,10 +216,11 @@ describe("large bodies", () => {
   });
 
   test("take time in proportion to their length", () => {
-    const small = Buffer.from(row.repeat(4_000));
+    const small = Buffer.from(row.repeat(8_000));
     const large = Buffer.from(row.repeat(64_000));
     fastest(small);
-    expect(fastest(large) / fastest(small)).toBeLessThan(64);
+    // 8 times the text
+    expect(fastest(large) / fastest(small)).toBeLessThan(30);
   });
 
   test("of one statement of 50 MB are taken by analyzeSql", async () => {
@@ -238,12 +239,12 @@ describe("large bodies", () => {
   });
 });
 
-/** Milliseconds, the best of three. */
+/** Microseconds of this process, the best of three: the machine may be busy with other things. */
 function fastest(bytes: Buffer): number {
   const times = [1, 2, 3].map(() => {
-    const start = performance.now();
+    const before = process.cpuUsage();
     scanAnalysis(bytes, PATH);
-    return performance.now() - start;
+    return process.cpuUsage(before).user;
   });
   return Math.min(...times);
 }

@@ -310,11 +310,11 @@ describe("scanSql on large texts", () => {
   ];
 
   test.each(shapes)("takes time in proportion to the length: %s", (_name, piece) => {
-    const small = piece.repeat(2 ** 19 / piece.length);
+    const small = piece.repeat(2 ** 20 / piece.length);
     const large = piece.repeat(2 ** 23 / piece.length);
     scanSql(small);
-    // 16 times the text: in proportion, or 256 times as long
-    expect(fastest(large) / fastest(small)).toBeLessThan(64);
+    // 8 times the text: 8 times as long, or 64 times if each part were read again for each other
+    expect(fastest(large) / fastest(small)).toBeLessThan(30);
   });
 
   test("scans 50 MB", () => {
@@ -327,12 +327,12 @@ describe("scanSql on large texts", () => {
   });
 });
 
-/** Milliseconds, the best of three. */
+/** Microseconds of this process, the best of three: the machine may be busy with other things. */
 function fastest(text: string): number {
   const times = [1, 2, 3].map(() => {
-    const start = performance.now();
+    const before = process.cpuUsage();
     scanSql(text);
-    return performance.now() - start;
+    return process.cpuUsage(before).user;
   });
   return Math.min(...times);
 }
