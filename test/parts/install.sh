@@ -46,7 +46,8 @@ build() {
   say "built $(basename "$folder") in $((SECONDS - began)) s"
 }
 
-hash_of() { sha256sum "$@" | sha256sum | cut -c1-16; }
+# Of the content alone: another checkout has the same parts.
+hash_of() { sha256sum <"$1" | cut -c1-16; }
 
 install_uv() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "uv==$uv_version"; }
 
