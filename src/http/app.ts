@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Hono, type MiddlewareHandler } from "hono";
 import { RunnerError, toRunnerError } from "../error.ts";
 import { ActiveRuns } from "./active-runs.ts";
+import { AppliedReleases } from "./applied-release.ts";
 import { authenticate } from "./auth/bearer.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";
@@ -37,6 +38,7 @@ export function createApp(deps: HttpDeps): HttpApp {
     active,
     links: linksBelow(deps.publicUrl),
     rateLimit: new RateLimit(),
+    applied: new AppliedReleases(),
     watchers: { open: 0 },
   };
   const hono = new Hono<HttpEnv>();

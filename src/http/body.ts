@@ -4,6 +4,7 @@ import { RunnerError } from "../error.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 import { wordsOf } from "./issue.ts";
 import { parseStrictJson } from "./json.ts";
+import { readCapped } from "./read-capped.ts";
 
 /** A request's body, checked, with the digest of its bytes. */
 export interface ReadBody<T> {
@@ -33,7 +34,10 @@ export async function readBody<Schema extends v.GenericSchema>(
       hint: "send it without Content-Encoding",
     });
   }
-  const bytes = await readCapped(c.req.raw.body, parts.limits.bodyBytes);
+  const { bodyBytes } = parts.limits;
+  const bytes = await readCapped(c.req.raw.body, bodyBytes);
+  if (bytes === undefined)
+    throw new RunnerError("BODY_TOO_LARGE", `the body is larger than ${bodyBytes} bytes`);
   const parsed = v.safeParse(schema, parse(bytes, parts.limits.jsonDepth));
   if (!parsed.success) throw invalid(wordsOf(parsed.issues));
   return { value: parsed.output, digest: `sha256:${createHash("sha256").update(bytes).digest("hex")}` };
@@ -72,18 +76,6 @@ function invalid(problems: readonly string[]): RunnerError {
     hint: "GET /openapi.json describes every request",
     fields: { problems: problems.length },
   });
-}
-
-/** Counts what arrives instead of believing Content-Length, and stops at the first byte too many. */
-async function readCapped(body: ReadableStream<Uint8Array> | null, maxBytes: number): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of body ?? []) {
-    size += chunk.byteLength;
-    if (size > maxBytes) throw new RunnerError("BODY_TOO_LARGE", `the body is larger than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 function parse(bytes: Buffer, maxDepth: number): unknown {

@@ -1,5 +1,6 @@
 import type { Context } from "hono";
 import type { Target } from "../runner.ts";
+import type { AppliedReleases } from "./applied-release.ts";
 import type { ActiveRuns } from "./active-runs.ts";
 import type { Principal, TokenVerifier } from "./auth/token.ts";
 import type { Policy, Rule } from "./auth/policy.ts";
@@ -28,6 +29,7 @@ export interface HttpParts extends HttpDeps {
   readonly active: ActiveRuns;
   readonly links: Links;
   readonly rateLimit: RateLimit;
+  readonly applied: AppliedReleases;
   /** long polls and streams open now */
   readonly watchers: { open: number };
 }

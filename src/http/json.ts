@@ -12,7 +12,7 @@ const refusedNames = new Set(["__proto__", "constructor", "prototype"]);
  */
 export function parseStrictJson(text: string, maxDepth: number): unknown {
   if (depthOf(text) > maxDepth) throw new SyntaxError(`nested deeper than ${maxDepth}`);
-  const value: unknown = parseQuietly(() =>
+  const value = parseQuietly((): unknown =>
     JSON.parse(text, (name, member: unknown) => {
       if (refusedNames.has(name)) throw new SyntaxError(`a field may not be called "${name}"`);
       return member;

@@ -18,6 +18,18 @@ export const version = v.pipe(
 const offered = ["apply", "rollback", "plan", "status", "verify"] as const;
 const maxLabels = 16;
 
+/** What can be kept in a database and shown in one line: no control characters, no halves of surrogate pairs. */
+const oneLine = v.regex<string, string>(
+  /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*$/u,
+  "has to be one line without control characters",
+);
+
+/** A run's id, `<target>.<ULID>`. */
+export const runId = v.pipe(
+  v.string(),
+  v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.[0-9A-HJKMNP-TV-Z]{26}$/, "is not the id of a run"),
+);
+
 const labelName = v.pipe(
   v.string(),
   v.regex(
@@ -26,7 +38,7 @@ const labelName = v.pipe(
   ),
 );
 const labels = v.pipe(
-  record(labelName, v.pipe(v.string(), v.maxLength(256, "has at most 256 characters"))),
+  record(labelName, v.pipe(v.string(), v.maxLength(256, "has at most 256 characters"), oneLine)),
   v.check((given) => Object.keys(given).length <= maxLabels, `holds at most ${maxLabels}`),
 );
 
@@ -87,7 +99,7 @@ const reason = v.pipe(
   v.trim(),
   v.minLength(1, "may not be empty"),
   v.maxLength(500, "has at most 500 characters"),
-  v.regex(/^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$/u, "has to be one line without control characters"),
+  oneLine,
 );
 
 /** `{ "reason": "…" }`, the body of a cancel. */
@@ -95,7 +107,7 @@ export const cancelSchema = v.strictObject({ reason: v.optional(reason, "cancele
 
 /** The body of an unlock: whose lease, and why. */
 export const unlockSchema = v.strictObject({
-  run: v.pipe(v.string(), v.minLength(1, "may not be empty"), v.maxLength(200, "has at most 200 characters")),
+  run: runId,
   reason,
 });
 

@@ -4,8 +4,8 @@ import { listen, type ListeningServer } from "../../src/bin/listen.ts";
 import { createWorld, openBarrier, users, type World } from "../http/world.ts";
 
 /** The world's server on a socket; it stops with the world. */
-async function onSocket(world: World, publicUrl: string | undefined = undefined): Promise<ListeningServer> {
-  const server = await listen({ ...world.deps, publicUrl }, { host: "127.0.0.1", port: 0 });
+async function onSocket(world: World): Promise<ListeningServer> {
+  const server = await listen({ ...world.deps, publicUrl: undefined }, { host: "127.0.0.1", port: 0 });
   onTestFinished(async () => {
     world.stop();
     await server.stopped;
@@ -128,7 +128,7 @@ describe("a server on a socket", () => {
     await expect(world.database.query("select status from lockkeeper.runs")).resolves.toEqual([
       { status: "canceled" },
     ]);
-    await expect(fetch(`${server.url}/health/live`)).rejects.toThrow();
+    await expect(fetch(`${server.url}/health/live`)).rejects.toThrow("fetch failed");
     await barrier.release();
   });
 

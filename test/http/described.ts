@@ -66,7 +66,7 @@ export function differences(schema: Schema, value: unknown, at: string): readonl
     return [`${at}: is ${JSON.stringify(value)}, not ${JSON.stringify(schema["const"])}`];
   if (Array.isArray(schema["enum"]) && !schema["enum"].includes(value))
     return [`${at}: ${JSON.stringify(value)} is none of the enum`];
-  const types = schema["type"] === undefined ? [] : [schema["type"]].flat();
+  const types = schema["type"] === undefined ? [] : [schema["type"]].flat().map(String);
   if (
     types.length > 0 &&
     !types.includes(typeOf(value)) &&

@@ -51,10 +51,10 @@ async function readUntil(
   });
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
   let read = "";
-  while (reader !== undefined && !read.includes(text)) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    read += value;
+  while (!read.includes(text)) {
+    const next = await reader?.read();
+    if (next?.value === undefined) break;
+    read += next.value;
   }
   await reader?.cancel();
   return read;

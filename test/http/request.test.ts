@@ -52,6 +52,8 @@ describe("a request's body", () => {
     ["a label that is no text", { ...apply, labels: { a: 1 } }, "/labels/a: has to be a text"],
     ["a label with a strange name", { ...apply, labels: { "a b": "x" } }, "/labels/a b: a label's name"],
     ["a list", [apply], "/target: is missing"],
+    ["a label with a NUL", { ...apply, labels: { a: "\u0000" } }, "/labels/a: has to be one line"],
+    ["a label with half a character", { ...apply, labels: { a: "\ud800" } }, "/labels/a: has to be one line"],
     ["labels in a list", { ...apply, labels: [] }, "/labels: has to be an object"],
     ["null", null, "/: has to be an object"],
   ])("with %s is refused, naming the field", async ([, body, words]) => {
@@ -107,7 +109,7 @@ describe("a request's body", () => {
       body,
       duplex: "half",
       headers: { authorization: `Bearer ${await shared.token()}`, "content-type": "application/json" },
-    } as RequestInit);
+    });
     expect(response.status).toBe(413);
     expect(sent).toBeLessThan(64 * 1024);
   });
@@ -197,6 +199,15 @@ describe("attack 47: a request that names where to go", () => {
     ]) {
       const { status, body } = await shared.send("POST", "/v1/runs", { body: { target, action: "status" } });
       expect([status, body.code]).toEqual([404, "UNKNOWN_TARGET"]);
+    }
+  });
+
+  test("by an id that no run can have is refused, before a database sees it", async () => {
+    for (const path of ["/v1/runs?target=orders&pageToken=%00", "/v1/targets/orders/history?run=a'b"]) {
+      expect((await shared.send("GET", path)).status).toBe(400);
+    }
+    for (const id of ["orders.%00", "orders.'", "%2e%2e", "orders%2F..%2Fx.01ARZ3NDEKTSV4RRFFQ69G5FAV"]) {
+      expect((await shared.send("GET", `/v1/runs/${id}`)).status).toBe(404);
     }
   });
 

@@ -187,16 +187,49 @@ describe("GET /v1/targets/{name}/gate", () => {
     expect((await world.send("GET", `/v1/targets/orders/gate?release=${first}`)).status).toBe(200);
   });
 
-  test("closes again after a rollback", async () => {
+  test("stays open for the release before, while a newer one fails", async () => {
+    const world = await createWorld();
+    const first = await world.bucket.publish(users);
+    await world.send("POST", "/v1/runs", { body: apply });
+    const second = await world.bucket.publish({ ...users, "2_bad.up.sql": "select * from absent;" });
+    await world.send("POST", "/v1/runs", { body: apply });
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${first}`)).status).toBe(200);
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${second}`)).status).toBe(409);
+  });
+
+  test("stays closed for a release of which only a part was asked for", async () => {
     const world = await createWorld();
     const digest = await world.bucket.publish({ ...users, ...orders });
+    const { body } = await world.send("POST", "/v1/runs", {
+      body: { ...apply, release: { digest }, to: "1" },
+    });
+    expect(body.status).toBe("succeeded");
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${digest}`)).status).toBe(409);
+  });
+
+  test("is closed for a release that is in no bucket, and needs no bucket for the one completed", async () => {
+    const world = await createWorld();
+    const digest = await world.bucket.publish(users);
+    await world.send("POST", "/v1/runs", { body: apply });
+    const unknown = await world.send("GET", `/v1/targets/orders/gate?release=sha256:${"0".repeat(64)}`);
+    expect([unknown.status, unknown.body.code]).toEqual([409, "NOT_APPLIED"]);
+    await rm(world.bucket.path, { recursive: true });
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${digest}`)).status).toBe(200);
+  });
+
+  test("closes again after a rollback, for all that is not there any more", async () => {
+    const world = await createWorld();
+    const first = await world.bucket.publish(users);
+    await world.send("POST", "/v1/runs", { body: apply });
+    const second = await world.bucket.publish({ ...users, ...orders });
     await world.send("POST", "/v1/runs", { body: apply });
     await world.send("POST", "/v1/runs", { body: { target: "orders", action: "rollback", to: "1" } });
-    expect((await world.send("GET", `/v1/targets/orders/gate?release=${digest}`)).status).toBe(409);
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${first}`)).status).toBe(200);
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${second}`)).status).toBe(409);
     await world.send("POST", "/v1/runs", {
-      body: { target: "orders", action: "apply", release: { digest } },
+      body: { target: "orders", action: "apply", release: { digest: second } },
     });
-    expect((await world.send("GET", `/v1/targets/orders/gate?release=${digest}`)).status).toBe(200);
+    expect((await world.send("GET", `/v1/targets/orders/gate?release=${second}`)).status).toBe(200);
   });
 
   test("can ask for a version, compared as a number", async () => {

@@ -10,6 +10,7 @@ import {
 import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
 import { parseStrictJson } from "../json.ts";
+import { readCapped } from "../read-capped.ts";
 import type { Issuer } from "./policy.ts";
 
 /** A token that was verified, reduced to what the rest of the program may know of it. */
@@ -45,13 +46,16 @@ const jwksBytes = 256 * 1024;
 const jwksTimeoutMs = 5_000;
 const compactToken = /^([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{1,8192})\.([A-Za-z0-9_-]{1,4096})$/;
 
+/** Kept in databases and shown to people, so without control characters and halves of surrogate pairs. */
+const plain = v.pipe(v.string(), v.regex(/^[^\p{Cc}\p{Cs}]+$/u));
+
 const claimsSchema = v.looseObject({
   iss: v.string(),
-  sub: v.pipe(v.string(), v.minLength(1), v.maxLength(1024)),
+  sub: v.pipe(plain, v.maxLength(1024)),
   aud: v.union([v.string(), v.pipe(v.array(v.string()), v.length(1))]),
   exp: v.number(),
   iat: v.number(),
-  jti: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(512))),
+  jti: v.optional(v.pipe(plain, v.maxLength(512))),
 });
 
 /** The verifier of a policy's issuers; tokens of anybody else are refused before a key is looked for. */
@@ -166,14 +170,9 @@ export async function fetchCapped(url: string, init: RequestInit): Promise<Respo
     await response.body?.cancel();
     throw new Error(`the key set answered ${response.status}`);
   }
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body) {
-    size += chunk.byteLength;
-    if (size > jwksBytes) throw new Error(`the key set is larger than ${jwksBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return new Response(Buffer.concat(chunks), {
+  const bytes = await readCapped(response.body, jwksBytes);
+  if (bytes === undefined) throw new Error(`the key set is larger than ${jwksBytes} bytes`);
+  return new Response(new Uint8Array(bytes), {
     status: 200,
     headers: { "content-type": "application/json" },
   });

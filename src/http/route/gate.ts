@@ -3,7 +3,6 @@ import * as v from "valibot";
 import type { StreamState } from "../../driver/driver.ts";
 import { RunnerError } from "../../error.ts";
 import { compareVersions } from "../../migration/version.ts";
-import type { Target } from "../../runner.ts";
 import { answerGate } from "../answer.ts";
 import { authorize } from "../auth/access.ts";
 import { readQuery } from "../body.ts";
@@ -12,9 +11,6 @@ import { within } from "../patience.ts";
 import { digest, version } from "../run-request.ts";
 import { viewPosition } from "../view.ts";
 import { watchedRun } from "./run.ts";
-
-/** Runs looked through for a release that a newer one has followed. */
-const rememberedRuns = 100;
 
 /** `GET /v1/runs/{id}/gate` and `GET /v1/targets/{name}/gate`: answers by status code alone. */
 export function addGateRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
@@ -38,7 +34,7 @@ async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
     async (signal) => {
       const now = await target.driver.state(target.stream, signal);
       if (release === undefined) return { state: now, isApplied: isAtLeast(now, min ?? "") };
-      return { state: now, isApplied: await hasRelease(target, now, release, signal) };
+      return { state: now, isApplied: await parts.applied.has(target, now, release, parts.now(), signal) };
     },
     c.req.raw.signal,
   );
@@ -71,25 +67,4 @@ async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
 
 function isAtLeast(state: StreamState, min: string): boolean {
   return state.position.version !== null && compareVersions(state.position.version, min) >= 0;
-}
-
-/**
- * Whether a release is applied: it is the last one completed, or one before it. A pod of the former version that
- * starts late must not hang because a newer release is there; after a rollback, only the last one counts.
- */
-async function hasRelease(
-  target: Target,
-  state: StreamState,
-  release: string,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (state.completed === release) return true;
-  if (!state.exists || state.held !== null) return false;
-  const runs = await target.driver.runs(
-    { target: target.name, status: "succeeded", limit: rememberedRuns },
-    signal,
-  );
-  const lastRollback = runs.findIndex((run) => run.outcome === "rolled_back");
-  const since = lastRollback < 0 ? runs : runs.slice(0, lastRollback);
-  return since.some((run) => run.releaseDigest === release && run.action === "apply");
 }

@@ -4,12 +4,13 @@ import { authorize } from "../auth/access.ts";
 import { readQuery, wholeNumber } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
 import { within } from "../patience.ts";
+import { runId } from "../run-request.ts";
 import { viewEntry } from "../view.ts";
 
 const maxPage = 100;
 const querySchema = v.pipe(
   v.strictObject({
-    run: v.optional(v.pipe(v.string(), v.maxLength(200, "has at most 200 characters"))),
+    run: v.optional(runId),
     last: v.optional(wholeNumber(1, maxPage)),
     pageSize: v.optional(wholeNumber(1, maxPage)),
     pageToken: v.optional(wholeNumber(0, 999_999_999)),

@@ -7,6 +7,7 @@ import { readQuery, wholeNumber } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
 import { answerRun, openRunHeaders } from "../answer.ts";
 import { within } from "../patience.ts";
+import { runId } from "../run-request.ts";
 import { viewRun } from "../view.ts";
 import { waitForEnd } from "../watch.ts";
 import { whileWatching } from "../watching.ts";
@@ -58,7 +59,7 @@ const listSchema = v.strictObject({
     ),
   ),
   pageSize: v.optional(wholeNumber(1, maxPage), "20"),
-  pageToken: v.optional(v.pipe(v.string(), v.maxLength(200, "is not one of ours"))),
+  pageToken: v.optional(runId),
 });
 
 async function listRuns(c: HttpContext, parts: HttpParts): Promise<Response> {

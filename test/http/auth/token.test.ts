@@ -232,6 +232,9 @@ describe("attack 43: a token for or of somebody else", () => {
     ["no subject", { sub: undefined }],
     ["an empty subject", { sub: "" }],
     ["a subject that is a number", { sub: 7 }],
+    ["a subject with a NUL", { sub: "a\u0000" }],
+    ["an empty jti", { jti: "" }],
+    ["a jti that is a number", { jti: 7 }],
   ] as const)("%s is refused", async ([, claims]) => {
     const issuer = await createIssuer();
     await refusal(verifierFor(entryOf(issuer)), await issuer.token(claims, { now }));
