@@ -3,7 +3,6 @@ import { RunnerError } from "../error.ts";
 import type { StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
 import type { Limits } from "../runner.ts";
-import { readConfigFile } from "./config-file.ts";
 import { parseListen } from "./config-schema.ts";
 import type { ConfigText } from "./config-schema.ts";
 
@@ -62,7 +61,12 @@ export interface StorageSettings {
 }
 
 /** Where nothing else is said. */
-export const defaultLimits: Limits = { waitMs: 600_000, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 0 };
+export const defaultLimits: Limits = {
+  waitMs: 600_000,
+  lockTimeoutMs: 5_000,
+  statementTimeoutMs: 0,
+  deadlineMs: 0,
+};
 
 const defaultListen = { host: "127.0.0.1", port: 8080 };
 const defaultFile = "lockkeeper.yaml";
@@ -78,6 +82,8 @@ export function readVariables(): Variables {
  * @throws RunnerError `CONFIG` with every problem at once, each with its line, column and path in the file
  */
 export async function loadConfig(file: string = defaultFile): Promise<Config> {
+  // Loaded only where there is a file: the YAML parser would cost every other start 15 to 25 ms.
+  const { readConfigFile } = await import("./config-file.ts");
   const text = await readConfigFile(file);
   const folder = dirname(resolve(file));
   return {
@@ -103,7 +109,10 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
     });
   }
   if (choice.isUnsigned && base?.trust !== undefined) {
-    throw new RunnerError("UNSIGNED_REFUSED", `target "${choice.target ?? ""}" takes signed releases only: its configuration names a trust`);
+    throw new RunnerError(
+      "UNSIGNED_REFUSED",
+      `target "${choice.target ?? ""}" takes signed releases only: its configuration names a trust`,
+    );
   }
   return {
     name: choice.target,
@@ -117,7 +126,10 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
     limits: {
       waitMs: choice.limits.waitMs ?? base?.limits.waitMs ?? defaultLimits.waitMs,
       lockTimeoutMs: choice.limits.lockTimeoutMs ?? base?.limits.lockTimeoutMs ?? defaultLimits.lockTimeoutMs,
-      statementTimeoutMs: choice.limits.statementTimeoutMs ?? base?.limits.statementTimeoutMs ?? defaultLimits.statementTimeoutMs,
+      statementTimeoutMs:
+        choice.limits.statementTimeoutMs ??
+        base?.limits.statementTimeoutMs ??
+        defaultLimits.statementTimeoutMs,
       deadlineMs: choice.limits.deadlineMs ?? base?.limits.deadlineMs ?? defaultLimits.deadlineMs,
     },
     storage: chooseStorage(choice.storage, base?.storage),
@@ -125,7 +137,10 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
 }
 
 /** Which servers are spoken to: what was chosen, over what `base` has. */
-export function chooseStorage(choice: StorageChoice, base: StorageSettings = { s3: {}, gcs: {} }): StorageSettings {
+export function chooseStorage(
+  choice: StorageChoice,
+  base: StorageSettings = { s3: {}, gcs: {} },
+): StorageSettings {
   return mergeStorage(base, {
     s3: { endpoint: choice.s3Endpoint, region: choice.s3Region, pathStyle: choice.s3PathStyle },
     gcs: { endpoint: choice.gcsEndpoint },
@@ -148,7 +163,11 @@ function trustOf({ isUnsigned, trust }: TargetChoice): TrustSettings | undefined
   return trust.length === 0 ? undefined : { kind: "files", paths: trust };
 }
 
-function databaseOf(choice: TargetChoice, base: DatabaseSettings | undefined, fallback: string | undefined): DatabaseSettings | undefined {
+function databaseOf(
+  choice: TargetChoice,
+  base: DatabaseSettings | undefined,
+  fallback: string | undefined,
+): DatabaseSettings | undefined {
   const written = choice.database ?? (base === undefined && fallback !== "" ? fallback : undefined);
   const url: UrlSettings | undefined = written === undefined ? base?.url : { kind: "text", url: written };
   if (url === undefined) return undefined;
@@ -194,9 +213,13 @@ function settingsOf(name: string, config: ConfigText, folder: string): TargetSet
 
 type UrlText = Pick<ConfigText["targets"][string]["database"], "url" | "urlFile" | "urlEnv" | "passwordFile">;
 
-function urlOf(text: UrlText, folder: string): { readonly url: UrlSettings; readonly passwordFile: string | undefined } {
+function urlOf(
+  text: UrlText,
+  folder: string,
+): { readonly url: UrlSettings; readonly passwordFile: string | undefined } {
   const passwordFile = text.passwordFile === undefined ? undefined : resolve(folder, text.passwordFile);
-  if (text.urlFile !== undefined) return { url: { kind: "file", path: resolve(folder, text.urlFile) }, passwordFile };
+  if (text.urlFile !== undefined)
+    return { url: { kind: "file", path: resolve(folder, text.urlFile) }, passwordFile };
   if (text.urlEnv !== undefined) return { url: { kind: "variable", name: text.urlEnv }, passwordFile };
   return { url: { kind: "text", url: text.url ?? "" }, passwordFile };
 }
@@ -207,7 +230,11 @@ function absoluteSource(source: string, folder: string): string {
 }
 
 interface StorageText {
-  readonly s3: { readonly endpoint?: string | undefined; readonly region?: string | undefined; readonly pathStyle?: boolean | undefined };
+  readonly s3: {
+    readonly endpoint?: string | undefined;
+    readonly region?: string | undefined;
+    readonly pathStyle?: boolean | undefined;
+  };
   readonly gcs: { readonly endpoint?: string | undefined };
 }
 
