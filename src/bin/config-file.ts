@@ -31,12 +31,16 @@ export async function readConfigFile(file: string): Promise<ConfigText> {
   let text: string;
   try {
     const { size } = await stat(file);
-    if (size > maxConfigBytes) throw new RunnerError("CONFIG", `${file} has more than ${maxConfigBytes} bytes`);
+    if (size > maxConfigBytes)
+      throw new RunnerError("CONFIG", `${file} has more than ${maxConfigBytes} bytes`);
     text = await readFile(file, "utf8");
   } catch (cause) {
     if (cause instanceof RunnerError) throw cause;
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
-    throw new RunnerError("CONFIG", `${file} cannot be read (${code})`, { hint: "name the configuration with --config", cause });
+    throw new RunnerError("CONFIG", `${file} cannot be read (${code})`, {
+      hint: "name the configuration with --config",
+      cause,
+    });
   }
   const parsed = parseConfig(text);
   if (parsed.kind === "config") return parsed.config;
@@ -46,17 +50,24 @@ export async function readConfigFile(file: string): Promise<ConfigText> {
 /** Text → configuration, or all its problems in the order of their lines. */
 export function parseConfig(
   text: string,
-): { readonly kind: "config"; readonly config: ConfigText } | { readonly kind: "problems"; readonly problems: readonly ConfigProblem[] } {
+):
+  | { readonly kind: "config"; readonly config: ConfigText }
+  | { readonly kind: "problems"; readonly problems: readonly ConfigProblem[] } {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: "1.2" });
   if (document.errors.length > 0) {
     return {
       kind: "problems",
-      problems: document.errors.map((error) => ({ ...place(lines, error.pos[0]), path: "", message: firstLine(error.message) })),
+      problems: document.errors.map((error) => ({
+        ...place(lines, error.pos[0]),
+        path: "",
+        message: firstLine(error.message),
+      })),
     };
   }
   const whole = contentOf(document);
-  if (typeof whole === "string") return { kind: "problems", problems: [{ line: 1, column: 1, path: "", message: whole }] };
+  if (typeof whole === "string")
+    return { kind: "problems", problems: [{ line: 1, column: 1, path: "", message: whole }] };
   const result = v.safeParse(configSchema, whole.value);
   const problems = result.success
     ? referenceProblems(result.output, document, lines)
@@ -67,12 +78,21 @@ export function parseConfig(
 
 /** All problems as one error: one is told in the message, several stand under it, one a line. */
 export function configError(file: string, problems: readonly ConfigProblem[]): RunnerError {
-  const told = problems.map(({ line, column, path, message }) => `${file}:${line}:${column} ${path === "" ? "" : `${path}: `}${message}`);
+  const told = problems.map(
+    ({ line, column, path, message }) =>
+      `${file}:${line}:${column} ${path === "" ? "" : `${path}: `}${message}`,
+  );
   const first = problems[0];
-  return new RunnerError("CONFIG", told.length === 1 ? (told[0] ?? "") : `${file} has ${told.length} problems\n${told.map((line) => `  ${line}`).join("\n")}`, {
-    hint: "editors check this file with infra/config.schema.json",
-    fields: { file, problems: problems.length, line: first?.line ?? 1, column: first?.column ?? 1 },
-  });
+  return new RunnerError(
+    "CONFIG",
+    told.length === 1
+      ? (told[0] ?? "")
+      : `${file} has ${told.length} problems\n${told.map((line) => `  ${line}`).join("\n")}`,
+    {
+      hint: "editors check this file with infra/config.schema.json",
+      fields: { file, problems: problems.length, line: first?.line ?? 1, column: first?.column ?? 1 },
+    },
+  );
 }
 
 /** Aliases that multiply without end are refused by the library; that is a problem of the file like any other. */
@@ -103,7 +123,9 @@ function problemsOf(issue: Issue, document: Document, lines: LineCounter): reado
   if (isMissing) return [{ ...placeOfNode(document, lines, keys.slice(0, -1)), path, message: "missing" }];
   const badName = issue.path?.at(-1)?.origin === "key";
   const where = badName ? placeOfKey(document, lines, keys) : placeOfNode(document, lines, keys);
-  return [{ ...where, path, message: `${wordsOf(issue)}, got ${shown(badName ? keys.at(-1) : issue.input, keys)}` }];
+  return [
+    { ...where, path, message: `${wordsOf(issue)}, got ${shown(badName ? keys.at(-1) : issue.input, keys)}` },
+  ];
 }
 
 /** Our own schemas say "expected …"; those of other rooms speak valibot's language. */
@@ -117,25 +139,43 @@ function wordsOf(issue: Issue): string {
 /** What stood there; a value that may be a secret only by its kind. */
 function shown(value: unknown, keys: readonly unknown[]): string {
   if (Array.isArray(value)) return "a list";
-  if (value !== null && typeof value === "object") return Object.keys(value).length === 0 ? "nothing in it" : `keys ${Object.keys(value).join(", ")}`;
+  if (value !== null && typeof value === "object")
+    return Object.keys(value).length === 0 ? "nothing in it" : `keys ${Object.keys(value).join(", ")}`;
   if (keys.includes("database") && typeof value === "string") return "another text";
   const text = redactText(JSON.stringify(value) ?? "nothing");
   return text.length <= 80 ? text : `${text.slice(0, 77)}…`;
 }
 
 /** What the schema cannot see: names that must be found elsewhere in the file. */
-function referenceProblems(config: ConfigText, document: Document, lines: LineCounter): readonly ConfigProblem[] {
+function referenceProblems(
+  config: ConfigText,
+  document: Document,
+  lines: LineCounter,
+): readonly ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   if (Object.keys(config.targets).length === 0) {
-    problems.push({ ...placeOfNode(document, lines, ["targets"]), path: "targets", message: "expected at least one target" });
+    problems.push({
+      ...placeOfNode(document, lines, ["targets"]),
+      path: "targets",
+      message: "expected at least one target",
+    });
   }
   const trusts = Object.keys(config.trust);
   for (const [name, target] of Object.entries(config.targets)) {
     if (target.trust === undefined || trusts.includes(target.trust)) continue;
     const keys = ["targets", name, "trust"];
     const meant = nearest(target.trust, trusts);
-    const hint = meant === undefined ? (trusts.length === 0 ? "there is no trust section" : `there are ${trusts.join(", ")}`) : `did you mean ${meant}?`;
-    problems.push({ ...placeOfNode(document, lines, keys), path: keys.join("."), message: `"${target.trust}" is not in trust; ${hint}` });
+    const hint =
+      meant === undefined
+        ? trusts.length === 0
+          ? "there is no trust section"
+          : `there are ${trusts.join(", ")}`
+        : `did you mean ${meant}?`;
+    problems.push({
+      ...placeOfNode(document, lines, keys),
+      path: keys.join("."),
+      message: `"${target.trust}" is not in trust; ${hint}`,
+    });
   }
   return problems;
 }
@@ -156,7 +196,8 @@ function knownKeys(keys: readonly unknown[]): readonly string[] {
 function innermost(schema: unknown): unknown {
   if (schema === null || typeof schema !== "object") return schema;
   if ("wrapped" in schema) return innermost(schema.wrapped);
-  if ("pipe" in schema && Array.isArray(schema.pipe) && schema.pipe[0] !== schema) return innermost(schema.pipe[0]);
+  if ("pipe" in schema && Array.isArray(schema.pipe) && schema.pipe[0] !== schema)
+    return innermost(schema.pipe[0]);
   return schema;
 }
 
@@ -165,10 +206,20 @@ function hasEntries(schema: unknown): schema is { readonly entries: Readonly<Rec
 }
 
 function isRecordSchema(schema: unknown): schema is { readonly value: unknown } {
-  return schema !== null && typeof schema === "object" && "type" in schema && schema.type === "record" && "value" in schema;
+  return (
+    schema !== null &&
+    typeof schema === "object" &&
+    "type" in schema &&
+    schema.type === "record" &&
+    "value" in schema
+  );
 }
 
-function placeOfNode(document: Document, lines: LineCounter, keys: readonly unknown[]): { readonly line: number; readonly column: number } {
+function placeOfNode(
+  document: Document,
+  lines: LineCounter,
+  keys: readonly unknown[],
+): { readonly line: number; readonly column: number } {
   for (let length = keys.length; length >= 0; length--) {
     const node: unknown = length === 0 ? document.contents : document.getIn(keys.slice(0, length), true);
     if (isNode(node) && node.range) return place(lines, node.range[0]);
@@ -176,10 +227,16 @@ function placeOfNode(document: Document, lines: LineCounter, keys: readonly unkn
   return { line: 1, column: 1 };
 }
 
-function placeOfKey(document: Document, lines: LineCounter, keys: readonly unknown[]): { readonly line: number; readonly column: number } {
+function placeOfKey(
+  document: Document,
+  lines: LineCounter,
+  keys: readonly unknown[],
+): { readonly line: number; readonly column: number } {
   const parent: unknown = keys.length === 1 ? document.contents : document.getIn(keys.slice(0, -1), true);
   if (isMap(parent)) {
-    const pair = parent.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(keys.at(-1)));
+    const pair = parent.items.find(
+      (item) => isPair(item) && isScalar(item.key) && String(item.key.value) === String(keys.at(-1)),
+    );
     const key: unknown = pair?.key;
     if (isKeyNode(key) && key.range) return place(lines, key.range[0]);
   }

@@ -5,7 +5,10 @@ import { trustSchema } from "../release/trust.ts";
 /** Names of targets, trusts, streams and environments: they stand in URLs, run ids and bucket paths. */
 const name = v.pipe(
   v.string("expected a name"),
-  v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected a name: up to 63 letters, digits, . _ -, the first a letter or digit"),
+  v.regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    "expected a name: up to 63 letters, digits, . _ -, the first a letter or digit",
+  ),
 );
 
 const text = v.pipe(v.string("expected text"), v.minLength(1, "expected text, not nothing"));
@@ -20,7 +23,13 @@ const httpUrl = v.pipe(
   v.string("expected an http or https URL"),
   v.check((value) => {
     const url = URL.parse(value);
-    return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.search === "" && url.hash === "";
+    return (
+      url !== null &&
+      /^https?:$/.test(url.protocol) &&
+      url.username === "" &&
+      url.search === "" &&
+      url.hash === ""
+    );
   }, "expected an http or https URL without user, query and fragment"),
 );
 
@@ -49,8 +58,18 @@ const oneUrl = "expected exactly one of url, urlFile, urlEnv";
 const database = v.pipe(
   v.strictObject({
     ...databaseUrl,
-    schema: v.optional(v.pipe(v.string("expected a schema's name"), v.regex(/^[A-Za-z_][A-Za-z0-9_$]{0,62}$/, "expected a schema's name"))),
-    direct: v.optional(v.pipe(v.strictObject(databaseUrl), v.check((given) => hasOneUrl(given), oneUrl))),
+    schema: v.optional(
+      v.pipe(
+        v.string("expected a schema's name"),
+        v.regex(/^[A-Za-z_][A-Za-z0-9_$]{0,62}$/, "expected a schema's name"),
+      ),
+    ),
+    direct: v.optional(
+      v.pipe(
+        v.strictObject(databaseUrl),
+        v.check((given) => hasOneUrl(given), oneUrl),
+      ),
+    ),
   }),
   v.check((given) => hasOneUrl(given), oneUrl),
 );
@@ -99,6 +118,12 @@ export function parseListen(value: string): { readonly host: string; readonly po
   return port <= 65_535 ? { host: host === "" ? "0.0.0.0" : host, port } : undefined;
 }
 
-function hasOneUrl(database: { url?: string | undefined; urlFile?: string | undefined; urlEnv?: string | undefined }): boolean {
-  return [database.url, database.urlFile, database.urlEnv].filter((given) => given !== undefined).length === 1;
+function hasOneUrl(database: {
+  url?: string | undefined;
+  urlFile?: string | undefined;
+  urlEnv?: string | undefined;
+}): boolean {
+  return (
+    [database.url, database.urlFile, database.urlEnv].filter((given) => given !== undefined).length === 1
+  );
 }

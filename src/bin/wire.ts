@@ -1,4 +1,11 @@
-import type { OpenDatabase, OpenReleases, OpenTarget, TargetChoice, Variables, Wiring } from "../cli/context.ts";
+import type {
+  OpenDatabase,
+  OpenReleases,
+  OpenTarget,
+  TargetChoice,
+  Variables,
+  Wiring,
+} from "../cli/context.ts";
 import { readSecretFile } from "../cli/secret-file.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
@@ -10,7 +17,13 @@ import type { Target } from "../runner.ts";
 import { openSource } from "../source/open.ts";
 import { protectedEnvironments } from "../run/usable.ts";
 import { chooseSettings, chooseStorage } from "./config.ts";
-import type { DatabaseSettings, StorageSettings, TargetSettings, TrustSettings, UrlSettings } from "./config.ts";
+import type {
+  DatabaseSettings,
+  StorageSettings,
+  TargetSettings,
+  TrustSettings,
+  UrlSettings,
+} from "./config.ts";
 
 /** For which a release is published, and a target is, unless told otherwise. */
 const defaultEnvironment = "default";
@@ -27,19 +40,35 @@ export function makeWiring(variables: Variables): Wiring {
       const database = databaseOf(settings);
       const url = await readUrl(database, variables);
       const driver = await openWithPooler(database, url, variables);
-      return { driver, stream: settings.stream ?? (await streamOf(url)), [Symbol.asyncDispose]: () => driver.close() };
+      return {
+        driver,
+        stream: settings.stream ?? (await streamOf(url)),
+        [Symbol.asyncDispose]: () => driver.close(),
+      };
     },
     async openReleases(choice: TargetChoice): Promise<OpenReleases> {
       const settings = await chooseSettings(choice, variables);
       const { stream, environment, trust } = settings;
       if (trust?.kind === "unsigned") {
-        return { kind: "plain", releases: await openReleases(settings, stream ?? "plain", "both", variables) };
+        return {
+          kind: "plain",
+          releases: await openReleases(settings, stream ?? "plain", "both", variables),
+        };
       }
       const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
-      return { kind: "signed", source, trust: trust === undefined ? undefined : await readTrustOf(trust), stream, environment };
+      return {
+        kind: "signed",
+        source,
+        trust: trust === undefined ? undefined : await readTrustOf(trust),
+        stream,
+        environment,
+      };
     },
     openSource: (url, storage, folder) =>
-      openSource(url, { ...storageOf(chooseStorage(storage), variables), ...(folder === undefined ? {} : { folder }) }),
+      openSource(url, {
+        ...storageOf(chooseStorage(storage), variables),
+        ...(folder === undefined ? {} : { folder }),
+      }),
     openFormat,
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");
@@ -53,7 +82,11 @@ export function makeWiring(variables: Variables): Wiring {
  *
  * @throws RunnerError `USAGE` for what is missing, `UNSIGNED_REFUSED`, and what the trust's files are refused for
  */
-export async function openTarget(settings: TargetSettings, variables: Variables, directions: "up" | "both"): Promise<Target> {
+export async function openTarget(
+  settings: TargetSettings,
+  variables: Variables,
+  directions: "up" | "both",
+): Promise<Target> {
   const database = databaseOf(settings);
   const url = await readUrl(database, variables);
   const stream = settings.stream ?? (await streamOf(url));
@@ -116,7 +149,9 @@ async function readTrustOf(settings: Exclude<TrustSettings, { kind: "unsigned" }
 async function openFormat(name: string): Promise<Format> {
   const { golangMigrate } = await import("../migration/format/golang-migrate.ts");
   if (name === golangMigrate.name) return golangMigrate;
-  throw new RunnerError("USAGE", `--format: "${name}" is not supported by this version`, { hint: `supported is ${golangMigrate.name}` });
+  throw new RunnerError("USAGE", `--format: "${name}" is not supported by this version`, {
+    hint: `supported is ${golangMigrate.name}`,
+  });
 }
 
 function sourceOf({ source }: TargetSettings): string {
@@ -133,7 +168,11 @@ function databaseOf({ database }: TargetSettings): DatabaseSettings {
   });
 }
 
-async function openWithPooler(database: DatabaseSettings, url: string, variables: Variables): Promise<Driver> {
+async function openWithPooler(
+  database: DatabaseSettings,
+  url: string,
+  variables: Variables,
+): Promise<Driver> {
   const direct = database.direct === undefined ? undefined : await readUrl(database.direct, variables);
   return openDriver(url, {
     ...(database.schema === undefined ? {} : { schema: database.schema }),
@@ -141,7 +180,10 @@ async function openWithPooler(database: DatabaseSettings, url: string, variables
   });
 }
 
-async function readUrl(from: { readonly url: UrlSettings; readonly passwordFile: string | undefined }, variables: Variables): Promise<string> {
+async function readUrl(
+  from: { readonly url: UrlSettings; readonly passwordFile: string | undefined },
+  variables: Variables,
+): Promise<string> {
   const url = await readUrlText(from.url, variables);
   if (from.passwordFile === undefined) return url;
   return withPassword(url, await readSecretFile(from.passwordFile, "the password file"));
@@ -185,6 +227,9 @@ function storageOf({ s3, gcs }: StorageSettings, variables: Variables): StorageS
   const emulator = gcs.endpoint ?? variables["STORAGE_EMULATOR_HOST"];
   return {
     s3: s3Endpoint === undefined || s3Endpoint === "" ? s3 : { ...s3, endpoint: s3Endpoint },
-    gcs: emulator === undefined || emulator === "" ? gcs : { ...gcs, endpoint: /^https?:/.test(emulator) ? emulator : `http://${emulator}` },
+    gcs:
+      emulator === undefined || emulator === ""
+        ? gcs
+        : { ...gcs, endpoint: /^https?:/.test(emulator) ? emulator : `http://${emulator}` },
   };
 }

@@ -53,7 +53,9 @@ async function actionOf(goal: Goal, target: Target, signal: AbortSignal): Promis
       return goal.direction === "up" ? "apply" : "rollback";
     case "version": {
       const { position } = await target.driver.state(target.stream, signal);
-      return position.version !== null && compareVersions(goal.version, position.version) < 0 ? "rollback" : "apply";
+      return position.version !== null && compareVersions(goal.version, position.version) < 0
+        ? "rollback"
+        : "apply";
     }
   }
 }
@@ -96,7 +98,12 @@ function formatResult(result: RunResult, paint: Paint): string {
   const at = result.to === null ? "" : `; ${result.target} is at ${result.to.version ?? "0"}`;
   const took = formatDuration(result.durationMs);
   if (result.done.length === 0) return result.error === null ? `${paint.good("nothing to do")}${at}` : "";
-  const rows = result.done.map((step) => [step.version, step.direction, step.path, formatDuration(step.durationMs)]);
+  const rows = result.done.map((step) => [
+    step.version,
+    step.direction,
+    step.path,
+    formatDuration(step.durationMs),
+  ]);
   const table = formatTable(["version", "direction", "migration", "took"], rows, paint);
   const count = `${result.done.length} ${result.done.length === 1 ? "migration" : "migrations"}`;
   const left = result.left === 0 ? "" : `, ${result.left} left`;
@@ -107,7 +114,7 @@ function formatResult(result: RunResult, paint: Paint): string {
 /** The state that a run which did not succeed left the database in, in words. */
 function describeState(result: RunResult): string {
   if (result.from === null) return "not reached; nothing was changed";
-  if (result.to === null) return "unknown: it could not be asked; \"lockkeeper status\" tells when it can be";
+  if (result.to === null) return 'unknown: it could not be asked; "lockkeeper status" tells when it can be';
   const at = `at version ${result.to.version ?? "0"}`;
   const before = result.done.length === 0 ? `unchanged, ${at}` : `${at} after ${result.done.length} done`;
   const left = result.left === 0 ? "" : `; ${result.left} left`;

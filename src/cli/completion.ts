@@ -29,7 +29,14 @@ function entriesOf(command: Command, path: string): readonly Entry[] {
   return command.commands.flatMap((child) => {
     const childPath = path === "" ? child.name() : `${path} ${child.name()}`;
     if (child.commands.length > 0) return entriesOf(child, childPath);
-    return [{ path: childPath, about: firstSentence(child.description()), options: child.options, parameters: child.registeredArguments }];
+    return [
+      {
+        path: childPath,
+        about: firstSentence(child.description()),
+        options: child.options,
+        parameters: child.registeredArguments,
+      },
+    ];
   });
 }
 
@@ -141,7 +148,9 @@ function fishScript(program: Command, entries: readonly Entry[]): string {
     }
     for (const option of entry.options) {
       const name = (option.long ?? "").slice(2);
-      lines.push(`complete -c lockkeeper -n '${seen}' -l ${name}${fishValues(option)} -d ${quote(firstSentence(option.description))}`);
+      lines.push(
+        `complete -c lockkeeper -n '${seen}' -l ${name}${fishValues(option)} -d ${quote(firstSentence(option.description))}`,
+      );
     }
   }
   return `${lines.join("\n")}\n`;

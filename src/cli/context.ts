@@ -58,11 +58,19 @@ export interface Wiring {
   /** Only the releases of a target: for verbs that need no database. */
   openReleases(choice: TargetChoice): Promise<OpenReleases>;
   /** A bucket prefix or folder, to publish from or into. */
-  openSource(url: string, storage: StorageChoice, options?: { readonly create: boolean }): Promise<WritableSource>;
+  openSource(
+    url: string,
+    storage: StorageChoice,
+    options?: { readonly create: boolean },
+  ): Promise<WritableSource>;
   /** A way of laying migration files out, by its tool's name. */
   openFormat(name: string): Promise<Format>;
   /** Serves HTTP until the signal aborts. */
-  serve(choice: { readonly config: string; readonly listen: string | undefined }, signal: AbortSignal, onListening: (url: string) => void): Promise<void>;
+  serve(
+    choice: { readonly config: string; readonly listen: string | undefined },
+    signal: AbortSignal,
+    onListening: (url: string) => void,
+  ): Promise<void>;
 }
 
 /** A target and what closes it. */

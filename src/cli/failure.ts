@@ -20,7 +20,10 @@ export function describeFailure(error: RunnerError): Record<string, unknown> {
     retryable: error.retryable,
     exitCode: error.exit,
     fields: Object.fromEntries(
-      Object.entries(error.fields).map(([name, value]) => [name, typeof value === "string" ? redactText(value) : value]),
+      Object.entries(error.fields).map(([name, value]) => [
+        name,
+        typeof value === "string" ? redactText(value) : value,
+      ]),
     ),
   };
 }
@@ -31,13 +34,15 @@ export function formatFailure(error: RunnerError, output: Output, state?: string
   const lines = [`${paint.bad("error:")} ${redactText(error.message)}`];
   const where = whereOf(error);
   // most messages say it already
-  if (where !== undefined && !error.message.includes(where)) lines.push(`  ${paint.dim("where:")}    ${where}`);
+  if (where !== undefined && !error.message.includes(where))
+    lines.push(`  ${paint.dim("where:")}    ${where}`);
   const detail = serverWords(error);
   for (const [name, words] of detail) lines.push(`  ${paint.dim(`${name}:`.padEnd(9))} ${redactText(words)}`);
   if (state !== undefined) lines.push(`  ${paint.dim("database:")} ${state}`);
   if (error.hint !== undefined) lines.push(`  ${paint.dim("next:")}     ${redactText(error.hint)}`);
   lines.push(`  ${paint.dim("code:")}     ${error.code}`);
-  if (output.isVerbose) lines.push(...causesOf(error).map((cause) => `  ${paint.dim("cause:")}    ${redactText(cause)}`));
+  if (output.isVerbose)
+    lines.push(...causesOf(error).map((cause) => `  ${paint.dim("cause:")}    ${redactText(cause)}`));
   return lines.join("\n");
 }
 
@@ -54,7 +59,8 @@ function serverWords(error: RunnerError): readonly (readonly [string, string])[]
   const words: [string, string][] = [];
   for (const name of ["sqlstate", "schema", "table", "constraint"]) {
     const value = error.fields[name];
-    if (typeof value === "string" && value !== "" && !error.message.includes(value)) words.push([name, value]);
+    if (typeof value === "string" && value !== "" && !error.message.includes(value))
+      words.push([name, value]);
   }
   return words;
 }
@@ -64,7 +70,9 @@ function causesOf(error: RunnerError): readonly string[] {
   const causes: string[] = [];
   let cause: unknown = error.cause;
   while (cause instanceof Error && causes.length < 8) {
-    causes.push(error.code === "INTERNAL" ? (cause.stack ?? cause.message) : `${cause.name}: ${cause.message}`);
+    causes.push(
+      error.code === "INTERNAL" ? (cause.stack ?? cause.message) : `${cause.name}: ${cause.message}`,
+    );
     cause = cause.cause;
   }
   return causes;

@@ -35,7 +35,10 @@ interface Wording {
 
 /** A flag that takes one text. */
 export function textFlag(name: string, wording: Wording & { readonly fallback: string }): Flag<string>;
-export function textFlag(name: string, wording: Wording & { readonly explained?: string }): Flag<string | undefined>;
+export function textFlag(
+  name: string,
+  wording: Wording & { readonly explained?: string },
+): Flag<string | undefined>;
 export function textFlag(
   name: string,
   wording: Wording & { readonly fallback?: string; readonly explained?: string },
@@ -57,7 +60,10 @@ export function textFlag(
 }
 
 /** A flag that can be given several times; its variable holds the values with commas between. */
-export function listFlag(name: string, wording: Wording & { readonly fallback?: readonly string[] }): Flag<readonly string[]> {
+export function listFlag(
+  name: string,
+  wording: Wording & { readonly fallback?: readonly string[] },
+): Flag<readonly string[]> {
   return {
     name,
     placeholder: wording.placeholder,
@@ -73,7 +79,10 @@ export function listFlag(name: string, wording: Wording & { readonly fallback?: 
 }
 
 /** A flag without a value. */
-export function switchFlag(name: string, wording: { readonly text: string; readonly hasVariable?: boolean }): Flag<boolean> {
+export function switchFlag(
+  name: string,
+  wording: { readonly text: string; readonly hasVariable?: boolean },
+): Flag<boolean> {
   return {
     name,
     text: wording.text,
@@ -89,7 +98,10 @@ export function switchFlag(name: string, wording: { readonly text: string; reado
 }
 
 /** A length of time in milliseconds; `undefined` when it was not given, so that a configuration file can decide. */
-export function durationFlag(name: string, wording: { readonly text: string; readonly fallback: string }): Flag<number | undefined> {
+export function durationFlag(
+  name: string,
+  wording: { readonly text: string; readonly fallback: string },
+): Flag<number | undefined> {
   return {
     name,
     placeholder: "<duration>",
@@ -101,7 +113,8 @@ export function durationFlag(name: string, wording: { readonly text: string; rea
       const last = texts.at(-1);
       if (last === undefined) return undefined;
       const ms = parseDuration(last);
-      if (ms === undefined) throw wrong(origin, `expected a duration such as 10m, 5s or 0, got ${JSON.stringify(last)}`);
+      if (ms === undefined)
+        throw wrong(origin, `expected a duration such as 10m, 5s or 0, got ${JSON.stringify(last)}`);
       return ms;
     },
   };
@@ -123,7 +136,8 @@ export function countFlag(
       const last = texts.at(-1);
       if (last === undefined) return wording.fallback;
       const count = parseCount(last, wording.least);
-      if (count === undefined) throw wrong(origin, `expected a whole number from ${wording.least}, got ${JSON.stringify(last)}`);
+      if (count === undefined)
+        throw wrong(origin, `expected a whole number from ${wording.least}, got ${JSON.stringify(last)}`);
       return count;
     },
   };
@@ -154,7 +168,8 @@ export function choiceFlag<const T extends string>(
       const last = texts.at(-1);
       if (last === undefined) return wording.fallback;
       const choice = wording.choices.find((word) => word === last);
-      if (choice === undefined) throw wrong(origin, `expected ${wording.choices.join(" or ")}, got ${JSON.stringify(last)}`);
+      if (choice === undefined)
+        throw wrong(origin, `expected ${wording.choices.join(" or ")}, got ${JSON.stringify(last)}`);
       return choice;
     },
   };
@@ -169,7 +184,10 @@ export function required<T>(flag: Flag<T | undefined>): Flag<T> {
       const value = flag.from(texts, origin);
       if (value === undefined) {
         const variable = flag.hasVariable ? ` (or ${variableOf(flag)})` : "";
-        throw new RunnerError("USAGE", `--${flag.name} ${flag.placeholder ?? ""}${variable} is missing`.replace("  ", " "));
+        throw new RunnerError(
+          "USAGE",
+          `--${flag.name} ${flag.placeholder ?? ""}${variable} is missing`.replace("  ", " "),
+        );
       }
       return value;
     },

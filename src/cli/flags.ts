@@ -74,7 +74,10 @@ export const plan = textFlag("plan", {
   placeholder: "<digest>",
   text: "run exactly the plan that `lockkeeper plan` printed, or refuse",
 });
-export const wait = durationFlag("wait", { text: "how long to wait for another run's lease", fallback: "10m" });
+export const wait = durationFlag("wait", {
+  text: "how long to wait for another run's lease",
+  fallback: "10m",
+});
 export const lockTimeout = durationFlag("lock-timeout", {
   text: "how long a statement may wait for a table lock; 0 for ever",
   fallback: "5s",
@@ -83,15 +86,24 @@ export const statementTimeout = durationFlag("statement-timeout", {
   text: "how long a statement may take; 0 for ever",
   fallback: "0",
 });
-export const deadline = durationFlag("deadline", { text: "how long the whole run may take; 0 for ever", fallback: "0" });
+export const deadline = durationFlag("deadline", {
+  text: "how long the whole run may take; 0 for ever",
+  fallback: "0",
+});
 
 export const s3Endpoint = textFlag("s3-endpoint", {
   placeholder: "<url>",
   text: "an S3-compatible server",
   explained: "$AWS_ENDPOINT_URL_S3, or AWS",
 });
-export const s3PathStyle = switchFlag("s3-path-style", { text: "bucket in the path instead of the host name" });
-export const s3Region = textFlag("s3-region", { placeholder: "<region>", text: "region of the bucket", explained: "$AWS_REGION" });
+export const s3PathStyle = switchFlag("s3-path-style", {
+  text: "bucket in the path instead of the host name",
+});
+export const s3Region = textFlag("s3-region", {
+  placeholder: "<region>",
+  text: "region of the bucket",
+  explained: "$AWS_REGION",
+});
 export const gcsEndpoint = textFlag("gcs-endpoint", {
   placeholder: "<url>",
   text: "a server that speaks the GCS JSON API",
@@ -103,10 +115,17 @@ export const output = choiceFlag("output", {
   choices: ["table", "json"],
   fallback: "table",
 });
-export const noColor = switchFlag("no-color", { text: "no colours, also without a terminal or with $NO_COLOR" });
+export const noColor = switchFlag("no-color", {
+  text: "no colours, also without a terminal or with $NO_COLOR",
+});
 export const verbose = switchFlag("verbose", { text: "say more: every event, and the causes of an error" });
 export const reason = textFlag("reason", { placeholder: "<text>", text: "why; kept in the history" });
-export const last = countFlag("last", { placeholder: "<n>", text: "only the newest n", fallback: 50, least: 1 });
+export const last = countFlag("last", {
+  placeholder: "<n>",
+  text: "only the newest n",
+  fallback: 50,
+  least: 1,
+});
 
 /** On every verb. */
 export const everywhere: readonly Flag<unknown>[] = [output, noColor, verbose];
@@ -130,7 +149,14 @@ export const releaseFlags: readonly Flag<unknown>[] = [
 ];
 
 /** Which database and which releases. */
-export const targetFlags: readonly Flag<unknown>[] = [source, database, passwordFile, directDatabase, schema, ...releaseFlags.slice(1)];
+export const targetFlags: readonly Flag<unknown>[] = [
+  source,
+  database,
+  passwordFile,
+  directDatabase,
+  schema,
+  ...releaseFlags.slice(1),
+];
 
 /** Patience of a run. */
 export const limitFlags: readonly Flag<unknown>[] = [wait, lockTimeout, statementTimeout, deadline];

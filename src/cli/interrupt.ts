@@ -13,7 +13,9 @@ export function abortOnInterrupt(): AbortSignal {
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(exitOf[name]);
       controller.abort(
-        new RunnerError("CANCELED", `stopped by ${name}`, { hint: "run the same command again to go on where it stopped" }),
+        new RunnerError("CANCELED", `stopped by ${name}`, {
+          hint: "run the same command again to go on where it stopped",
+        }),
       );
     });
   };

@@ -29,7 +29,11 @@ export async function main(argv: readonly string[], context: Context): Promise<n
       isVerbose: get(verbose),
       hasColor: !get(noColor) && !isSet(context.variables["NO_COLOR"]),
     });
-    context.signal.addEventListener("abort", () => output.note("stopping at the next safe point; a second signal stops at once"), { once: true });
+    context.signal.addEventListener(
+      "abort",
+      () => output.note("stopping at the next safe point; a second signal stops at once"),
+      { once: true },
+    );
     return await request.verb.run({
       context,
       output,
@@ -49,12 +53,20 @@ export async function main(argv: readonly string[], context: Context): Promise<n
 function nameFailure(thrown: unknown, signal: AbortSignal): RunnerError {
   if (thrown instanceof RunnerError || !signal.aborted) return toRunnerError(thrown);
   if (signal.reason instanceof RunnerError) return signal.reason;
-  return new RunnerError("CANCELED", "stopped before the end", { hint: "run the same command again", cause: thrown });
+  return new RunnerError("CANCELED", "stopped before the end", {
+    hint: "run the same command again",
+    cause: thrown,
+  });
 }
 
 async function readCommandLine(argv: readonly string[], context: Context): Promise<Request> {
   const [first, ...rest] = argv;
-  if (first === undefined || first === "--help" || first === "-h" || (first === "help" && rest.length === 0)) {
+  if (
+    first === undefined ||
+    first === "--help" ||
+    first === "-h" ||
+    (first === "help" && rest.length === 0)
+  ) {
     return { kind: "text", text: mainHelp() };
   }
   if (first === "--version" || first === "-V") {
@@ -83,12 +95,16 @@ function unknownVerb(words: readonly string[]): RunnerError {
   }
   const isGroup = verbNames.some((name) => name.startsWith(`${first} `));
   if (isGroup) {
-    const members = verbNames.filter((name) => name.startsWith(`${first} `)).map((name) => `"lockkeeper ${name}"`);
-    const what = second === undefined ? `"${first}" needs a second word` : `there is no verb "${first} ${second}"`;
+    const members = verbNames
+      .filter((name) => name.startsWith(`${first} `))
+      .map((name) => `"lockkeeper ${name}"`);
+    const what =
+      second === undefined ? `"${first}" needs a second word` : `there is no verb "${first} ${second}"`;
     return new RunnerError("USAGE", what, { hint: `there is ${members.join(", ")}` });
   }
   const meant = nearest(first, verbNames);
-  const hint = meant === undefined ? 'see "lockkeeper --help" for all verbs' : `did you mean "lockkeeper ${meant}"?`;
+  const hint =
+    meant === undefined ? 'see "lockkeeper --help" for all verbs' : `did you mean "lockkeeper ${meant}"?`;
   return new RunnerError("USAGE", `there is no verb "${first}"`, { hint });
 }
 

@@ -16,7 +16,11 @@ export async function mend<T>(
   await using opened = await wiring.openTarget(chooseTarget(invocation), "both");
   const reporter = await openReporter(output);
   try {
-    const declaration: Declaration = { reason, caller: { issuer: "cli", subject: whoAmI(), rule: null }, trigger: "cli" };
+    const declaration: Declaration = {
+      reason,
+      caller: { issuer: "cli", subject: whoAmI(), rule: null },
+      trigger: "cli",
+    };
     return await declare(declaration, opened.target, { signal, emit: reporter.emit, now: () => new Date() });
   } finally {
     reporter.end();

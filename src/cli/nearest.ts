@@ -29,7 +29,11 @@ function countSlips(a: string, b: string): number {
         continue;
       }
       const isSame = a[row - 1] === b[column - 1];
-      let slips = Math.min(at(row - 1, column) + 1, at(row, column - 1) + 1, at(row - 1, column - 1) + (isSame ? 0 : 1));
+      let slips = Math.min(
+        at(row - 1, column) + 1,
+        at(row, column - 1) + 1,
+        at(row - 1, column - 1) + (isSame ? 0 : 1),
+      );
       const isSwapped = row > 1 && column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
       if (isSwapped) slips = Math.min(slips, at(row - 2, column - 2) + 1);
       table[row * width + column] = slips;

@@ -16,9 +16,13 @@ export function nextSequence(names: readonly string[]): string {
   const highest = highestVersion(names);
   const next = (BigInt(highest ?? "0") + 1n).toString();
   if (next.length <= sequenceDigits) return next.padStart(sequenceDigits, "0");
-  throw new RunnerError("USAGE", `the version after ${highest ?? "0"} has more than ${sequenceDigits} digits`, {
-    hint: "versions of this folder look like timestamps: add --timestamp",
-  });
+  throw new RunnerError(
+    "USAGE",
+    `the version after ${highest ?? "0"} has more than ${sequenceDigits} digits`,
+    {
+      hint: "versions of this folder look like timestamps: add --timestamp",
+    },
+  );
 }
 
 /**

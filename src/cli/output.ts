@@ -55,8 +55,14 @@ export function makeOutput(
 }
 
 /** Columns as wide as their widest cell, two spaces between; numbers go to the right. */
-export function formatTable(head: readonly string[], rows: readonly (readonly string[])[], paint: Paint): string {
-  const widths = head.map((title, column) => Math.max(widthOf(title), ...rows.map((row) => widthOf(row[column] ?? ""))));
+export function formatTable(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  paint: Paint,
+): string {
+  const widths = head.map((title, column) =>
+    Math.max(widthOf(title), ...rows.map((row) => widthOf(row[column] ?? ""))),
+  );
   // numbers of one width are names, such as 000042
   const isNumber = head.map((_, column) => {
     const cells = rows.map((row) => row[column] ?? "");
@@ -87,6 +93,13 @@ function widthOf(text: string): number {
 }
 
 function makePaint(hasColor: boolean): Paint {
-  const paintWith = (code: number) => (text: string) => (hasColor && text !== "" ? `\u001b[${code}m${text}\u001b[0m` : text);
-  return { good: paintWith(32), bad: paintWith(31), warn: paintWith(33), dim: paintWith(2), strong: paintWith(1) };
+  const paintWith = (code: number) => (text: string) =>
+    hasColor && text !== "" ? `\u001b[${code}m${text}\u001b[0m` : text;
+  return {
+    good: paintWith(32),
+    bad: paintWith(31),
+    warn: paintWith(33),
+    dim: paintWith(2),
+    strong: paintWith(1),
+  };
 }

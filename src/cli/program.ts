@@ -36,13 +36,17 @@ export function valueOf<T>(flag: Flag<T>, texts: ReadonlyMap<string, FlagText>):
 }
 
 /** Commander's tree of these verbs; what completion scripts are made from. */
-export function buildProgram(verbs: readonly Verb[], onVerb: (verb: Verb, command: Command) => void): Command {
+export function buildProgram(
+  verbs: readonly Verb[],
+  onVerb: (verb: Verb, command: Command) => void,
+): Command {
   const program = new Command("lockkeeper").helpCommand(false).exitOverride();
   for (const verb of verbs) {
     const names = verb.name.split(" ");
     let parent = program;
     for (const name of names.slice(0, -1)) {
-      parent = parent.commands.find((command) => command.name() === name) ?? parent.command(name).exitOverride();
+      parent =
+        parent.commands.find((command) => command.name() === name) ?? parent.command(name).exitOverride();
     }
     const command = parent.command(names.at(-1) ?? verb.name).exitOverride();
     describeVerb(command, verb);
@@ -98,7 +102,10 @@ function optionOf(flag: Flag<unknown>): Option {
     `${flag.text} (${notes.join("; ")})`,
   );
   if (flag.isRepeatable) {
-    option.argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), value]);
+    option.argParser((value: string, previous: readonly string[] | undefined) => [
+      ...(previous ?? []),
+      value,
+    ]);
   }
   return option;
 }
@@ -129,9 +136,15 @@ function textsOf(verb: Verb, command: Command, variables: Variables): Map<string
     if (isGiven) {
       const value: unknown = command.getOptionValue(key);
       const written = Array.isArray(value) ? value.map(String) : [String(value)];
-      texts.set(flag.name, { texts: flag.placeholder === undefined ? ["true"] : written, origin: `--${flag.name}` });
+      texts.set(flag.name, {
+        texts: flag.placeholder === undefined ? ["true"] : written,
+        origin: `--${flag.name}`,
+      });
     } else if (variable !== undefined && variable !== "") {
-      texts.set(flag.name, { texts: flag.isRepeatable ? variable.split(",") : [variable], origin: variableOf(flag) });
+      texts.set(flag.name, {
+        texts: flag.isRepeatable ? variable.split(",") : [variable],
+        origin: variableOf(flag),
+      });
     }
   }
   return texts;
@@ -157,7 +170,10 @@ function usageError(verb: Verb, thrown: unknown): RunnerError {
   if (!(thrown instanceof Error)) return new RunnerError("USAGE", "the command line cannot be read");
   const [first = ""] = thrown.message.split("\n");
   // a value behind = may be a secret that somebody gave to a flag with a slip in its name
-  const message = first.replace(/^error: /, "").replace(/(unknown option '[^'=]*)=[^]*$/, "$1'").replaceAll("'", '"');
+  const message = first
+    .replace(/^error: /, "")
+    .replace(/(unknown option '[^'=]*)=[^]*$/, "$1'")
+    .replaceAll("'", '"');
   const unknown = /unknown option "(--?[^"=]*)/.exec(message)?.[1];
   const known = [...verb.flags, ...everywhere].map((flag) => `--${flag.name}`);
   const meant = unknown === undefined ? undefined : nearest(unknown, [...known, "--help"]);

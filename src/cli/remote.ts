@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as v from "valibot";
-import { RunnerError, traits } from "../error.ts";
-import type { ErrorFields, RunnerErrorCode } from "../error.ts";
+import { RunnerError } from "../error.ts";
+import { readAnswer } from "./remote-run.ts";
+import type { Answer, RemoteRun } from "./remote-run.ts";
 import { readSecretFile } from "./secret-file.ts";
 
 /** What a server is asked for. */
@@ -26,43 +26,6 @@ export interface RemoteOptions {
   readonly signal: AbortSignal;
   onProgress(run: RemoteRun): void;
 }
-
-const errorSchema = v.object({
-  code: v.string(),
-  message: v.optional(v.string(), ""),
-  hint: v.optional(v.nullable(v.string()), null),
-  fields: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])), {}),
-});
-
-const runSchema = v.object({
-  id: v.string(),
-  target: v.string(),
-  status: v.string(),
-  done: v.boolean(),
-  outcome: v.nullable(v.string()),
-  release: v.nullable(v.object({ digest: v.string(), version: v.nullable(v.number()) })),
-  from: v.nullable(v.string()),
-  to: v.nullable(v.string()),
-  progress: v.object({
-    applied: v.number(),
-    total: v.number(),
-    current: v.nullable(v.string()),
-    message: v.optional(v.string(), ""),
-  }),
-  error: v.nullable(errorSchema),
-});
-
-/** A run as the server shows it: the part that the command line reads. */
-export type RemoteRun = v.InferOutput<typeof runSchema>;
-
-const problemSchema = v.object({
-  code: v.string(),
-  detail: v.optional(v.string()),
-  title: v.optional(v.string()),
-  hint: v.optional(v.string()),
-  run: v.optional(v.string()),
-  fields: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])), {}),
-});
 
 /** Seconds one request asks the server to wait: short, so that progress is seen; the server answers at once when the run ends. */
 const pollSeconds = 2;
@@ -95,8 +58,10 @@ export async function triggerRun(request: RemoteRequest, options: RemoteOptions)
     plan: request.plan ?? null,
     labels: request.labels,
   });
-  const patience = (): number => Math.max(0, Math.min(pollSeconds, Math.floor((deadline - performance.now()) / 1_000)));
-  const send = (path: string, init: RequestInit): Promise<RemoteRun> => callWithRetry(`${base}${path}`, init, request.tokenFile, options.signal);
+  const patience = (): number =>
+    Math.max(0, Math.min(pollSeconds, Math.floor((deadline - performance.now()) / 1_000)));
+  const send = (path: string, init: RequestInit): Promise<RemoteRun> =>
+    callWithRetry(`${base}${path}`, init, request.tokenFile, options.signal);
 
   let run: RemoteRun | undefined;
   try {
@@ -107,7 +72,9 @@ export async function triggerRun(request: RemoteRequest, options: RemoteOptions)
     });
     options.onProgress(run);
     while (!run.done && performance.now() < deadline) {
-      run = await send(`/v1/runs/${encodeURIComponent(run.id)}?wait=${Math.max(1, patience())}`, { method: "GET" });
+      run = await send(`/v1/runs/${encodeURIComponent(run.id)}?wait=${Math.max(1, patience())}`, {
+        method: "GET",
+      });
       options.onProgress(run);
     }
     return run;
@@ -131,26 +98,6 @@ function stoppedWaiting(base: string, run: RemoteRun | undefined, cause: unknown
   });
 }
 
-/** The error that a run ended with, as one of ours; undefined when it succeeded. */
-export function errorOfRun(run: RemoteRun): RunnerError | undefined {
-  if (!run.done) {
-    return new RunnerError("DEADLINE", `run ${run.id} is still ${run.status}; it goes on at the server`, {
-      hint: "ask again with the same release: the same run is followed",
-      fields: { run: run.id },
-    });
-  }
-  if (run.status === "succeeded") return undefined;
-  const fields: ErrorFields = { ...run.error?.fields, run: run.id };
-  if (run.error === null) {
-    const code = run.status === "canceled" ? "CANCELED" : "MIGRATION_FAILED";
-    return new RunnerError(code, `run ${run.id} ended as ${run.status}`, { fields });
-  }
-  return new RunnerError(knownCode(run.error.code, 409), run.error.message, {
-    ...(run.error.hint === null ? {} : { hint: run.error.hint }),
-    fields,
-  });
-}
-
 function parseServerUrl(text: string): string {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) {
@@ -164,7 +111,12 @@ function parseServerUrl(text: string): string {
   return `${url.origin}${url.pathname.replace(/\/$/, "")}`;
 }
 
-async function callWithRetry(url: string, init: RequestInit, tokenFile: string, signal: AbortSignal): Promise<RemoteRun> {
+async function callWithRetry(
+  url: string,
+  init: RequestInit,
+  tokenFile: string,
+  signal: AbortSignal,
+): Promise<RemoteRun> {
   for (let attempt = 1; ; attempt++) {
     const token = await readSecretFile(tokenFile, "--token-file");
     const answer = await call(url, init, token, signal);
@@ -173,10 +125,6 @@ async function callWithRetry(url: string, init: RequestInit, tokenFile: string, 
     await sleep(answer.retryAfterMs ?? backoffMs * 2 ** (attempt - 1), undefined, { signal });
   }
 }
-
-type Answer =
-  | { readonly kind: "run"; readonly run: RemoteRun }
-  | { readonly kind: "error"; readonly error: RunnerError; readonly isWorthRetry: boolean; readonly retryAfterMs: number | undefined };
 
 async function call(url: string, init: RequestInit, token: string, signal: AbortSignal): Promise<Answer> {
   let response: Response;
@@ -192,47 +140,17 @@ async function call(url: string, init: RequestInit, token: string, signal: Abort
     text = await readBounded(response);
   } catch (cause) {
     signal.throwIfAborted();
-    const error = new RunnerError("SERVER_UNAVAILABLE", `no answer from ${new URL(url).origin} (${reasonOf(cause)})`, {
-      hint: "check --url, the network and the server's certificate",
-      cause,
-    });
+    const error = new RunnerError(
+      "SERVER_UNAVAILABLE",
+      `no answer from ${new URL(url).origin} (${reasonOf(cause)})`,
+      {
+        hint: "check --url, the network and the server's certificate",
+        cause,
+      },
+    );
     return { kind: "error", error, isWorthRetry: true, retryAfterMs: undefined };
   }
   return readAnswer(response, text, url);
-}
-
-function readAnswer(response: Response, text: string, url: string): Answer {
-  const value = parseJson(text);
-  const run = v.safeParse(runSchema, value);
-  if ((response.status === 200 || response.status === 202) && run.success) return { kind: "run", run: run.output };
-  const problem = v.safeParse(problemSchema, value);
-  const retryAfter = /^\d{1,4}$/.exec(response.headers.get("retry-after") ?? "")?.[0];
-  const retryAfterMs = retryAfter === undefined ? undefined : Math.min(60, Number(retryAfter)) * 1_000;
-  const isWorthRetry = [429, 502, 503, 504].includes(response.status);
-  if (!problem.success) {
-    const error = new RunnerError("SERVER_UNAVAILABLE", `${new URL(url).origin} answered ${response.status} and nothing that lockkeeper says`, {
-      hint: "check --url: it must be a lockkeeper server, or a gateway that passes its answers through",
-      fields: { status: response.status },
-    });
-    return { kind: "error", error, isWorthRetry, retryAfterMs };
-  }
-  const { code, detail, title, hint, fields, run: runId } = problem.output;
-  const error = new RunnerError(knownCode(code, response.status), detail ?? title ?? `the server answered ${response.status}`, {
-    ...(hint === undefined ? {} : { hint }),
-    fields: { ...fields, status: response.status, ...(runId === undefined ? {} : { run: runId }) },
-  });
-  return { kind: "error", error, isWorthRetry, retryAfterMs };
-}
-
-/** The server may be newer than this client and know more codes. */
-function knownCode(code: string, status: number): RunnerErrorCode {
-  if (isCode(code)) return code;
-  if (status === 401 || status === 403) return "NOT_ALLOWED";
-  return status >= 500 ? "SERVER_UNAVAILABLE" : "INVALID_REQUEST";
-}
-
-function isCode(code: string): code is RunnerErrorCode {
-  return Object.hasOwn(traits, code);
 }
 
 function headersOf(init: RequestInit): Record<string, string> {
@@ -240,22 +158,16 @@ function headersOf(init: RequestInit): Record<string, string> {
 }
 
 async function readBounded(response: Response): Promise<string> {
+  if (response.body === null) return "";
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of response.body ?? []) {
+  const body: AsyncIterable<Uint8Array> = response.body;
+  for await (const chunk of body) {
     size += chunk.byteLength;
     if (size > maxAnswerBytes) throw new Error("the answer is too long");
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined; // a gateway's HTML page: the status says what there is to say
-  }
 }
 
 function reasonOf(cause: unknown): string {

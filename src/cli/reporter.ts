@@ -5,7 +5,11 @@ import type { Output } from "./output.ts";
 export async function openReporter(output: Output): Promise<Reporter> {
   if (output.isJson) return (await import("../report/lines.ts")).jsonLines(output.stderr, () => new Date());
   if (output.stderr.isTerminal) {
-    return (await import("../report/progress.ts")).progressBar(output.stderr, output.isVerbose, () => performance.now());
+    return (await import("../report/progress.ts")).progressBar(output.stderr, output.isVerbose, () =>
+      performance.now(),
+    );
   }
-  return (await import("../report/lines.ts")).plainLines(output.stderr, output.isVerbose, () => performance.now());
+  return (await import("../report/lines.ts")).plainLines(output.stderr, output.isVerbose, () =>
+    performance.now(),
+  );
 }

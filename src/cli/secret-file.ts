@@ -14,7 +14,8 @@ export async function readSecretFile(path: string, what: string): Promise<string
   let text: string;
   try {
     const { size } = await stat(path);
-    if (size > maxSecretBytes) throw new RunnerError("USAGE", `${what}: "${path}" has more than ${maxSecretBytes} bytes`);
+    if (size > maxSecretBytes)
+      throw new RunnerError("USAGE", `${what}: "${path}" has more than ${maxSecretBytes} bytes`);
     text = await readFile(path, "utf8");
   } catch (cause) {
     if (cause instanceof RunnerError) throw cause;

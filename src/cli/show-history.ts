@@ -5,7 +5,10 @@ import type { Paint } from "./output.ts";
 
 /** History entries as programs read them. */
 export function describeHistory(stream: string, entries: readonly HistoryEntry[]): Record<string, unknown> {
-  return { stream, entries: entries.map((entry) => ({ ...entry, startedAt: entry.startedAt.toISOString() })) };
+  return {
+    stream,
+    entries: entries.map((entry) => ({ ...entry, startedAt: entry.startedAt.toISOString() })),
+  };
 }
 
 /** History entries as a table, oldest first. */
@@ -22,7 +25,11 @@ export function formatHistory(entries: readonly HistoryEntry[], paint: Paint): s
     entry.appliedBy,
     entry.error === null ? (entry.note ?? "") : `${entry.error.code}: ${entry.error.message}`,
   ]);
-  return formatTable(["id", "at (UTC)", "version", "direction", "migration", "status", "took", "by", "note"], rows, paint);
+  return formatTable(
+    ["id", "at (UTC)", "version", "direction", "migration", "status", "took", "by", "note"],
+    rows,
+    paint,
+  );
 }
 
 function paintStatus(entry: HistoryEntry, paint: Paint): string {
@@ -33,7 +40,9 @@ function paintStatus(entry: HistoryEntry, paint: Paint): string {
     case "started":
       return paint.warn(`${shown} ${entry.statementsDone}/${entry.statements}`);
     case "failed":
-      return paint.bad(entry.statementsDone > 0 ? `${shown} at ${entry.statementsDone + 1}/${entry.statements}` : shown);
+      return paint.bad(
+        entry.statementsDone > 0 ? `${shown} at ${entry.statementsDone + 1}/${entry.statements}` : shown,
+      );
     case "needs_attention":
       return paint.bad("needs attention");
   }

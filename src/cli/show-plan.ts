@@ -27,7 +27,8 @@ export function describePlan(plan: Plan): Record<string, unknown> {
 /** A plan as a person approves it. */
 export function formatPlan(plan: Plan, paint: Paint): string {
   const at = plan.from.version ?? "0";
-  if (plan.steps.length === 0) return `${paint.good("nothing to do")}; ${plan.stream} is at ${at}\nplan     ${plan.digest}`;
+  if (plan.steps.length === 0)
+    return `${paint.good("nothing to do")}; ${plan.stream} is at ${at}\nplan     ${plan.digest}`;
   const rows = plan.steps.map(({ migration, direction, body, resumeAt }) => [
     migration.version,
     direction,

@@ -35,7 +35,10 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
 /** A signed release as a person reads it: what it is, whether it would be taken, and what is new in it. */
 export function formatInspection(inspection: Inspection, paint: Paint): string {
   const { statement, changes, bodies } = inspection;
-  const signatures = inspection.signatures.map(({ keyId, isTrusted }) => `${keyId ?? "a key without a name"}${isTrusted || inspection.threshold === null ? "" : " (not trusted)"}`);
+  const signatures = inspection.signatures.map(
+    ({ keyId, isTrusted }) =>
+      `${keyId ?? "a key without a name"}${isTrusted || inspection.threshold === null ? "" : " (not trusted)"}`,
+  );
   return formatPairs([
     ["release", `${inspection.digest}${inspection.isNewest ? ", the newest" : ""}`],
     ["verdict", verdictInWords(inspection, paint)],
@@ -43,13 +46,34 @@ export function formatInspection(inspection: Inspection, paint: Paint): string {
     ["version", `${statement.version} (epoch ${statement.epoch})`],
     ["for", statement.environments.join(", ")],
     ["issued", statement.issued.toISOString()],
-    ["expires", inspection.isExpired ? paint.bad(`${statement.expires.toISOString()}, expired`) : statement.expires.toISOString()],
+    [
+      "expires",
+      inspection.isExpired
+        ? paint.bad(`${statement.expires.toISOString()}, expired`)
+        : statement.expires.toISOString(),
+    ],
     ["signed by", signatures.join(", ")],
     ["migrations", String(inspection.manifest.migrations.length)],
-    ["new", changes === null ? undefined : `${list(changes.added)}, since version ${changes.previousVersion}`],
-    ["rewritten", changes === null || changes.rewritten.length === 0 ? undefined : paint.bad(list(changes.rewritten))],
-    ["other down", changes === null || changes.downChanged.length === 0 ? undefined : paint.warn(list(changes.downChanged))],
-    ["bodies", bodies === null ? undefined : paint.good(`${bodies.count} fetched and as signed, ${bodies.bytes} bytes`)],
+    [
+      "new",
+      changes === null ? undefined : `${list(changes.added)}, since version ${changes.previousVersion}`,
+    ],
+    [
+      "rewritten",
+      changes === null || changes.rewritten.length === 0 ? undefined : paint.bad(list(changes.rewritten)),
+    ],
+    [
+      "other down",
+      changes === null || changes.downChanged.length === 0
+        ? undefined
+        : paint.warn(list(changes.downChanged)),
+    ],
+    [
+      "bodies",
+      bodies === null
+        ? undefined
+        : paint.good(`${bodies.count} fetched and as signed, ${bodies.bytes} bytes`),
+    ],
   ]);
 }
 
@@ -88,7 +112,11 @@ export function formatMigrations(migrations: readonly Migration[], paint: Paint)
     String(migration.size),
     migration.sha256.slice(0, 12),
   ]);
-  return formatTable(["seq", "version", "migration", "down", "runs", "locks", "bytes", "sha256"], rows, paint);
+  return formatTable(
+    ["seq", "version", "migration", "down", "runs", "locks", "bytes", "sha256"],
+    rows,
+    paint,
+  );
 }
 
 function verdictInWords({ verdict, threshold }: Inspection, paint: Paint): string {

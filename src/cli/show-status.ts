@@ -36,11 +36,23 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
     ["target", status.target],
     ["stream", `${status.stream}, environment ${status.environment}`],
     ["version", `${paint.strong(status.position.version ?? "0")} (${status.position.length} applied)`],
-    ["last", last === undefined ? undefined : `${last.path} at ${last.startedAt.toISOString()} by ${last.appliedBy}, ${formatDuration(last.durationMs)}`],
+    [
+      "last",
+      last === undefined
+        ? undefined
+        : `${last.path} at ${last.startedAt.toISOString()} by ${last.appliedBy}, ${formatDuration(last.durationMs)}`,
+    ],
     ["release", releaseOf(status, paint)],
     ["pending", pendingOf(status, paint)],
     [status.unfinished?.status === "failed" ? "failed" : "attention", attentionOf(status, paint)],
-    ["held", status.held === null ? undefined : paint.warn(`${status.held.reason}, at ${status.held.version ?? "0"} since run ${status.held.runId}; up goes on`)],
+    [
+      "held",
+      status.held === null
+        ? undefined
+        : paint.warn(
+            `${status.held.reason}, at ${status.held.version ?? "0"} since run ${status.held.runId}; up goes on`,
+          ),
+    ],
     ["paused", status.paused ? paint.warn("yes: nothing is applied") : undefined],
     ["lease", leaseOf(status, paint)],
     ["problem", problemOf(status, paint)],
@@ -54,7 +66,11 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
 function releaseOf({ release, completed, fresh }: TargetStatus, paint: Paint): string | undefined {
   if (release === null) return undefined;
   const version = release.version === null ? "" : ` version ${release.version}`;
-  const state = !fresh ? paint.bad(", expired: publish it anew") : completed === release.digest ? ", applied whole" : "";
+  const state = !fresh
+    ? paint.bad(", expired: publish it anew")
+    : completed === release.digest
+      ? ", applied whole"
+      : "";
   return `${release.digest}${version}${state}`;
 }
 
@@ -69,7 +85,9 @@ function attentionOf({ unfinished }: TargetStatus, paint: Paint): string | undef
   const why = unfinished.error === null ? "" : `: ${redactText(unfinished.error.message)}`;
   if (unfinished.status === "failed") return paint.bad(`${where}${why}; correct it and run up again`);
   if (unfinished.status === "started") return paint.warn(`${where}, under way or its runner died`);
-  return paint.bad(`${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`);
+  return paint.bad(
+    `${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`,
+  );
 }
 
 function leaseOf({ lease }: TargetStatus, paint: Paint): string | undefined {

@@ -6,10 +6,11 @@ export function sinkOf(stream: NodeJS.WriteStream | WriteStream): Sink {
   let isClosed = false;
   stream.on("error", () => (isClosed = true));
   return {
-    isTerminal: stream.isTTY === true,
+    // only terminals have the member, whatever the type says
+    isTerminal: "isTTY" in stream && stream.isTTY,
     get columns() {
       // a terminal that does not know its size says 0
-      return stream.isTTY === true && stream.columns > 0 ? stream.columns : undefined;
+      return stream.columns > 0 ? stream.columns : undefined;
     },
     write(text) {
       if (!isClosed) stream.write(text);

@@ -9,35 +9,86 @@ interface ListedVerb {
 /** Every verb in the order of the main help: write, release, change, look, mend, serve. */
 const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
   "Write and release": {
-    create: { summary: "make the files of a new migration", load: async () => (await import("./command/create.ts")).create },
-    keygen: { summary: "make a key pair to sign releases with", load: async () => (await import("./command/keygen.ts")).keygen },
-    publish: { summary: "sign a folder as a release and put it into a bucket", load: async () => (await import("./command/publish.ts")).publish },
-    "release show": { summary: "what a release holds", load: async () => (await import("./command/release-show.ts")).releaseShow },
-    verify: { summary: "check a release's signatures and every one of its bytes", load: async () => (await import("./command/verify.ts")).verify },
+    create: {
+      summary: "make the files of a new migration",
+      load: async () => (await import("./command/create.ts")).create,
+    },
+    keygen: {
+      summary: "make a key pair to sign releases with",
+      load: async () => (await import("./command/keygen.ts")).keygen,
+    },
+    publish: {
+      summary: "sign a folder as a release and put it into a bucket",
+      load: async () => (await import("./command/publish.ts")).publish,
+    },
+    "release show": {
+      summary: "what a release holds",
+      load: async () => (await import("./command/release-show.ts")).releaseShow,
+    },
+    verify: {
+      summary: "check a release's signatures and every one of its bytes",
+      load: async () => (await import("./command/verify.ts")).verify,
+    },
   },
   "Change a database": {
     up: { summary: "apply what is pending", load: async () => (await import("./command/up.ts")).up },
-    down: { summary: "take back the last migration, or the last N", load: async () => (await import("./command/down.ts")).down },
-    goto: { summary: "go up or down to a version", load: async () => (await import("./command/goto.ts")).goto },
-    redo: { summary: "take back the last migration and apply it again", load: async () => (await import("./command/redo.ts")).redo },
+    down: {
+      summary: "take back the last migration, or the last N",
+      load: async () => (await import("./command/down.ts")).down,
+    },
+    goto: {
+      summary: "go up or down to a version",
+      load: async () => (await import("./command/goto.ts")).goto,
+    },
+    redo: {
+      summary: "take back the last migration and apply it again",
+      load: async () => (await import("./command/redo.ts")).redo,
+    },
   },
   "Look at a database": {
-    plan: { summary: "what up, down or goto would do, with a digest to approve", load: async () => (await import("./command/plan.ts")).plan },
-    status: { summary: "where the database is and what is pending", load: async () => (await import("./command/status.ts")).status },
-    history: { summary: "what was done, when, by whom", load: async () => (await import("./command/history.ts")).history },
-    version: { summary: "the version the database is at", load: async () => (await import("./command/version.ts")).version },
+    plan: {
+      summary: "what up, down or goto would do, with a digest to approve",
+      load: async () => (await import("./command/plan.ts")).plan,
+    },
+    status: {
+      summary: "where the database is and what is pending",
+      load: async () => (await import("./command/status.ts")).status,
+    },
+    history: {
+      summary: "what was done, when, by whom",
+      load: async () => (await import("./command/history.ts")).history,
+    },
+    version: {
+      summary: "the version the database is at",
+      load: async () => (await import("./command/version.ts")).version,
+    },
   },
   "Mend a database": {
-    baseline: { summary: "declare that everything up to a version is already there", load: async () => (await import("./command/baseline.ts")).baseline },
-    repair: { summary: "decide about a migration that needs attention", load: async () => (await import("./command/repair.ts")).repair },
-    unlock: { summary: "take the lease from a run that died", load: async () => (await import("./command/unlock.ts")).unlock },
+    baseline: {
+      summary: "declare that everything up to a version is already there",
+      load: async () => (await import("./command/baseline.ts")).baseline,
+    },
+    repair: {
+      summary: "decide about a migration that needs attention",
+      load: async () => (await import("./command/repair.ts")).repair,
+    },
+    unlock: {
+      summary: "take the lease from a run that died",
+      load: async () => (await import("./command/unlock.ts")).unlock,
+    },
   },
   "Over HTTP": {
     serve: { summary: "serve the HTTP API", load: async () => (await import("./command/serve.ts")).serve },
-    trigger: { summary: "ask a lockkeeper server for a run and wait for it", load: async () => (await import("./command/trigger.ts")).trigger },
+    trigger: {
+      summary: "ask a lockkeeper server for a run and wait for it",
+      load: async () => (await import("./command/trigger.ts")).trigger,
+    },
   },
   Other: {
-    completion: { summary: "print a completion script for bash, zsh or fish", load: async () => (await import("./command/completion.ts")).completion },
+    completion: {
+      summary: "print a completion script for bash, zsh or fish",
+      load: async () => (await import("./command/completion.ts")).completion,
+    },
   },
 };
 

@@ -13,7 +13,10 @@ export function jsonLines(sink: Sink, now: () => Date): Reporter {
   };
   return {
     emit: write,
-    progress: seldom(() => now().getTime(), (done, total, current) => write({ kind: "progress", done, total, current })),
+    progress: seldom(
+      () => now().getTime(),
+      (done, total, current) => write({ kind: "progress", done, total, current }),
+    ),
     end: () => undefined,
   };
 }
@@ -25,7 +28,9 @@ export function plainLines(sink: Sink, isVerbose: boolean, now: () => number): R
       const line = describeEvent(event, isVerbose);
       if (line !== undefined) sink.write(`${redactText(line)}\n`);
     },
-    progress: seldom(now, (done, total, current) => sink.write(`${describeProgress(done, total, current)}\n`)),
+    progress: seldom(now, (done, total, current) =>
+      sink.write(`${describeProgress(done, total, current)}\n`),
+    ),
     end: () => undefined,
   };
 }

@@ -20,7 +20,9 @@ export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): 
     if (state === undefined) return;
     drawnAt = now();
     isDrawn = true;
-    sink.write(`\r\u001b[2K${formatBar(state.done, state.total, state.current, now() - startedAt, sink.columns ?? 80)}`);
+    sink.write(
+      `\r\u001b[2K${formatBar(state.done, state.total, state.current, now() - startedAt, sink.columns ?? 80)}`,
+    );
   };
   const clear = (): void => {
     if (isDrawn) sink.write("\r\u001b[2K");
@@ -37,7 +39,8 @@ export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): 
   return {
     emit(event) {
       if (event.kind === "step.started") return show(event.index, event.total, event.path);
-      if (event.kind === "step.succeeded") return show(event.done, event.total, event.done === event.total ? null : (state?.current ?? null));
+      if (event.kind === "step.succeeded")
+        return show(event.done, event.total, event.done === event.total ? null : (state?.current ?? null));
       const line = describeEvent(event, isVerbose);
       if (line === undefined) return;
       clear();
@@ -53,10 +56,23 @@ export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): 
 }
 
 /** `[########----------------] 3/9 000004_orders.up.sql 1.2 s`, never wider than the line. */
-export function formatBar(done: number, total: number, current: string | null, elapsedMs: number, columns: number): string {
+export function formatBar(
+  done: number,
+  total: number,
+  current: string | null,
+  elapsedMs: number,
+  columns: number,
+): string {
   const filled = total === 0 ? barWidth : Math.floor((Math.min(done, total) / total) * barWidth);
   const bar = `[${"#".repeat(filled)}${"-".repeat(barWidth - filled)}]`;
-  const line = [bar, `${done}/${total}`, ...(current === null ? [] : [current]), formatDuration(elapsedMs)].join(" ");
+  const line = [
+    bar,
+    `${done}/${total}`,
+    ...(current === null ? [] : [current]),
+    formatDuration(elapsedMs),
+  ].join(" ");
   // one column short of the edge: a full line makes some terminals wrap
-  return line.length < columns ? line : [bar, `${done}/${total}`, formatDuration(elapsedMs)].join(" ").slice(0, Math.max(0, columns - 1));
+  return line.length < columns
+    ? line
+    : [bar, `${done}/${total}`, formatDuration(elapsedMs)].join(" ").slice(0, Math.max(0, columns - 1));
 }

@@ -18,7 +18,11 @@ const bad: readonly (readonly [string, string, readonly string[]])[] = [
     `version: 2\ntargets: { a: { ${target} } }\n`,
     ["1:10 version: expected 1, the version of this file's shape, got 2"],
   ],
-  ["a broken line", 'version: 1\ntargets: { a: "b\n', ["3:1 : Missing closing \"quote", "3:1 : Flow map in block collection must be sufficiently"]],
+  [
+    "a broken line",
+    'version: 1\ntargets: { a: "b\n',
+    ['3:1 : Missing closing "quote', "3:1 : Flow map in block collection must be sufficiently"],
+  ],
   ["a key twice", "version: 1\nversion: 1\ntargets: {}\n", ["2:1 : Map keys must be unique"]],
   [
     "an unknown key near a known one",
@@ -53,7 +57,9 @@ const bad: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "a wrong name of a target",
     `version: 1\ntargets:\n  "a b": { ${target} }\n`,
-    ['3:3 targets.a b: expected a name: up to 63 letters, digits, . _ -, the first a letter or digit, got "a b"'],
+    [
+      '3:3 targets.a b: expected a name: up to 63 letters, digits, . _ -, the first a letter or digit, got "a b"',
+    ],
   ],
   [
     "two URLs of a database",
@@ -75,7 +81,10 @@ const bad: readonly (readonly [string, string, readonly string[]])[] = [
 describe("a configuration file", () => {
   test.for(bad)("is refused for %s", ([, text, expected]) => {
     const parsed = parseConfig(text);
-    const told = parsed.kind === "config" ? [] : parsed.problems.map(({ line, column, path, message }) => `${line}:${column} ${path}: ${message}`);
+    const told =
+      parsed.kind === "config"
+        ? []
+        : parsed.problems.map(({ line, column, path, message }) => `${line}:${column} ${path}: ${message}`);
     expect(told).toHaveLength(expected.length);
     for (const [index, words] of expected.entries()) expect(told[index]).toContain(words);
     expect(told.join("\n")).not.toContain("planted-secret");
@@ -112,8 +121,21 @@ targets:
   });
 
   test("with aliases that multiply without end is refused", () => {
-    const bomb = ["a: &a [x,x,x,x,x,x,x,x,x,x]", ..."bcdefgh".split("").map((name, at) => `${name}: &${name} [${"abcdefg"[at]}]`.replace(/\[(.)\]/, (_, one: string) => `[${Array(10).fill(`*${one}`).join(",")}]`))];
-    expect(parseConfig(`${bomb.join("\n")}\n`)).toMatchObject({ kind: "problems", problems: [{ line: 1, column: 1 }] });
+    const bomb = [
+      "a: &a [x,x,x,x,x,x,x,x,x,x]",
+      ..."bcdefgh"
+        .split("")
+        .map((name, at) =>
+          `${name}: &${name} [${"abcdefg"[at]}]`.replace(
+            /\[(.)\]/,
+            (_, one: string) => `[${Array(10).fill(`*${one}`).join(",")}]`,
+          ),
+        ),
+    ];
+    expect(parseConfig(`${bomb.join("\n")}\n`)).toMatchObject({
+      kind: "problems",
+      problems: [{ line: 1, column: 1 }],
+    });
   });
 });
 

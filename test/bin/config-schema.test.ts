@@ -5,7 +5,9 @@ import { describe, expect, test } from "vitest";
 import { configSchema } from "../../src/bin/config-schema.ts";
 
 type JsonSchema = { readonly [key: string]: unknown };
-const published: JsonSchema = JSON.parse(readFileSync(new URL("../../infra/config.schema.json", import.meta.url), "utf8"));
+const published: JsonSchema = JSON.parse(
+  readFileSync(new URL("../../infra/config.schema.json", import.meta.url), "utf8"),
+);
 
 const minimal = `
 version: 1
@@ -121,12 +123,19 @@ function isValid(value: unknown, schema: JsonSchema): boolean {
       case "propertyNames":
         return !isObject(value) || Object.keys(value).every((name) => isValid(name, rule as JsonSchema));
       case "properties":
-        return !isObject(value) || Object.entries(rule as object).every(([name, inner]) => !(name in value) || isValid(value[name], inner));
+        return (
+          !isObject(value) ||
+          Object.entries(rule as object).every(
+            ([name, inner]) => !(name in value) || isValid(value[name], inner),
+          )
+        );
       case "additionalProperties": {
         if (!isObject(value)) return true;
-        const known = Object.keys((schema["properties"] ?? {}) as object);
+        const known = Object.keys(schema["properties"] ?? {});
         const others = Object.keys(value).filter((name) => !known.includes(name));
-        return rule === false ? others.length === 0 : others.every((name) => isValid(value[name], rule as JsonSchema));
+        return rule === false
+          ? others.length === 0
+          : others.every((name) => isValid(value[name], rule as JsonSchema));
       }
       case "oneOf":
         return (rule as JsonSchema[]).filter((inner) => isValid(value, inner)).length === 1;
@@ -156,16 +165,22 @@ type Keys = { readonly [name: string]: Keys | null };
 function keysOfJson(schema: JsonSchema): Keys | null {
   if (typeof schema["$ref"] === "string") return keysOfJson(resolve(schema["$ref"]));
   if (isObject(schema["properties"])) {
-    return Object.fromEntries(Object.entries(schema["properties"]).map(([name, inner]) => [name, keysOfJson(inner as JsonSchema)]));
+    return Object.fromEntries(
+      Object.entries(schema["properties"]).map(([name, inner]) => [name, keysOfJson(inner as JsonSchema)]),
+    );
   }
-  return isObject(schema["additionalProperties"]) ? { "*": keysOfJson(schema["additionalProperties"]) } : null;
+  return isObject(schema["additionalProperties"])
+    ? { "*": keysOfJson(schema["additionalProperties"]) }
+    : null;
 }
 
 function keysOfValibot(schema: unknown): Keys | null {
   if (!isObject(schema)) return null;
   if ("wrapped" in schema) return keysOfValibot(schema["wrapped"]);
   if (isObject(schema["entries"])) {
-    return Object.fromEntries(Object.entries(schema["entries"]).map(([name, inner]) => [name, keysOfValibot(inner)]));
+    return Object.fromEntries(
+      Object.entries(schema["entries"]).map(([name, inner]) => [name, keysOfValibot(inner)]),
+    );
   }
   return schema["type"] === "record" ? { "*": keysOfValibot(schema["value"]) } : null;
 }

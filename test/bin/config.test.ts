@@ -19,7 +19,12 @@ const nothing: TargetChoice = {
   isUnsigned: false,
   format: undefined,
   allowsLate: false,
-  limits: { waitMs: undefined, lockTimeoutMs: undefined, statementTimeoutMs: undefined, deadlineMs: undefined },
+  limits: {
+    waitMs: undefined,
+    lockTimeoutMs: undefined,
+    statementTimeoutMs: undefined,
+    deadlineMs: undefined,
+  },
   storage: { s3Endpoint: undefined, s3Region: undefined, s3PathStyle: undefined, gcsEndpoint: undefined },
 };
 
@@ -60,7 +65,11 @@ describe("a configuration", () => {
       name: "orders-prod",
       source: "s3://bucket/orders",
       trust: { kind: "section", folder, value: { threshold: 2 } },
-      database: { url: { kind: "file", path: join(folder, "secrets/db") }, passwordFile: "/abs/password", schema: "migrations" },
+      database: {
+        url: { kind: "file", path: join(folder, "secrets/db") },
+        passwordFile: "/abs/password",
+        schema: "migrations",
+      },
       limits: { waitMs: 60_000, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 900_000 },
       storage: { s3: { endpoint: "http://127.0.0.1:9000", region: "us-east-1" }, gcs: {} },
     });
@@ -78,7 +87,12 @@ describe("a target's settings", () => {
   test("are the file's where nothing else is said", async () => {
     const { file } = await write();
     const settings = await chooseSettings({ ...nothing, target: "orders-prod", config: file }, {});
-    expect(settings).toMatchObject({ name: "orders-prod", stream: "orders", environment: "production", limits: { waitMs: 60_000 } });
+    expect(settings).toMatchObject({
+      name: "orders-prod",
+      stream: "orders",
+      environment: "production",
+      limits: { waitMs: 60_000 },
+    });
   });
 
   test("are the flags' where flag and file differ", async () => {
@@ -99,7 +113,11 @@ describe("a target's settings", () => {
       stream: "other",
       trust: { kind: "files", paths: ["carol.pub"] },
       // the file's password belongs to the file's URL
-      database: { url: { kind: "text", url: "postgres://h/other" }, passwordFile: undefined, schema: "migrations" },
+      database: {
+        url: { kind: "text", url: "postgres://h/other" },
+        passwordFile: undefined,
+        schema: "migrations",
+      },
       limits: { waitMs: 5, deadlineMs: 900_000 },
       storage: { s3: { endpoint: "http://127.0.0.1:9000", region: "us-east-1", forcePathStyle: true } },
     });
@@ -112,7 +130,9 @@ describe("a target's settings", () => {
     const unnamed = await chooseSettings(nothing, variables);
     expect(named.database?.url).toEqual({ kind: "variable", name: "DEV_DATABASE" });
     expect(unnamed.database?.url).toEqual({ kind: "text", url: "postgres://h/app" });
-    expect((await chooseSettings({ ...nothing, database: "postgres://h/flag" }, variables)).database?.url).toEqual({
+    expect(
+      (await chooseSettings({ ...nothing, database: "postgres://h/flag" }, variables)).database?.url,
+    ).toEqual({
       kind: "text",
       url: "postgres://h/flag",
     });
@@ -120,7 +140,9 @@ describe("a target's settings", () => {
 
   test("name the nearest target where the one asked for is not there", async () => {
     const { file } = await write();
-    await expect(chooseSettings({ ...nothing, target: "order-prod", config: file }, {})).rejects.toMatchObject({
+    await expect(
+      chooseSettings({ ...nothing, target: "order-prod", config: file }, {}),
+    ).rejects.toMatchObject({
       code: "UNKNOWN_TARGET",
       hint: "did you mean orders-prod?",
     });
@@ -129,9 +151,15 @@ describe("a target's settings", () => {
   test("refuse --unsigned for a target that trusts keys, and beside --trust", async () => {
     const { file } = await write();
     const unsigned = { ...nothing, isUnsigned: true };
-    await expect(chooseSettings({ ...unsigned, target: "orders-prod", config: file }, {})).rejects.toMatchObject({ code: "UNSIGNED_REFUSED" });
-    await expect(chooseSettings({ ...unsigned, trust: ["a.pub"] }, {})).rejects.toMatchObject({ code: "USAGE" });
-    expect(await chooseSettings({ ...unsigned, target: "orders-dev", config: file }, {})).toMatchObject({ trust: { kind: "unsigned" } });
+    await expect(
+      chooseSettings({ ...unsigned, target: "orders-prod", config: file }, {}),
+    ).rejects.toMatchObject({ code: "UNSIGNED_REFUSED" });
+    await expect(chooseSettings({ ...unsigned, trust: ["a.pub"] }, {})).rejects.toMatchObject({
+      code: "USAGE",
+    });
+    expect(await chooseSettings({ ...unsigned, target: "orders-dev", config: file }, {})).toMatchObject({
+      trust: { kind: "unsigned" },
+    });
   });
 });
 

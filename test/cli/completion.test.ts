@@ -11,7 +11,9 @@ const { stdout: script } = await call(["completion", "bash"]);
 async function offered(...words: readonly string[]): Promise<readonly string[]> {
   const line = `source <(printf %s "$SCRIPT")
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lockkeeper; printf '%s\\n' "\${COMPREPLY[@]}"`;
-  const { stdout } = await execute("bash", ["-c", line, "bash", "lockkeeper", ...words], { env: { ...process.env, SCRIPT: script } });
+  const { stdout } = await execute("bash", ["-c", line, "bash", "lockkeeper", ...words], {
+    env: { ...process.env, SCRIPT: script },
+  });
   return stdout.split("\n").filter((word) => word !== "");
 }
 

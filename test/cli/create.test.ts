@@ -45,8 +45,12 @@ describe("create", () => {
   test("gives the UTC time with --timestamp, and a later one within the same second", async () => {
     const dir = await folder();
     const before = Number(new Date().toISOString().replace(/\D/g, "").slice(0, 14));
-    const first = JSON.parse((await call(["create", "a", "--dir", dir, "--timestamp", "--output", "json"])).stdout);
-    const second = JSON.parse((await call(["create", "b", "--dir", dir, "--timestamp", "--output", "json"])).stdout);
+    const first = JSON.parse(
+      (await call(["create", "a", "--dir", dir, "--timestamp", "--output", "json"])).stdout,
+    );
+    const second = JSON.parse(
+      (await call(["create", "b", "--dir", dir, "--timestamp", "--output", "json"])).stdout,
+    );
     expect(first.version).toMatch(/^\d{14}$/);
     expect(Number(first.version)).toBeGreaterThanOrEqual(before);
     expect(Number(second.version)).toBeGreaterThan(Number(first.version));
@@ -71,9 +75,12 @@ describe("create", () => {
     expect(stderr).toContain('"seed.sql" does not begin with a version and an underscore');
   });
 
-  test.for(["", " ", "a/b", "ä", "a\u0000b", "x".repeat(151), "-"])("refuses or keeps to a safe name: %j", async (name) => {
-    const dir = await folder();
-    const { code } = await call(["create", "--dir", dir, "--", name]);
-    expect(code).toBe(name === "-" ? 0 : 2);
-  });
+  test.for(["", " ", "a/b", "ä", "a\u0000b", "x".repeat(151), "-"])(
+    "refuses or keeps to a safe name: %j",
+    async (name) => {
+      const dir = await folder();
+      const { code } = await call(["create", "--dir", dir, "--", name]);
+      expect(code).toBe(name === "-" ? 0 : 2);
+    },
+  );
 });

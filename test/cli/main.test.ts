@@ -11,7 +11,9 @@ const verbs = await loadVerbs();
 describe("the verbs", () => {
   test("are those of the design", () => {
     expect(verbNames).toEqual(
-      "create,keygen,publish,release show,verify,up,down,goto,redo,plan,status,history,version,baseline,repair,unlock,serve,trigger,completion".split(","),
+      "create,keygen,publish,release show,verify,up,down,goto,redo,plan,status,history,version,baseline,repair,unlock,serve,trigger,completion".split(
+        ",",
+      ),
     );
     expect(verbs.map((verb) => verb.name)).toEqual(verbNames);
   });
@@ -24,25 +26,30 @@ describe("the verbs", () => {
     expect(await call(["help"])).toEqual(alone);
   });
 
-  test.for(verbs)("$name teaches itself: every flag with its default and variable, examples, exit codes", async (verb) => {
-    const { code, stdout } = await call([...verb.name.split(" "), "--help"]);
-    const text = stdout.replace(/\s+/g, " ");
-    expect(code).toBe(0);
-    expect(text).toContain(verb.about.replace(/\s+/g, " "));
-    for (const flag of [...verb.flags, ...everywhere]) {
-      expect(text).toContain(`--${flag.name}${flag.placeholder === undefined ? "" : ` ${flag.placeholder}`}`);
-      if (flag.fallback !== undefined) expect(text).toContain(`default: ${flag.fallback}`);
-      if (flag.hasVariable) expect(text).toContain(`env: ${variableOf(flag)}`);
-    }
-    for (const parameter of verb.parameters) expect(text).toContain(parameter.text.replace(/\s+/g, " "));
-    expect(verb.examples.length).toBeGreaterThan(0);
-    for (const { line, means } of verb.examples) {
-      expect(stdout).toContain(`  # ${means}\n  ${line}`);
-      expect(line).toContain("lockkeeper ");
-    }
-    for (const exit of verb.exits) expect(stdout).toMatch(new RegExp(`^ +${exit}  \\w`, "m"));
-    expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(130);
-  });
+  test.for(verbs)(
+    "$name teaches itself: every flag with its default and variable, examples, exit codes",
+    async (verb) => {
+      const { code, stdout } = await call([...verb.name.split(" "), "--help"]);
+      const text = stdout.replace(/\s+/g, " ");
+      expect(code).toBe(0);
+      expect(text).toContain(verb.about.replace(/\s+/g, " "));
+      for (const flag of [...verb.flags, ...everywhere]) {
+        expect(text).toContain(
+          `--${flag.name}${flag.placeholder === undefined ? "" : ` ${flag.placeholder}`}`,
+        );
+        if (flag.fallback !== undefined) expect(text).toContain(`default: ${flag.fallback}`);
+        if (flag.hasVariable) expect(text).toContain(`env: ${variableOf(flag)}`);
+      }
+      for (const parameter of verb.parameters) expect(text).toContain(parameter.text.replace(/\s+/g, " "));
+      expect(verb.examples.length).toBeGreaterThan(0);
+      for (const { line, means } of verb.examples) {
+        expect(stdout).toContain(`  # ${means}\n  ${line}`);
+        expect(line).toContain("lockkeeper ");
+      }
+      for (const exit of verb.exits) expect(stdout).toMatch(new RegExp(`^ +${exit}  \\w`, "m"));
+      expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(130);
+    },
+  );
 
   test("take no two flags of one name", () => {
     for (const verb of verbs) {
@@ -53,7 +60,9 @@ describe("the verbs", () => {
 
   test("leave --unsigned, and nothing else, to be typed each time", () => {
     const flags = verbs.flatMap((verb) => verb.flags);
-    expect([...new Set(flags.filter((flag) => !flag.hasVariable).map((flag) => flag.name))]).toEqual(["unsigned"]);
+    expect([...new Set(flags.filter((flag) => !flag.hasVariable).map((flag) => flag.name))]).toEqual([
+      "unsigned",
+    ]);
   });
 });
 
@@ -63,8 +72,8 @@ describe("a wrong command line", () => {
     ["frobnicate", 'there is no verb "frobnicate"', 'see "lockkeeper --help" for all verbs'],
     ["release", '"release" needs a second word', 'there is "lockkeeper release show"'],
     ["release shwo", 'there is no verb "release shwo"', 'there is "lockkeeper release show"'],
-    ["force 3", 'there is no verb "force"', 'repair --as applied|not-applied'],
-    ["force 3", 'there is no verb "force"', 'baseline VERSION'],
+    ["force 3", 'there is no verb "force"', "repair --as applied|not-applied"],
+    ["force 3", 'there is no verb "force"', "baseline VERSION"],
     ["--source x up", 'flag "--source" stands before the verb', "the verb comes first"],
     ["up --lock-timout 5s", 'unknown option "--lock-timout"', "did you mean --lock-timeout?"],
     ["up --lock-timout=hunter2", 'unknown option "--lock-timout"', "did you mean --lock-timeout?"],
@@ -94,7 +103,11 @@ describe("a wrong command line", () => {
     ["create a --seq --timestamp", "--seq and --timestamp do not go together", ""],
     ["create a --ext xml", "--ext: expected sql or json", ""],
     ["trigger --url x --token-file t --target a", "--url: expected a URL such as", ""],
-    ["trigger --url https://u:hunter2@h --token-file t --target a", "--url: user, password, query and fragment", ""],
+    [
+      "trigger --url https://u:hunter2@h --token-file t --target a",
+      "--url: user, password, query and fragment",
+      "",
+    ],
     ["keygen", "--out <file> (or LOCKKEEPER_OUT) is missing", ""],
   ])("%s exits 2 and says %s %s", async ([line, message, hint]) => {
     const { code, stdout, stderr } = await call(line.split(" "));
@@ -128,7 +141,10 @@ describe("a wrong command line", () => {
 
 describe("a flag", () => {
   /** What `status` would open with this command line. */
-  async function choiceOf(argv: readonly string[], variables: Readonly<Record<string, string>> = {}): Promise<TargetChoice> {
+  async function choiceOf(
+    argv: readonly string[],
+    variables: Readonly<Record<string, string>> = {},
+  ): Promise<TargetChoice> {
     const made: TargetChoice[] = [];
     await call(["status", ...argv], {
       variables,
@@ -151,7 +167,10 @@ describe("a flag", () => {
   });
 
   test("that repeats takes all of its values, or those of its variable, never both", async () => {
-    expect((await choiceOf(["--trust", "a", "--trust", "b"], { LOCKKEEPER_TRUST: "c" })).trust).toEqual(["a", "b"]);
+    expect((await choiceOf(["--trust", "a", "--trust", "b"], { LOCKKEEPER_TRUST: "c" })).trust).toEqual([
+      "a",
+      "b",
+    ]);
     expect((await choiceOf([], { LOCKKEEPER_TRUST: "c,d" })).trust).toEqual(["c", "d"]);
   });
 
@@ -169,7 +188,9 @@ describe("a flag", () => {
     const { code, stderr } = await call(["up"], { variables: { LOCKKEEPER_WAIT: "ten" } });
     expect(code).toBe(2);
     expect(stderr).toContain('LOCKKEEPER_WAIT: expected a duration such as 10m, 5s or 0, got "ten"');
-    expect((await call(["status"], { variables: { LOCKKEEPER_ALLOW_LATE: "perhaps" } })).stderr).toContain("LOCKKEEPER_ALLOW_LATE: expected true or false");
+    expect((await call(["status"], { variables: { LOCKKEEPER_ALLOW_LATE: "perhaps" } })).stderr).toContain(
+      "LOCKKEEPER_ALLOW_LATE: expected true or false",
+    );
   });
 });
 
@@ -203,9 +224,15 @@ describe("an error", () => {
     const escape = "\u001b[31m";
     expect((await call(["status"], { ...broken, isTerminal: true })).stderr).toContain(escape);
     expect((await call(["status"], broken)).stderr).not.toContain(escape);
-    expect((await call(["status", "--no-color"], { ...broken, isTerminal: true })).stderr).not.toContain(escape);
-    expect((await call(["status"], { ...broken, isTerminal: true, variables: { NO_COLOR: "1" } })).stderr).not.toContain(escape);
-    expect((await call(["status"], { ...broken, isTerminal: true, variables: { NO_COLOR: "" } })).stderr).toContain(escape);
+    expect((await call(["status", "--no-color"], { ...broken, isTerminal: true })).stderr).not.toContain(
+      escape,
+    );
+    expect(
+      (await call(["status"], { ...broken, isTerminal: true, variables: { NO_COLOR: "1" } })).stderr,
+    ).not.toContain(escape);
+    expect(
+      (await call(["status"], { ...broken, isTerminal: true, variables: { NO_COLOR: "" } })).stderr,
+    ).toContain(escape);
   });
 
   test("never shows a password, in words, as JSON or among its causes", async () => {
@@ -215,7 +242,10 @@ describe("an error", () => {
       fields: { url: secret },
       cause: new Error(`connect ${secret}`),
     });
-    for (const argv of [["status", "--verbose"], ["status", "--verbose", "--output", "json"]]) {
+    for (const argv of [
+      ["status", "--verbose"],
+      ["status", "--verbose", "--output", "json"],
+    ]) {
       const { code, stdout, stderr } = await call(argv, failing(error));
       expect(code).toBe(31);
       expect(`${stdout}${stderr}`).toContain("postgres://u:***@h/d");

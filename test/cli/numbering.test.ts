@@ -35,13 +35,21 @@ describe("the next timestamp", () => {
     ["is the UTC time after older ones", ["20251231235959_a.up.sql"], "20261120101500"],
     ["is the UTC time after a sequence", ["000042_a.up.sql"], "20261120101500"],
     ["is a second later within the same second", ["20261120101500_a.up.sql"], "20261120101501"],
-    ["is a second after one from the future, also over the end of a year", ["20271231235959_a.up.sql"], "20280101000000"],
+    [
+      "is a second after one from the future, also over the end of a year",
+      ["20271231235959_a.up.sql"],
+      "20280101000000",
+    ],
   ])("%s", ([, names, expected]) => {
     expect(nextTimestamp(names, now)).toBe(expected);
   });
 
   test("is refused after a version that is higher than any timestamp", () => {
-    expect(() => nextTimestamp(["99999999999999_a.up.sql"], now)).toThrow(expect.objectContaining({ code: "USAGE" }));
-    expect(() => nextTimestamp(["202611201015000_a.up.sql"], now)).toThrow(expect.objectContaining({ code: "USAGE" }));
+    expect(() => nextTimestamp(["99999999999999_a.up.sql"], now)).toThrow(
+      expect.objectContaining({ code: "USAGE" }),
+    );
+    expect(() => nextTimestamp(["202611201015000_a.up.sql"], now)).toThrow(
+      expect.objectContaining({ code: "USAGE" }),
+    );
   });
 });

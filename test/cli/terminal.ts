@@ -12,7 +12,12 @@ export interface Call {
 /** Runs a command line that builds no clients, unless `wiring` gives them. */
 export async function call(
   argv: readonly string[],
-  options: { readonly variables?: Variables; readonly signal?: AbortSignal; readonly isTerminal?: boolean; readonly wiring?: Partial<Wiring> } = {},
+  options: {
+    readonly variables?: Variables;
+    readonly signal?: AbortSignal;
+    readonly isTerminal?: boolean;
+    readonly wiring?: Partial<Wiring>;
+  } = {},
 ): Promise<Call> {
   const [stdout, stderr] = [memory(options.isTerminal), memory(options.isTerminal)];
   const refuse = (): never => {

@@ -13,7 +13,10 @@ import { call } from "./terminal.ts";
 type Fault = (request: IncomingMessage, response: ServerResponse, seen: number) => boolean;
 
 /** The world's app behind a socket; `fault` may answer in its place. */
-async function front(world: World, fault: Fault = () => false): Promise<{ readonly url: string; readonly tokens: readonly string[]; readonly keys: readonly string[] }> {
+async function front(
+  world: World,
+  fault: Fault = () => false,
+): Promise<{ readonly url: string; readonly tokens: readonly string[]; readonly keys: readonly string[] }> {
   const tokens: string[] = [];
   const keys: string[] = [];
   const server = createServer((request, response) => {
@@ -25,7 +28,9 @@ async function front(world: World, fault: Fault = () => false): Promise<{ readon
       if (fault(request, response, tokens.length)) return;
       const answer = await world.app.hono.request(request.url ?? "/", {
         method: request.method ?? "GET",
-        headers: Object.entries(request.headers).map(([name, value]) => [name, String(value)] as [string, string]),
+        headers: Object.entries(request.headers).map(
+          ([name, value]) => [name, String(value)] as [string, string],
+        ),
         ...(chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }),
       });
       response.writeHead(answer.status, Object.fromEntries(answer.headers.entries()));
@@ -51,19 +56,22 @@ async function tokenFile(text: string): Promise<string> {
   return file;
 }
 
+/** The command line, with the token in a file of its own. */
+async function trigger(url: string, token: string, ...more: readonly string[]): Promise<readonly string[]> {
+  return ["trigger", "--url", url, "--token-file", await tokenFile(token), "--target", "orders", ...more];
+}
+
 describe("trigger", () => {
   test("applies a release, follows it, and exits 0; asking again does nothing", async () => {
     const world = await createWorld();
     const digest = await world.bucket.publish({ ...users, ...orders });
     const { url } = await front(world);
-    const first = await call(["trigger", "--url", url, "--token-file", await tokenFile(await world.token()), "--target", "orders", "--release", digest]);
+    const first = await call(await trigger(url, await world.token(), "--release", digest));
     expect(first).toMatchObject({ code: 0 });
     expect(first.stdout).toMatch(/^status +succeeded, applied$/m);
     expect(first.stdout).toMatch(/^to +2$/m);
-    const again = await call([
-      ...["trigger", "--url", url, "--token-file", await tokenFile(await world.token()), "--target", "orders"],
-      ...["--release", digest, "--label", "commit=3f2a9b1", "--output", "json"],
-    ]);
+    const more = ["--release", digest, "--label", "commit=3f2a9b1", "--output", "json"];
+    const again = await call(await trigger(url, await world.token(), ...more));
     expect(again.code).toBe(0);
     expect(JSON.parse(again.stdout)).toMatchObject({ done: true, outcome: "noop", release: { digest } });
   });
@@ -72,7 +80,7 @@ describe("trigger", () => {
     const world = await createWorld();
     const digest = await world.bucket.publish({ ...users, ...orders });
     const { url } = await front(world);
-    const argv = async (...more: string[]) => ["trigger", "--url", url, "--token-file", await tokenFile(await world.token()), "--target", "orders", "--release", digest, ...more];
+    const argv = async (...more: string[]) => trigger(url, await world.token(), "--release", digest, ...more);
     expect((await call(await argv())).code).toBe(0);
     const back = await call(await argv("--action", "rollback", "--to", "1"));
     expect(back.code).toBe(0);
@@ -90,7 +98,17 @@ describe("trigger", () => {
       response.writeHead(503, { "retry-after": "0" }).end("<html>busy</html>");
       return true;
     });
-    const running = call(["trigger", "--url", url, "--token-file", file, "--target", "orders", "--release", digest]);
+    const running = call([
+      "trigger",
+      "--url",
+      url,
+      "--token-file",
+      file,
+      "--target",
+      "orders",
+      "--release",
+      digest,
+    ]);
     await barrier.reached();
     await writeFile(file, later);
     await expect.poll(() => tokens.includes(`Bearer ${later}`), { timeout: 10_000 }).toBe(true);
@@ -104,12 +122,13 @@ describe("trigger", () => {
 
   test("exits by the reason that the server gives", async () => {
     const world = await createWorld();
-    const digest = await world.bucket.publish({ "1_bad.up.sql": "select nmae from pg_class;", "1_bad.down.sql": "select 1;" });
+    const digest = await world.bucket.publish({
+      "1_bad.up.sql": "select nmae from pg_class;",
+      "1_bad.down.sql": "select 1;",
+    });
     const { url } = await front(world);
-    const argv = async (claims: Readonly<Record<string, unknown>>, ...more: string[]) => [
-      ...["trigger", "--url", url, "--token-file", await tokenFile(await world.token(claims)), "--target", "orders"],
-      ...more,
-    ];
+    const argv = async (claims: Readonly<Record<string, unknown>>, ...more: string[]) =>
+      trigger(url, await world.token(claims), ...more);
     const failed = await call(await argv({}, "--release", digest));
     expect(failed.code).toBe(21);
     expect(failed.stdout).toMatch(/^status +failed, failed$/m);
@@ -120,7 +139,9 @@ describe("trigger", () => {
     expect(refused.stderr).toContain("code:     RELEASE_NOT_FOUND");
     const viewer = await call(await argv({ role: "viewer" }, "--release", digest));
     expect(viewer.code).toBe(23);
-    const unknown = await call(await argv({ aud: "https://elsewhere.test" }, "--release", digest, "--output", "json"));
+    const unknown = await call(
+      await argv({ aud: "https://elsewhere.test" }, "--release", digest, "--output", "json"),
+    );
     expect(unknown.code).toBe(23);
     expect(JSON.parse(unknown.stdout)).toMatchObject({ error: { code: "UNAUTHENTICATED", exitCode: 23 } });
   });
@@ -130,12 +151,15 @@ describe("trigger", () => {
     const barrier = await openBarrier(world);
     const digest = await world.bucket.publish(barrier.migration);
     const { url } = await front(world);
-    const argv = async (...more: string[]) => ["trigger", "--url", url, "--token-file", await tokenFile(await world.token()), "--target", "orders", "--release", digest, ...more];
+    const argv = async (...more: string[]) => trigger(url, await world.token(), "--release", digest, ...more);
     const interrupt = new AbortController();
     const interrupted = call(await argv(), { signal: interrupt.signal });
     await barrier.reached();
     interrupt.abort();
-    expect(await interrupted).toMatchObject({ code: 32, stderr: expect.stringMatching(/goes on at the server|may have begun the run/) });
+    expect(await interrupted).toMatchObject({
+      code: 32,
+      stderr: expect.stringMatching(/goes on at the server|may have begun the run/),
+    });
     const impatient = await call(await argv("--wait", "1s"));
     expect(impatient).toMatchObject({ code: 32, stderr: expect.stringContaining("code:     DEADLINE") });
     expect((await call(await argv("--wait", "0"))).code).toBe(0);
@@ -149,7 +173,16 @@ describe("trigger", () => {
       response.destroy();
       return true;
     });
-    const { code, stderr } = await call(["trigger", "--url", url, "--token-file", await tokenFile("hunter2"), "--target", "orders", "--verbose"]);
+    const { code, stderr } = await call([
+      "trigger",
+      "--url",
+      url,
+      "--token-file",
+      await tokenFile("hunter2"),
+      "--target",
+      "orders",
+      "--verbose",
+    ]);
     expect(code).toBe(31);
     expect(stderr).toContain("code:     SERVER_UNAVAILABLE");
     expect(tokens).toHaveLength(5);
@@ -163,16 +196,43 @@ describe("trigger", () => {
       response.writeHead(307, { location: `${elsewhere.url}/v1/runs` }).end();
       return true;
     });
-    const { code, stderr } = await call(["trigger", "--url", url, "--token-file", await tokenFile("hunter2"), "--target", "orders"]);
+    const { code, stderr } = await call([
+      "trigger",
+      "--url",
+      url,
+      "--token-file",
+      await tokenFile("hunter2"),
+      "--target",
+      "orders",
+    ]);
     expect(code).toBe(31);
     expect(stderr).toContain("answered 307");
     expect(elsewhere.tokens).toEqual([]);
   });
 
   test("names a token file that cannot be used, without its content", async () => {
-    const missing = await call(["trigger", "--url", "http://127.0.0.1:1", "--token-file", "no-such-file", "--target", "orders"]);
-    expect(missing).toMatchObject({ code: 2, stderr: expect.stringContaining('--token-file: "no-such-file" cannot be read (ENOENT)') });
-    const empty = await call(["trigger", "--url", "http://127.0.0.1:1", "--token-file", await tokenFile(""), "--target", "orders"]);
+    const missing = await call([
+      "trigger",
+      "--url",
+      "http://127.0.0.1:1",
+      "--token-file",
+      "no-such-file",
+      "--target",
+      "orders",
+    ]);
+    expect(missing).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('--token-file: "no-such-file" cannot be read (ENOENT)'),
+    });
+    const empty = await call([
+      "trigger",
+      "--url",
+      "http://127.0.0.1:1",
+      "--token-file",
+      await tokenFile(""),
+      "--target",
+      "orders",
+    ]);
     expect(empty).toMatchObject({ code: 2, stderr: expect.stringContaining("is empty") });
   });
 });

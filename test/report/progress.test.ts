@@ -31,7 +31,10 @@ describe("a bar", () => {
     const sink = screen();
     const reporter = progressBar(sink, false, () => 0);
     for (const event of run) reporter.emit(event);
-    expect(sink.lines()).toEqual(["warning: an odd file in postgres://u:***@h/d", "[------------------------] 0/2 000001_users.up.sql 0 ms"]);
+    expect(sink.lines()).toEqual([
+      "warning: an odd file in postgres://u:***@h/d",
+      "[------------------------] 0/2 000001_users.up.sql 0 ms",
+    ]);
     reporter.end();
     expect(sink.lines()).toEqual(["warning: an odd file in postgres://u:***@h/d", ""]);
   });
@@ -76,7 +79,10 @@ describe("lines", () => {
     const sink = screen();
     const reporter = jsonLines(sink, () => new Date("2026-11-20T10:00:00Z"));
     for (const event of run) reporter.emit(event);
-    const parsed = sink.lines().slice(0, -1).map((line): unknown => JSON.parse(line));
+    const parsed = sink
+      .lines()
+      .slice(0, -1)
+      .map((line): unknown => JSON.parse(line));
     expect(parsed).toHaveLength(run.length);
     expect(parsed[3]).toEqual({ at: "2026-11-20T10:00:00.000Z", ...run[3] });
     expect(sink.lines().join("\n")).not.toContain("hunter2");
@@ -90,7 +96,15 @@ describe("lines", () => {
       clock += 50;
       reporter.progress(done, 100, null);
     }
-    expect(sink.lines()).toEqual(["1/100 done", "21/100 done", "41/100 done", "61/100 done", "81/100 done", "100/100 done", ""]);
+    expect(sink.lines()).toEqual([
+      "1/100 done",
+      "21/100 done",
+      "41/100 done",
+      "61/100 done",
+      "81/100 done",
+      "100/100 done",
+      "",
+    ]);
   });
 });
 

@@ -7,7 +7,10 @@ describe("a shown text", () => {
     ["postgres://u@h/d", "postgres://u@h/d"],
     ["postgres://:hunter2@h/d", "postgres://:***@h/d"],
     ["postgres://u:hunter2@h/d?sslmode=require", "postgres://u:***@h/d?sslmode=require"],
-    ["postgres://h/d?user=u&password=hunter2&sslmode=require", "postgres://h/d?user=u&password=***&sslmode=require"],
+    [
+      "postgres://h/d?user=u&password=hunter2&sslmode=require",
+      "postgres://h/d?user=u&password=***&sslmode=require",
+    ],
     ["postgres://u:hun@ter2@h/d", "postgres://u:***@h/d"],
     ["postgres://u:hun/ter2?#@h/d", "postgres://u:***@h/d"],
     ["cannot reach postgres://u:hunter2@h/d now", "cannot reach postgres://u:***@h/d now"],
@@ -15,9 +18,15 @@ describe("a shown text", () => {
     ["host=h user=u password=hunter2 dbname=d", "host=h user=u password=*** dbname=d"],
     ["host=h password='hunter2 hunter2' dbname=d", "host=h password=*** dbname=d"],
     ["host=h password='hunter2 hunter2", "host=h password=***"],
-    ["https://b.s3.amazonaws.com/k?X-Amz-Signature=hunter2", "https://b.s3.amazonaws.com/k?X-Amz-Signature=***"],
+    [
+      "https://b.s3.amazonaws.com/k?X-Amz-Signature=hunter2",
+      "https://b.s3.amazonaws.com/k?X-Amz-Signature=***",
+    ],
     ["mongodb+srv://u:hunter2@h/d", "mongodb+srv://u:***@h/d"],
-    ["nothing to hide: a@b.example wrote s3://bucket/prefix", "nothing to hide: a@b.example wrote s3://bucket/prefix"],
+    [
+      "nothing to hide: a@b.example wrote s3://bucket/prefix",
+      "nothing to hide: a@b.example wrote s3://bucket/prefix",
+    ],
   ])("%s is %s", ([text, expected]) => {
     expect(redactText(text)).toBe(expected);
     expect(redactText(text)).not.toContain("hunter2");

@@ -59,7 +59,13 @@ async function play(file: string, script: Script, folder: string, database: Test
     ["PATH", `${dirname(process.execPath)}:${process.env["PATH"] ?? ""}`],
     ["HOME", folder],
   ]);
-  const session: Session = { folder, database, variables, last: { code: 0, stdout: "", stderr: "" }, transcript: [] };
+  const session: Session = {
+    folder,
+    database,
+    variables,
+    last: { code: 0, stdout: "", stderr: "" },
+    transcript: [],
+  };
   for (const { number, text } of script.lines) {
     session.transcript.push(`${number}: ${text}`);
     try {
@@ -74,7 +80,8 @@ async function play(file: string, script: Script, folder: string, database: Test
 function parseScript(text: string): Script {
   const [head = "", ...rest] = text.split(/^-- (.+) --\n/m);
   const files = [];
-  for (let at = 0; at + 1 < rest.length; at += 2) files.push({ path: rest[at] ?? "", text: rest[at + 1] ?? "" });
+  for (let at = 0; at + 1 < rest.length; at += 2)
+    files.push({ path: rest[at] ?? "", text: rest[at + 1] ?? "" });
   const lines = head
     .split("\n")
     .map((line, index) => ({ number: index + 1, text: line.trim() }))
@@ -98,7 +105,11 @@ async function doLine(text: string, session: Session): Promise<void> {
       return expectCode(await run("/bin/sh", ["-e", "-c", args.join(" ")], session), 0, session);
     case "sql": {
       const rows = await session.database.query(args.join(" "));
-      session.last = { code: 0, stdout: rows.map((row) => Object.values(row).join("|")).join("\n"), stderr: "" };
+      session.last = {
+        code: 0,
+        stdout: rows.map((row) => Object.values(row).join("|")).join("\n"),
+        stderr: "",
+      };
       return;
     }
     case "stdout":
@@ -129,7 +140,9 @@ async function doLine(text: string, session: Session): Promise<void> {
     case "readonly":
       return chmod(join(session.folder, args[0] ?? ""), 0o444);
     case "exists": {
-      const found = (await readdir(dirname(join(session.folder, args[0] ?? "")))).includes((args[0] ?? "").split("/").at(-1) ?? "");
+      const found = (await readdir(dirname(join(session.folder, args[0] ?? "")))).includes(
+        (args[0] ?? "").split("/").at(-1) ?? "",
+      );
       if (found === isNegated) throw new Error(`${args[0]} ${found ? "is" : "is not"} there`);
       return;
     }
@@ -171,7 +184,10 @@ async function run(file: string, args: readonly string[], session: Session): Pro
     child.on("close", (exit, signal) => resolve(exit ?? (signal === "SIGTERM" ? 143 : 1)));
   });
   session.last = { code, stdout, stderr };
-  session.transcript.push(...[stdout, stderr].map((text) => text.replace(/^(?=.)/gm, "    ")), `    exit ${code}`);
+  session.transcript.push(
+    ...[stdout, stderr].map((text) => text.replace(/^(?=.)/gm, "    ")),
+    `    exit ${code}`,
+  );
   return session.last;
 }
 
@@ -180,19 +196,24 @@ function expectCode({ code }: Outcome, expected: number, session: Session): void
   // whatever a session does, the password of its database is nobody's business
   const { password } = new URL(session.database.url);
   const said = `${session.last.stdout}${session.last.stderr}`;
-  if (password !== "" && said.includes(`:${password}@`)) throw new Error("the database's password was printed");
+  if (password !== "" && said.includes(`:${password}@`))
+    throw new Error("the database's password was printed");
 }
 
 function expectText(text: string, name: string, pattern: string, isNegated: boolean): void {
   const isFound = new RegExp(pattern, "m").test(text);
-  if (isFound === isNegated) throw new Error(`${name} ${isNegated ? "matches" : "does not match"} ${pattern}`);
+  if (isFound === isNegated)
+    throw new Error(`${name} ${isNegated ? "matches" : "does not match"} ${pattern}`);
 }
 
 function readMember(stdout: string, path: string): string {
   const value = path
     .split(".")
     .filter((name) => name !== "")
-    .reduce<unknown>((at, name) => (at !== null && typeof at === "object" ? Reflect.get(at, name) : undefined), JSON.parse(stdout));
+    .reduce<unknown>(
+      (at, name) => (at !== null && typeof at === "object" ? Reflect.get(at, name) : undefined),
+      JSON.parse(stdout),
+    );
   return typeof value === "string" ? value : (JSON.stringify(value) ?? "undefined");
 }
 

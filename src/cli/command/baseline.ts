@@ -26,7 +26,11 @@ export const baseline: Verb = {
     const { declared } = await mend(invocation, get(why), (declaration, target, options) =>
       maintenance.baseline(version, declaration, target, options),
     );
-    output.result({ version, declared }, () => `${declared} ${declared === 1 ? "migration" : "migrations"} declared as applied, up to ${version}`);
+    output.result(
+      { version, declared },
+      () =>
+        `${declared} ${declared === 1 ? "migration" : "migrations"} declared as applied, up to ${version}`,
+    );
     return 0;
   },
 };

@@ -17,14 +17,22 @@ export const completion: Verb = {
   async run({ context, word, everyVerb }) {
     const shell = shells.find((known) => known === word("shell"));
     if (shell === undefined) {
-      throw new RunnerError("USAGE", `shell: expected ${shells.join(", ")}, got ${JSON.stringify(word("shell") ?? "")}`);
+      throw new RunnerError(
+        "USAGE",
+        `shell: expected ${shells.join(", ")}, got ${JSON.stringify(word("shell") ?? "")}`,
+      );
     }
     const [{ completionScript }, { buildProgram }, verbs] = await Promise.all([
       import("../completion.ts"),
       import("../program.ts"),
       everyVerb(),
     ]);
-    context.stdout.write(completionScript(shell, buildProgram(verbs, () => undefined)));
+    context.stdout.write(
+      completionScript(
+        shell,
+        buildProgram(verbs, () => undefined),
+      ),
+    );
     return 0;
   },
 };

@@ -4,10 +4,22 @@ import { RunnerError, toRunnerError } from "../../error.ts";
 import { choiceFlag, switchFlag, textFlag } from "../flag.ts";
 import type { Verb } from "../verb.ts";
 
-const dir = textFlag("dir", { placeholder: "<folder>", text: "folder of the migrations; made when it is not there", fallback: "migrations" });
-const ext = choiceFlag("ext", { text: "sql for PostgreSQL, json for MongoDB", choices: ["sql", "json"], fallback: "sql" });
-const seq = switchFlag("seq", { text: "number on from the folder's highest version, in six digits; the default" });
-const timestamp = switchFlag("timestamp", { text: "the UTC time as version, 20060102150405, instead of a number" });
+const dir = textFlag("dir", {
+  placeholder: "<folder>",
+  text: "folder of the migrations; made when it is not there",
+  fallback: "migrations",
+});
+const ext = choiceFlag("ext", {
+  text: "sql for PostgreSQL, json for MongoDB",
+  choices: ["sql", "json"],
+  fallback: "sql",
+});
+const seq = switchFlag("seq", {
+  text: "number on from the folder's highest version, in six digits; the default",
+});
+const timestamp = switchFlag("timestamp", {
+  text: "the UTC time as version, 20060102150405, instead of a number",
+});
 
 /** Characters of a title that leave room for a long version and `.down.json` within a label's 200. */
 const maxTitle = 150;
@@ -15,16 +27,27 @@ const maxTitle = 150;
 /** `lockkeeper create NAME` */
 export const create: Verb = {
   name: "create",
-  about: "Makes the up and the down file of a new migration, numbered after the folder's last. Never overwrites a file.",
-  parameters: [{ name: "name", text: "what the migration does: letters, digits, _ . + -; spaces become _", isRequired: true }],
+  about:
+    "Makes the up and the down file of a new migration, numbered after the folder's last. Never overwrites a file.",
+  parameters: [
+    {
+      name: "name",
+      text: "what the migration does: letters, digits, _ . + -; spaces become _",
+      isRequired: true,
+    },
+  ],
   flags: [dir, ext, seq, timestamp],
   examples: [
     { line: "lockkeeper create add_users", means: "migrations/000001_add_users.up.sql and .down.sql" },
-    { line: "lockkeeper create 'add users' --dir db --timestamp", means: "db/20261120101500_add_users.up.sql and .down.sql" },
+    {
+      line: "lockkeeper create 'add users' --dir db --timestamp",
+      means: "db/20261120101500_add_users.up.sql and .down.sql",
+    },
   ],
   exits: [0, 2, 20],
   async run({ output, get, word }) {
-    if (get(seq) && get(timestamp)) throw new RunnerError("USAGE", "--seq and --timestamp do not go together");
+    if (get(seq) && get(timestamp))
+      throw new RunnerError("USAGE", "--seq and --timestamp do not go together");
     const { nextSequence, nextTimestamp } = await import("../numbering.ts");
     const title = titleOf(word("name") ?? "");
     const folder = get(dir);
@@ -45,9 +68,13 @@ export const create: Verb = {
 function titleOf(name: string): string {
   const title = name.trim().replace(/\s+/g, "_");
   if (title.length <= maxTitle && /^[A-Za-z0-9._+-]+$/.test(title)) return title;
-  throw new RunnerError("USAGE", `name: ${JSON.stringify(name.slice(0, 80))} cannot be part of a file name everywhere`, {
-    hint: `use 1 to ${maxTitle} letters, digits, _ . + - or spaces`,
-  });
+  throw new RunnerError(
+    "USAGE",
+    `name: ${JSON.stringify(name.slice(0, 80))} cannot be part of a file name everywhere`,
+    {
+      hint: `use 1 to ${maxTitle} letters, digits, _ . + - or spaces`,
+    },
+  );
 }
 
 async function listFolder(folder: string): Promise<readonly string[]> {
@@ -55,7 +82,9 @@ async function listFolder(folder: string): Promise<readonly string[]> {
     await mkdir(folder, { recursive: true });
     return await readdir(folder);
   } catch (cause) {
-    throw new RunnerError("USAGE", `--dir: "${folder}" cannot be used as a folder (${codeOf(cause)})`, { cause });
+    throw new RunnerError("USAGE", `--dir: "${folder}" cannot be used as a folder (${codeOf(cause)})`, {
+      cause,
+    });
   }
 }
 
@@ -70,9 +99,15 @@ async function writeNew(files: readonly { readonly path: string; readonly text: 
   } catch (cause) {
     await Promise.all(written.map((path) => unlink(path)));
     if (codeOf(cause) !== "EEXIST") {
-      throw new RunnerError("USAGE", `a file cannot be written into the folder (${codeOf(cause)})`, { cause });
+      throw new RunnerError("USAGE", `a file cannot be written into the folder (${codeOf(cause)})`, {
+        cause,
+      });
     }
-    throw new RunnerError("USAGE", `${files[written.length]?.path ?? "the file"} is there already; nothing was written`, { cause: toRunnerError(cause) });
+    throw new RunnerError(
+      "USAGE",
+      `${files[written.length]?.path ?? "the file"} is there already; nothing was written`,
+      { cause: toRunnerError(cause) },
+    );
   }
 }
 

@@ -17,6 +17,10 @@ export const down: Verb = {
   ],
   exits: [0, 2, 20, 21, 22, 30, 31, 32],
   run(invocation) {
-    return changeDatabase(invocation, { kind: "steps", direction: "down", count: stepCount(invocation.word("n") ?? "1") });
+    return changeDatabase(invocation, {
+      kind: "steps",
+      direction: "down",
+      count: stepCount(invocation.word("n") ?? "1"),
+    });
   },
 };

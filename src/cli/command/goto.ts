@@ -8,7 +8,13 @@ import type { Verb } from "../verb.ts";
 export const goto: Verb = {
   name: "goto",
   about: "Goes up or down until VERSION is the last applied migration. Version 0 takes everything back.",
-  parameters: [{ name: "version", text: "the version as its file name has it, such as 000007 or 7; 0 for none", isRequired: true }],
+  parameters: [
+    {
+      name: "version",
+      text: "the version as its file name has it, such as 000007 or 7; 0 for none",
+      isRequired: true,
+    },
+  ],
   flags: [...targetFlags, plan, ...limitFlags],
   examples: [
     { line: "lockkeeper goto 7 --source ./migrations --unsigned", means: "version 7, whichever way that is" },
@@ -18,7 +24,10 @@ export const goto: Verb = {
   run(invocation) {
     const version = invocation.word("version") ?? "";
     if (!isVersion(version)) {
-      throw new RunnerError("USAGE", `version: expected digits such as 000007 or 7, got ${JSON.stringify(version)}`);
+      throw new RunnerError(
+        "USAGE",
+        `version: expected digits such as 000007 or 7, got ${JSON.stringify(version)}`,
+      );
     }
     return changeDatabase(invocation, { kind: "version", version, allow: "both" });
   },

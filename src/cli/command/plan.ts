@@ -5,9 +5,20 @@ import { chooseTarget, release, targetFlags } from "../flags.ts";
 import type { Invocation, Verb } from "../verb.ts";
 import { stepCount } from "./up.ts";
 
-const to = textFlag("to", { placeholder: "<version>", text: "plan for goto VERSION", explained: "the newest" });
-const steps = textFlag("steps", { placeholder: "<n>", text: "plan for up n, or with --direction down for down n" });
-const direction = choiceFlag("direction", { text: "which way --steps go", choices: ["up", "down"], fallback: "up" });
+const to = textFlag("to", {
+  placeholder: "<version>",
+  text: "plan for goto VERSION",
+  explained: "the newest",
+});
+const steps = textFlag("steps", {
+  placeholder: "<n>",
+  text: "plan for up n, or with --direction down for down n",
+});
+const direction = choiceFlag("direction", {
+  text: "which way --steps go",
+  choices: ["up", "down"],
+  fallback: "up",
+});
 const exitCode = switchFlag("exit-code", { text: "exit 10 when there are steps, 0 when there are none" });
 
 /** `lockkeeper plan` */
@@ -20,7 +31,10 @@ export const plan: Verb = {
   flags: [to, steps, direction, exitCode, ...targetFlags],
   examples: [
     { line: "lockkeeper plan --source ./migrations --unsigned", means: "what up would do" },
-    { line: "lockkeeper plan --target orders-prod --exit-code --output json", means: "in a pipeline: exit 10 when something is pending" },
+    {
+      line: "lockkeeper plan --target orders-prod --exit-code --output json",
+      means: "in a pipeline: exit 10 when something is pending",
+    },
     { line: "lockkeeper plan --steps 1 --direction down --target orders-dev", means: "what down would do" },
   ],
   exits: [0, 2, 10, 20, 22, 31],
@@ -46,7 +60,8 @@ export const plan: Verb = {
 function goalOf({ get }: Invocation): Goal {
   const version = get(to);
   const count = get(steps);
-  if (version !== undefined && count !== undefined) throw new RunnerError("USAGE", "--to and --steps do not go together");
+  if (version !== undefined && count !== undefined)
+    throw new RunnerError("USAGE", "--to and --steps do not go together");
   if (version !== undefined) return { kind: "version", version, allow: "both" };
   if (count !== undefined) return { kind: "steps", direction: get(direction), count: stepCount(count) };
   if (get(direction) === "down") return { kind: "steps", direction: "down", count: 1 };

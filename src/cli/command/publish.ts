@@ -4,26 +4,44 @@ import type { PublishResult } from "../../release/publish.ts";
 import type { Trust } from "../../release/trust.ts";
 import { countFlag, listFlag, parseCount, required, switchFlag, textFlag } from "../flag.ts";
 import type { Flag } from "../flag.ts";
-import { allowLate, chooseStorage, format, storageFlags, stream, trust } from "../flags.ts";
+import { allowLate, chooseStorage, format, storageFlags, trust } from "../flags.ts";
 import { formatPairs } from "../output.ts";
 import type { Paint } from "../output.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
-const name = required(textFlag("stream", { placeholder: "<name>", text: "name of the release stream: runners ask for exactly this one" }));
-const key = listFlag("key", { placeholder: "<file>", text: "private key to sign with; can be repeated, each signs; required" });
-const passphraseFile = textFlag("passphrase-file", { placeholder: "<file>", text: "file with the passphrase of the private keys" });
+const name = required(
+  textFlag("stream", {
+    placeholder: "<name>",
+    text: "name of the release stream: runners ask for exactly this one",
+  }),
+);
+const key = listFlag("key", {
+  placeholder: "<file>",
+  text: "private key to sign with; can be repeated, each signs; required",
+});
+const passphraseFile = textFlag("passphrase-file", {
+  placeholder: "<file>",
+  text: "file with the passphrase of the private keys",
+});
 const environments = listFlag("environment", {
   placeholder: "<name>",
   text: "where the release may be applied; can be repeated",
   fallback: ["default"],
 });
 const expires: Flag<number> = {
-  ...textFlag("expires", { placeholder: "<days>", text: "for how long the release may be applied", fallback: "90d" }),
+  ...textFlag("expires", {
+    placeholder: "<days>",
+    text: "for how long the release may be applied",
+    fallback: "90d",
+  }),
   from(texts, origin) {
     const last = texts.at(-1) ?? "90d";
     const days = parseCount(last.replace(/d$/, ""), 1);
     if (days !== undefined && days <= 36_500) return days;
-    throw new RunnerError("USAGE", `${origin}: expected a number of days such as 90d, got ${JSON.stringify(last)}`);
+    throw new RunnerError(
+      "USAGE",
+      `${origin}: expected a number of days such as 90d, got ${JSON.stringify(last)}`,
+    );
   },
 };
 const epoch = countFlag("epoch", {
@@ -53,11 +71,31 @@ export const publish: Verb = {
     "Nobody sees it before it is whole; publishing the same files twice changes nothing.",
   parameters: [
     { name: "folder", text: "the migrations: N_title.up.sql and N_title.down.sql", isRequired: true },
-    { name: "destination", text: "s3://bucket/prefix, gs://bucket/prefix or a folder; one stream each", isRequired: true },
+    {
+      name: "destination",
+      text: "s3://bucket/prefix, gs://bucket/prefix or a folder; one stream each",
+      isRequired: true,
+    },
   ],
-  flags: [name, key, passphraseFile, environments, expires, epoch, follow, signers, allowLate, format, dryRun, ...storageFlags],
+  flags: [
+    name,
+    key,
+    passphraseFile,
+    environments,
+    expires,
+    epoch,
+    follow,
+    signers,
+    allowLate,
+    format,
+    dryRun,
+    ...storageFlags,
+  ],
   examples: [
-    { line: "lockkeeper publish ./migrations s3://releases/orders --stream orders --key orders", means: "sign and put into a bucket" },
+    {
+      line: "lockkeeper publish ./migrations s3://releases/orders --stream orders --key orders",
+      means: "sign and put into a bucket",
+    },
     {
       line: "lockkeeper publish ./migrations ./bucket --stream orders --key orders --environment staging --environment production",
       means: "for two environments, into a folder",
@@ -109,10 +147,17 @@ export const publish: Verb = {
 };
 
 async function readKeys({ get }: Invocation): Promise<readonly [SigningKey, ...SigningKey[]]> {
-  const [{ readSigningKey }, { readSecretFile }] = await Promise.all([import("../../release/key-file.ts"), import("../secret-file.ts")]);
+  const [{ readSigningKey }, { readSecretFile }] = await Promise.all([
+    import("../../release/key-file.ts"),
+    import("../secret-file.ts"),
+  ]);
   const file = get(passphraseFile);
   const passphrase = file === undefined ? undefined : await readSecretFile(file, "--passphrase-file");
-  const [first, ...rest] = await Promise.all(get(key).map((path) => readSigningKey(path, passphrase).catch((error: unknown) => tellPassphrase(error, file))));
+  const [first, ...rest] = await Promise.all(
+    get(key).map((path) =>
+      readSigningKey(path, passphrase).catch((error: unknown) => tellPassphrase(error, file)),
+    ),
+  );
   if (first !== undefined) return [first, ...rest];
   throw new RunnerError("USAGE", "--key <file> (or LOCKKEEPER_KEY) is missing", {
     hint: 'make a key pair with "lockkeeper keygen --out FILE"',
@@ -121,7 +166,10 @@ async function readKeys({ get }: Invocation): Promise<readonly [SigningKey, ...S
 
 function tellPassphrase(error: unknown, file: string | undefined): never {
   if (!(error instanceof RunnerError) || error.code !== "KEY_PASSPHRASE") throw error;
-  const hint = file === undefined ? "name a file with the passphrase: --passphrase-file" : "check what --passphrase-file holds";
+  const hint =
+    file === undefined
+      ? "name a file with the passphrase: --passphrase-file"
+      : "check what --passphrase-file holds";
   throw new RunnerError(error.code, error.message, { hint, cause: error });
 }
 
@@ -145,7 +193,12 @@ function formatPublished(result: PublishResult, paint: Paint): string {
     ["for", `${result.environments.join(", ")}, until ${result.expires.toISOString()}`],
     ["signed by", result.signers.join(", ")],
     ["migrations", `${result.migrations}, new: ${added}`],
-    ["objects", result.outcome === "published" ? `${result.uploaded} written, ${result.present} there already` : undefined],
+    [
+      "objects",
+      result.outcome === "published"
+        ? `${result.uploaded} written, ${result.present} there already`
+        : undefined,
+    ],
   ]);
 }
 

@@ -3,7 +3,10 @@ import { reason, targetFlags, wait } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 const as = required(
-  choiceFlag("as", { text: "what you found: the statement took effect, or it did not", choices: ["applied", "not-applied"] }),
+  choiceFlag("as", {
+    text: "what you found: the statement took effect, or it did not",
+    choices: ["applied", "not-applied"],
+  }),
 );
 const why = required(reason);
 
@@ -16,8 +19,14 @@ export const repair: Verb = {
   parameters: [],
   flags: [as, why, ...targetFlags, wait],
   examples: [
-    { line: 'lockkeeper repair --as applied --reason "the index is there and valid" --target orders-prod', means: "go on after the statement" },
-    { line: 'lockkeeper repair --as not-applied --reason "no such index" --target orders-prod', means: "run the statement again" },
+    {
+      line: 'lockkeeper repair --as applied --reason "the index is there and valid" --target orders-prod',
+      means: "go on after the statement",
+    },
+    {
+      line: 'lockkeeper repair --as not-applied --reason "no such index" --target orders-prod',
+      means: "run the statement again",
+    },
   ],
   exits: [0, 2, 20, 30, 31],
   async run(invocation) {
@@ -29,8 +38,16 @@ export const repair: Verb = {
     );
     const statement = entry.statementsDone + 1;
     output.result(
-      { version: entry.version, migration: entry.path, direction: entry.direction, statement, statements: entry.statements, decision },
-      () => `${entry.path}: statement ${statement} of ${entry.statements} counts as ${decision}; the next run goes on from there`,
+      {
+        version: entry.version,
+        migration: entry.path,
+        direction: entry.direction,
+        statement,
+        statements: entry.statements,
+        decision,
+      },
+      () =>
+        `${entry.path}: statement ${statement} of ${entry.statements} counts as ${decision}; the next run goes on from there`,
     );
     return 0;
   },

@@ -4,12 +4,16 @@ import type { Verb } from "../verb.ts";
 /** `lockkeeper status` */
 export const status: Verb = {
   name: "status",
-  about: "Where the database is, what is pending, what needs attention, and who holds the lease. Changes nothing.",
+  about:
+    "Where the database is, what is pending, what needs attention, and who holds the lease. Changes nothing.",
   parameters: [],
   flags: [...targetFlags],
   examples: [
     { line: "lockkeeper status --target orders-prod", means: "one page for the person on call" },
-    { line: "lockkeeper status --source ./migrations --unsigned --output json", means: "the same for a program" },
+    {
+      line: "lockkeeper status --source ./migrations --unsigned --output json",
+      means: "the same for a program",
+    },
   ],
   exits: [0, 2, 20, 31],
   async run(invocation) {

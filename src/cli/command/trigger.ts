@@ -5,13 +5,30 @@ import type { Verb } from "../verb.ts";
 
 const url = required(textFlag("url", { placeholder: "<url>", text: "the server, https://migrate.example" }));
 const tokenFile = required(
-  textFlag("token-file", { placeholder: "<file>", text: "file with the bearer token; read anew for each request, because tokens are short-lived" }),
+  textFlag("token-file", {
+    placeholder: "<file>",
+    text: "file with the bearer token; read anew for each request, because tokens are short-lived",
+  }),
 );
 const name = required({ ...target, text: "the name that the server's configuration gives the database" });
-const patience = durationFlag("wait", { text: "how long to wait for the end of the run; 0 only asks", fallback: "10m" });
-const action = choiceFlag("action", { text: "what to ask for", choices: ["apply", "rollback"], fallback: "apply" });
-const to = textFlag("to", { placeholder: "<version>", text: "the version to stop at; a rollback needs one", explained: "the newest" });
-const label = listFlag("label", { placeholder: "<name=value>", text: "kept with the run, such as commit=3f2a9b1; can be repeated" });
+const patience = durationFlag("wait", {
+  text: "how long to wait for the end of the run; 0 only asks",
+  fallback: "10m",
+});
+const action = choiceFlag("action", {
+  text: "what to ask for",
+  choices: ["apply", "rollback"],
+  fallback: "apply",
+});
+const to = textFlag("to", {
+  placeholder: "<version>",
+  text: "the version to stop at; a rollback needs one",
+  explained: "the newest",
+});
+const label = listFlag("label", {
+  placeholder: "<name=value>",
+  text: "kept with the run, such as commit=3f2a9b1; can be repeated",
+});
 
 /** As the flag's help says. */
 const defaultWaitMs = 600_000;
@@ -36,12 +53,14 @@ export const trigger: Verb = {
   ],
   exits: [0, 2, 20, 21, 22, 23, 30, 31, 32],
   async run(invocation) {
-    const [{ openReporter }, { errorOfRun, triggerRun }, { formatRun }, { showFailure }] = await Promise.all([
-      import("../reporter.ts"),
-      import("../remote.ts"),
-      import("../show-run.ts"),
-      import("../failure.ts"),
-    ]);
+    const [{ openReporter }, { triggerRun }, { errorOfRun }, { formatRun }, { showFailure }] =
+      await Promise.all([
+        import("../reporter.ts"),
+        import("../remote.ts"),
+        import("../remote-run.ts"),
+        import("../show-run.ts"),
+        import("../failure.ts"),
+      ]);
     const { get, output, signal } = invocation;
     const request = {
       url: get(url),
@@ -81,7 +100,8 @@ function parseLabels(texts: readonly string[]): Readonly<Record<string, string>>
   return Object.fromEntries(
     texts.map((text) => {
       const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? [];
-      if (key === undefined || value === undefined) throw new RunnerError("USAGE", `--label: expected name=value, got ${JSON.stringify(text)}`);
+      if (key === undefined || value === undefined)
+        throw new RunnerError("USAGE", `--label: expected name=value, got ${JSON.stringify(text)}`);
       return [key, value];
     }),
   );

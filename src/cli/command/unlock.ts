@@ -2,7 +2,9 @@ import { required, textFlag } from "../flag.ts";
 import { chooseTarget, reason, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
-const run = required(textFlag("run", { placeholder: "<id>", text: "the run that holds the lease, as status shows it" }));
+const run = required(
+  textFlag("run", { placeholder: "<id>", text: "the run that holds the lease, as status shows it" }),
+);
 const why = required(reason);
 
 /** `lockkeeper unlock --run ID` */
@@ -25,7 +27,10 @@ export const unlock: Verb = {
     const wiring = await context.wire();
     await using opened = await wiring.openDatabase(chooseTarget(invocation));
     const { token } = await opened.driver.unlock(opened.stream, get(run), get(why), signal);
-    output.result({ stream: opened.stream, run: get(run), token }, () => `unlocked ${opened.stream}; the next fencing token is ${token}`);
+    output.result(
+      { stream: opened.stream, run: get(run), token },
+      () => `unlocked ${opened.stream}; the next fencing token is ${token}`,
+    );
     return 0;
   },
 };

@@ -7,7 +7,8 @@ import type { Verb } from "../verb.ts";
 /** `lockkeeper up [n]` */
 export const up: Verb = {
   name: "up",
-  about: "Applies the migrations that are pending, in their order, each exactly once. Doing nothing is a success.",
+  about:
+    "Applies the migrations that are pending, in their order, each exactly once. Doing nothing is a success.",
   parameters: [{ name: "n", text: "apply only the first n that are pending", isRequired: false }],
   flags: [...targetFlags, plan, ...limitFlags],
   examples: [
@@ -15,13 +16,22 @@ export const up: Verb = {
       line: "lockkeeper up --source s3://releases/orders --trust orders.pub --database postgres://migrator@db/orders",
       means: "apply the newest signed release of a bucket",
     },
-    { line: "lockkeeper up --source ./migrations --unsigned", means: "apply plain files to $DATABASE_URL, on a laptop" },
-    { line: "lockkeeper up --target orders-prod --plan sha256:…", means: "apply exactly what was approved, or refuse" },
+    {
+      line: "lockkeeper up --source ./migrations --unsigned",
+      means: "apply plain files to $DATABASE_URL, on a laptop",
+    },
+    {
+      line: "lockkeeper up --target orders-prod --plan sha256:…",
+      means: "apply exactly what was approved, or refuse",
+    },
   ],
   exits: [0, 2, 20, 21, 22, 30, 31, 32],
   run(invocation) {
     const word = invocation.word("n");
-    return changeDatabase(invocation, word === undefined ? { kind: "latest" } : { kind: "steps", direction: "up", count: stepCount(word) });
+    return changeDatabase(
+      invocation,
+      word === undefined ? { kind: "latest" } : { kind: "steps", direction: "up", count: stepCount(word) },
+    );
   },
 };
 

@@ -12,7 +12,10 @@ export const verify: Verb = {
   parameters: [],
   flags: [...releaseFlags],
   examples: [
-    { line: "lockkeeper verify --source s3://releases/orders --stream orders --trust orders.pub", means: "the newest release" },
+    {
+      line: "lockkeeper verify --source s3://releases/orders --stream orders --trust orders.pub",
+      means: "the newest release",
+    },
     { line: "lockkeeper verify --target orders-prod --release sha256:…", means: "exactly this one" },
   ],
   exits: [0, 2, 20, 31],
@@ -28,11 +31,18 @@ export const verify: Verb = {
     }
     const { inspectRelease } = await import("../../release/inspect.ts");
     const { environment = "default" } = opened;
-    const found = await inspectRelease({ ...opened, environment, digest: get(release), withBodies: true, now: new Date() }, signal);
+    const found = await inspectRelease(
+      { ...opened, environment, digest: get(release), withBodies: true, now: new Date() },
+      signal,
+    );
     // an expired release is shown as it is, and refused as a run would refuse it
     if (found.verdict.kind === "refused") throw found.verdict.error;
     if (found.isExpired) {
-      throw new RunnerError("RELEASE_EXPIRED", `the release expired at ${found.statement.expires.toISOString()}`, { hint: "publish it again" });
+      throw new RunnerError(
+        "RELEASE_EXPIRED",
+        `the release expired at ${found.statement.expires.toISOString()}`,
+        { hint: "publish it again" },
+      );
     }
     output.result(show.describeInspection(found), () => show.formatInspection(found, output.paint.out));
     return 0;
@@ -46,8 +56,12 @@ async function verifyFolder(releases: ReleaseProvider, { output, signal, get }: 
     { highWaterMark: undefined, expected: get(release), now: new Date(), applied: () => Promise.resolve([]) },
     signal,
   );
-  const bodies = found.migrations.flatMap((migration) => (migration.down === undefined ? [migration] : [migration, migration.down]));
+  const bodies = found.migrations.flatMap((migration) =>
+    migration.down === undefined ? [migration] : [migration, migration.down],
+  );
   await releases.bodies(found, bodies, signal);
-  output.result(show.describeFolder(found, releases.url), () => show.formatFolder(found, releases.url, output.paint.out));
+  output.result(show.describeFolder(found, releases.url), () =>
+    show.formatFolder(found, releases.url, output.paint.out),
+  );
   return 0;
 }

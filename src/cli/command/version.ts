@@ -4,7 +4,8 @@ import type { Verb } from "../verb.ts";
 /** `lockkeeper version` */
 export const version: Verb = {
   name: "version",
-  about: 'The version of the last applied migration; 0 before the first. Needs no source. (This program\'s own: "lockkeeper --version".)',
+  about:
+    'The version of the last applied migration; 0 before the first. Needs no source. (This program\'s own: "lockkeeper --version".)',
   parameters: [],
   flags: [...targetFlags],
   examples: [{ line: "lockkeeper version --database postgres://migrator@db/orders", means: "prints 000042" }],
@@ -14,7 +15,10 @@ export const version: Verb = {
     const wiring = await context.wire();
     await using opened = await wiring.openDatabase(chooseTarget(invocation));
     const { position } = await opened.driver.state(opened.stream, signal);
-    output.result({ stream: opened.stream, version: position.version, applied: position.length }, () => position.version ?? "0");
+    output.result(
+      { stream: opened.stream, version: position.version, applied: position.length },
+      () => position.version ?? "0",
+    );
     return 0;
   },
 };
