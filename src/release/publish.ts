@@ -35,7 +35,7 @@ export interface PublishOptions {
   readonly expiresInDays: number;
   /** raised after a stolen key has published; versions begin again at 1. Default: the head's */
   readonly epoch?: number | undefined;
-  /** digest of the release to continue, where it is not the newest */
+  /** digest of the release to continue, where it is not the newest; only with a higher epoch */
   readonly follow?: string | undefined;
   /** each signs; at least one */
   readonly keys: readonly [SigningKey, ...SigningKey[]];
@@ -93,7 +93,7 @@ export interface PublishResult {
  *
  * @throws RunnerError `SOURCE_CONFLICT` - another publisher was faster; `WRONG_STREAM`, `THRESHOLD` - see `readEarlier`
  * @throws RunnerError `OUT_OF_ORDER`, `CHANGED_FILE`, `HISTORY_REWRITTEN` and the codes of the folder, see `composeRelease`
- * @throws RunnerError `USAGE` - a lower epoch, no environment; `VALIDITY` - longer than `trust` allows
+ * @throws RunnerError `USAGE` - a lower epoch, `follow` without a higher one, no environment; `VALIDITY` - longer than `trust` allows
  */
 export async function publishRelease(options: PublishOptions, signal: AbortSignal): Promise<PublishResult> {
   assertOptions(options);
@@ -204,6 +204,15 @@ function nextRank(
     });
   }
   if (wanted !== undefined && wanted > epoch) return { epoch: wanted, version: 1, previous: null };
+  if (earlier.head.digest !== digest) {
+    throw new RunnerError(
+      "USAGE",
+      "a release that does not follow the newest one begins an epoch of its own",
+      {
+        hint: `publish with --epoch ${Math.max(epoch, earlier.head.epoch) + 1}`,
+      },
+    );
+  }
   if (version === Number.MAX_SAFE_INTEGER) {
     throw new RunnerError("USAGE", "no version is left in this epoch", {
       hint: `publish with --epoch ${epoch + 1}`,

@@ -157,6 +157,14 @@ describe("a tampered bucket", () => {
     expect(await refusal(take(bucket.source, bucket))).toBe("MANIFEST_DIGEST");
   });
 
+  test("attack 8: a manifest of another length than signed is MANIFEST_DIGEST, whatever its digest", async () => {
+    await using bucket = await published();
+    const manifest = manifestOf(files);
+    const manifestSize = writeManifest(manifest).length + 1;
+    await plant(bucket.source, { manifest, keys: [bucket.key], statement: { manifestSize } });
+    expect(await refusal(take(bucket.source, bucket))).toBe("MANIFEST_DIGEST");
+  });
+
   test("attack 9: the manifest of one release under another's name is MANIFEST_DIGEST", async () => {
     await using bucket = await published();
     const manifest = manifestOf(files);

@@ -269,6 +269,26 @@ describe("a plain folder that changes while it is read", () => {
     await expect(releases.bodies(release, redone, never)).rejects.toMatchObject({ code: "SOURCE_CHANGED" });
   });
 
+  test("under one and the same pin, which no honest store does, is SOURCE_CHANGED too", async () => {
+    await using folder = await tempFolder(files);
+    const { migrations } = await fetchFrom(folder.source);
+    let isLying = false;
+    const liar: Source = {
+      ...recorded(folder.source).source,
+      read: async (key, options, signal) => {
+        const object = await folder.source.read(key, options, signal);
+        if (isLying) object?.bytes.fill(0x20);
+        return object;
+      },
+    };
+    const releases = providerOf(liar);
+    const release = await releases.fetch(contextOf(migrations), never);
+    isLying = true;
+    await expect(releases.bodies(release, release.migrations, never)).rejects.toMatchObject({
+      code: "SOURCE_CHANGED",
+    });
+  });
+
   test("and is abandoned stops asking", async () => {
     await using folder = await tempFolder(files);
     const stop = new AbortController();

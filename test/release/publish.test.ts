@@ -314,6 +314,29 @@ describe("a publication is refused", () => {
     ).toMatchObject({ version: 2 });
   });
 
+  test("as USAGE where it leaves out the newest release without a new epoch", async () => {
+    await using bucket = await tempFolder();
+    const { key } = makeKeys();
+    const first = await publishTo(bucket.source, files, { keys: [key] });
+    await publishTo(bucket.source, three, { keys: [key] });
+    for (const again of [files, { ...files, "4_other.up.sql": "select 4;" }]) {
+      await expect(
+        publishTo(bucket.source, again, { keys: [key], follow: first.digest }),
+      ).rejects.toMatchObject({
+        code: "USAGE",
+        hint: "publish with --epoch 2",
+      });
+    }
+    expect(
+      await publishTo(bucket.source, files, { keys: [key], follow: first.digest, epoch: 2 }),
+    ).toMatchObject({
+      published: true,
+      epoch: 2,
+      version: 1,
+      migrations: 2,
+    });
+  });
+
   test("as VALIDITY for longer than the trust allows, and as USAGE for a lower epoch", async () => {
     await using bucket = await tempFolder();
     const { key } = makeKeys();

@@ -139,7 +139,10 @@ describe("a pack", () => {
     const release = await releases.fetch(context, never);
     expect(packOf(release)?.offsets).toHaveLength(60);
     await releases.bodies(release, release.migrations.slice(-5), never);
+    await releases.bodies(release, release.migrations.slice(-12), never);
     expect(requests.filter((request) => request.startsWith("GET packs/"))).toEqual([]);
+    await releases.bodies(release, release.migrations.slice(-20), never);
+    expect(requests.filter((request) => request.startsWith("GET packs/"))).toHaveLength(1);
   });
 
   test("is carried on by small releases, so that a fresh database still needs few requests", async () => {
