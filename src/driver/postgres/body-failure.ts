@@ -1,9 +1,11 @@
 import { RunnerError, type RunnerErrorCode } from "../../error.ts";
 import type { EntryError } from "../../history/entry.ts";
-import { locate } from "../../migration/position.ts";
+import { countCodePoints, locate } from "../../migration/position.ts";
+import { scanSql } from "../../migration/scan-sql.ts";
 import type { StatementStep, TransactionStep } from "../driver.ts";
 import { serverError, type ServerError } from "./failure.ts";
 import { sqlstate } from "./sqlstate.ts";
+import { statementsBeforeBody } from "./transaction.ts";
 
 /** Where in the file the failed text began, and where in the message. */
 export interface SentPlace {
@@ -11,6 +13,8 @@ export interface SentPlace {
   readonly sqlOffset: number;
   /** code points of the message before that text */
   readonly messageOffset: number;
+  /** statements of the message that the server completed before the text and in it, for an error without a position */
+  readonly completed?: number;
   /** index of the failed statement, for a body that runs statement by statement */
   readonly statement?: { readonly index: number; readonly of: number };
 }
@@ -25,9 +29,8 @@ export function bodyFailure(step: TransactionStep | StatementStep, cause: unknow
     position: undefined,
     fields: { sqlstate: "08006" },
   };
-  const codePoint = told.position === undefined ? place.sqlOffset : place.sqlOffset + told.position - 1 - place.messageOffset;
-  const isPlaced = told.position !== undefined && codePoint >= 0;
-  const at = isPlaced || place.statement !== undefined ? locate(step.text, Math.max(codePoint, place.sqlOffset)) : undefined;
+  const codePoint = codePointOf(step, told, place);
+  const at = codePoint === undefined ? undefined : locate(step.text, Math.max(codePoint, place.sqlOffset));
   const { code, hint } = meaning(told);
   const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
   return new RunnerError(code, `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(told, place)}`, {
@@ -42,6 +45,15 @@ export function bodyFailure(step: TransactionStep | StatementStep, cause: unknow
     },
     cause,
   });
+}
+
+/** Where in the file it went wrong: where the server points, else the beginning of the statement that it had reached. */
+function codePointOf(step: TransactionStep | StatementStep, server: ServerError, place: SentPlace): number | undefined {
+  if (server.position !== undefined) return place.sqlOffset + server.position - 1 - place.messageOffset;
+  if (place.statement !== undefined) return place.sqlOffset;
+  if (!("sql" in step) || place.completed === undefined) return undefined;
+  const statement = scanSql(step.sql).statements[place.completed - statementsBeforeBody];
+  return statement === undefined ? undefined : place.sqlOffset + countCodePoints(step.sql, 0, statement.start);
 }
 
 /** The part of an error that is kept in the database and shown to callers. */

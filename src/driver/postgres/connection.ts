@@ -1,4 +1,5 @@
-import type { Socket } from "node:net";
+import type { EventEmitter } from "node:events";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import pg from "pg";
@@ -30,6 +31,8 @@ export interface Connection {
   send(message: string, signal?: AbortSignal): Promise<readonly StatementResult[]>;
   /** as the server, or a pooler before it, said at start-up */
   readonly processId: number;
+  /** statements of the last message that the server has completed; when it failed, the next one is to blame */
+  completed(): number;
   /** true once the socket is gone; every further `send` rejects */
   isLost(): boolean;
   /** Back to the pool, or closed when `isBroken`. */
@@ -40,6 +43,7 @@ export interface Connection {
 export interface ConnectionPool {
   /** @throws RunnerError `DATABASE_…` */
   connect(signal: AbortSignal): Promise<Connection>;
+  /** Repeated calls are fine. */
   close(): Promise<void>;
 }
 
@@ -53,8 +57,8 @@ const keepAliveInitialDelayMs = 15_000;
 /** A pool that connects when first asked. */
 export function openPool(address: Address): ConnectionPool {
   let opening: Promise<pg.Pool> | undefined;
-  const pool = async (signal: AbortSignal): Promise<pg.Pool> => {
-    opening ??= negotiate(address, signal);
+  const pool = async (): Promise<pg.Pool> => {
+    opening ??= negotiate(address);
     try {
       return await opening;
     } catch (cause) {
@@ -68,7 +72,7 @@ export function openPool(address: Address): ConnectionPool {
       for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
         signal.throwIfAborted();
         try {
-          return wrap(await (await pool(signal)).connect());
+          return wrap(await (await pool()).connect());
         } catch (cause) {
           if (!isNotReadyYet(cause) || performance.now() > giveUpAt) throw databaseFailure(cause, address.shown);
           await sleep(delayMs * (0.5 + Math.random()), undefined, { signal });
@@ -76,19 +80,20 @@ export function openPool(address: Address): ConnectionPool {
       }
     },
     async close() {
-      const opened = await opening?.catch(() => undefined);
+      const closing = opening;
+      opening = undefined;
+      const opened = await closing?.catch(() => undefined);
       await opened?.end();
     },
   };
 }
 
-/** Finds out once whether the server wants TLS, as libpq does for `allow` and `prefer`. */
-async function negotiate(address: Address, signal: AbortSignal): Promise<pg.Pool> {
+/** Finds out once, for all callers, whether the server wants TLS, as libpq does for `allow` and `prefer`. */
+async function negotiate(address: Address): Promise<pg.Pool> {
   const plain = poolOf(address, false);
   const secured = poolOf(address, true);
   const order = { disable: [plain], allow: [plain, secured], prefer: [secured, plain], require: [secured] }[address.tls];
   for (const [index, candidate] of order.entries()) {
-    signal.throwIfAborted();
     try {
       (await candidate.connect()).release();
       return candidate;
@@ -136,6 +141,13 @@ function wrap(client: pg.PoolClient): Connection {
   };
   client.on("error", onError);
   client.on("end", onError);
+  // `pg` gives the results of a message only when all of it succeeded.
+  const protocol = Reflect.get(client, "connection") as EventEmitter & { readonly stream: Duplex };
+  let completed = 0;
+  const onComplete = (): void => {
+    completed += 1;
+  };
+  protocol.on("commandComplete", onComplete);
   return {
     processId: Number(Reflect.get(client, "processID")),
     async send(message, signal) {
@@ -143,10 +155,10 @@ function wrap(client: pg.PoolClient): Connection {
       const cut = (): void => {
         lost = true;
         // The only way to stop waiting for a server that no longer answers.
-        const { stream } = Reflect.get(client, "connection") as { readonly stream: Socket };
-        stream.destroy();
+        protocol.stream.destroy();
       };
       signal?.addEventListener("abort", cut, { once: true });
+      completed = 0;
       try {
         const results: unknown = await client.query(message);
         return (Array.isArray(results) ? results : [results]) as readonly StatementResult[];
@@ -154,12 +166,14 @@ function wrap(client: pg.PoolClient): Connection {
         signal?.removeEventListener("abort", cut);
       }
     },
+    completed: () => completed,
     isLost: () => lost,
     release(isBroken = false) {
       if (released) return;
       released = true;
       client.off("error", onError);
       client.off("end", onError);
+      protocol.off("commandComplete", onComplete);
       client.release(isBroken || lost);
     },
   };

@@ -152,11 +152,12 @@ async function applyOne(bench: Workbench, step: TransactionStep, settings: Sessi
       const results = await bench.sendBody(message.text);
       return { durations: readDurations(bench, results, 1), failure: null };
     } catch (cause) {
+      const completed = bench.completed();
       await settle(bench, cause);
       const committed = await committedMeanwhile(bench);
       if (committed.length > 0) return { durations: committed, failure: null };
       if (!(await mayTryAgain(bench, step, settings, cause, attempt))) {
-        const failure = bodyFailure(step, cause, { sqlOffset: step.sqlOffset, messageOffset: message.bodyOffset });
+        const failure = bodyFailure(step, cause, { sqlOffset: step.sqlOffset, messageOffset: message.bodyOffset, completed });
         await recordFailure(bench, step, settings, failure);
         return { durations: [], failure };
       }

@@ -17,6 +17,9 @@ export interface TransactionMessage {
   readonly bodyOffset: number;
 }
 
+/** Statements of a transaction before its body: BEGIN, the fence, the settings. */
+export const statementsBeforeBody = 3;
+
 /** What settings depend on besides the step. */
 export interface Surroundings {
   readonly t: TableNames;

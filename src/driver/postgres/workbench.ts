@@ -89,6 +89,11 @@ export class Workbench {
     return this.#connection.isLost();
   }
 
+  /** statements of the last message that the server completed */
+  completed(): number {
+    return this.#connection.completed();
+  }
+
   /** Sends a short message of ours, which waits for nobody: a connection that does not answer in time is given up. */
   send(message: string): Promise<readonly StatementResult[]> {
     return this.#connection.send(message, AbortSignal.timeout(Math.max(this.times.leaseMs, answerMs)));
