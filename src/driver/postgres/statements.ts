@@ -112,7 +112,7 @@ async function startEntry(bench: Workbench, worker: Worker, step: StatementStep,
 async function runInTransaction(task: Task): Promise<void> {
   const { bench, worker, step, index, settings, checkpoint, sql } = task;
   for (let attempt = 1; ; attempt += 1) {
-    await worker.assertFenced();
+    await assertMayStart(task);
     const limits = [
       `SET LOCAL lock_timeout = ${step.lockTimeoutMs ?? settings.lockTimeoutMs}`,
       `SET LOCAL statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`,
@@ -142,7 +142,7 @@ async function runInTransaction(task: Task): Promise<void> {
 /** What PostgreSQL refuses inside a transaction; its checkpoint follows it. */
 async function runAlone(task: Task, kind: Statement["kind"]): Promise<void> {
   const { bench, worker, step, index, settings, checkpoint, sql } = task;
-  await worker.assertFenced();
+  await assertMayStart(task);
   const mark = runMark(bench.key());
   const built = kind === "create-index-concurrently" ? builtIndex(sql) : undefined;
   try {
@@ -166,25 +166,26 @@ async function runAlone(task: Task, kind: Statement["kind"]): Promise<void> {
   await worker.write(checkpoint.reached(index, sha256Hex(sql)));
 }
 
+/** Before a statement is sent: what stops the run here leaves nothing in doubt. */
+async function assertMayStart(task: Task): Promise<void> {
+  await task.worker.assertFenced().catch((reason: unknown) => stop(task, reason));
+}
+
 /** A statement that was ended because the run is to stop has failed for that reason, not for its own. */
 async function assertMayGoOn(task: Task, cause: unknown): Promise<void> {
-  const { bench } = task;
-  try {
-    await bench.assertMayGoOn(cause);
-  } catch (reason) {
-    if (reason instanceof RunnerError && reason.code !== "LEASE_LOST") await recordStop(task, reason);
-    throw reason;
-  }
+  await task.bench.assertMayGoOn(cause).catch((reason: unknown) => stop(task, reason));
+}
+
+/** Records that the run stopped here and why, if the lease is still ours. */
+async function stop({ bench, checkpoint }: Task, reason: unknown): Promise<never> {
+  const error = reason instanceof RunnerError ? reason : new RunnerError("CANCELED", "the run was interrupted", { cause: reason });
+  if (error.code !== "LEASE_LOST") await bench.lastWrite(checkpoint.failed(error, "failed"));
+  throw reason;
 }
 
 async function recordFailure(task: Task, failure: RunnerError, status: "failed" | "needs_attention"): Promise<RunnerError> {
   await task.worker.write(task.checkpoint.failed(failure, status));
   return failure;
-}
-
-/** The lease is still ours, but its signal has fired, so this is the last thing written. */
-async function recordStop({ bench, checkpoint }: Task, reason: RunnerError): Promise<void> {
-  await bench.lastWrite(checkpoint.failed(reason, "failed"));
 }
 
 function placeOf({ step, statement, index }: Task, messageOffset: number): Parameters<typeof bodyFailure>[2] {
