@@ -6,7 +6,7 @@ import { RunnerError } from "../../src/error.ts";
 import { analyzeSql, scanAnalysis } from "../../src/migration/analyze.ts";
 
 const PATH = "1_a.up.sql";
-const corpus = path.join(import.meta.dirname, "../../../shared/corpus/superplane");
+const corpus = path.join(import.meta.dirname, "../corpus/superplane");
 
 const scan = (text: string) => scanAnalysis(Buffer.from(text), PATH);
 
