@@ -3,7 +3,6 @@ import { RunnerError } from "../error.ts";
 import type { StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
 import type { Limits } from "../runner.ts";
-import { parseListen } from "./config-schema.ts";
 import type { ConfigText } from "./config-schema.ts";
 
 /** A configuration file, checked, its paths absolute. */
@@ -82,8 +81,11 @@ export function readVariables(): Variables {
  * @throws RunnerError `CONFIG` with every problem at once, each with its line, column and path in the file
  */
 export async function loadConfig(file: string = defaultFile): Promise<Config> {
-  // Loaded only where there is a file: the YAML parser would cost every other start 15 to 25 ms.
-  const { readConfigFile } = await import("./config-file.ts");
+  // a start without a configuration file needs neither the YAML parser nor the schema
+  const [{ readConfigFile }, { parseListen }] = await Promise.all([
+    import("./config-file.ts"),
+    import("./config-schema.ts"),
+  ]);
   const text = await readConfigFile(file);
   const folder = dirname(resolve(file));
   return {
