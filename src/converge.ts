@@ -43,7 +43,11 @@ export class ConvergeError extends RunnerError {
 
   constructor(error: RunnerError, result: RunResult) {
     const { code, message, hint, fields } = error;
-    super(code satisfies RunnerErrorCode, message, { ...(hint === undefined ? {} : { hint }), fields, cause: error.cause });
+    super(code satisfies RunnerErrorCode, message, {
+      ...(hint === undefined ? {} : { hint }),
+      fields,
+      cause: error.cause,
+    });
     this.result = result;
   }
 }

@@ -25,35 +25,47 @@ export type RepairDecision = "applied" | "not-applied";
  * @returns how many were declared
  * @throws RunnerError `HISTORY_NOT_EMPTY` - something was applied or declared already
  */
-export async function baseline(version: string, declaration: Declaration, target: Target, options: RunOptions): Promise<{ readonly declared: number }> {
+export async function baseline(
+  version: string,
+  declaration: Declaration,
+  target: Target,
+  options: RunOptions,
+): Promise<{ readonly declared: number }> {
   const before = await target.driver.state(target.stream, options.signal);
   const release = await target.releases.fetch(
-    { highWaterMark: before.highWaterMark ?? undefined, expected: undefined, now: options.now(), applied: async () => [] },
+    {
+      highWaterMark: before.highWaterMark ?? undefined,
+      expected: undefined,
+      now: options.now(),
+      applied: async () => [],
+    },
     options.signal,
   );
   return declareUnderLease(declaration, target, options, async (session) => {
     const state = await session.state();
     assertUsable(release, state, target);
     if (state.position.length > 0 || state.unfinished !== null) {
-      throw new RunnerError("HISTORY_NOT_EMPTY", `the history already stands at version "${state.position.version ?? "none"}"`, {
-        hint: "a baseline is for a database without history; look at it with history",
-      });
+      throw new RunnerError(
+        "HISTORY_NOT_EMPTY",
+        `the history already stands at version "${state.position.version ?? "none"}"`,
+        {
+          hint: "a baseline is for a database without history; look at it with history",
+        },
+      );
     }
     const plan = makePlan(release, state, { kind: "version", version, allow: "up" });
-    const entries = plan.steps.map(
-      ({ migration }): DeclaredEntry => ({
-        migration,
-        direction: "up",
-        origin: "baseline",
-        status: "done",
-        statementsDone: 1,
-        statements: 1,
-        statementChecksums: [],
-        signed: release.kind === "signed",
-        note: declaration.reason,
-        appliedBy: declaration.caller.subject,
-      }),
-    );
+    const entries = plan.steps.map(({ migration }): DeclaredEntry => ({
+      migration,
+      direction: "up",
+      origin: "baseline",
+      status: "done",
+      statementsDone: 1,
+      statements: 1,
+      statementChecksums: [],
+      signed: release.kind === "signed",
+      note: declaration.reason,
+      appliedBy: declaration.caller.subject,
+    }));
     await session.declare(entries);
     return { declared: entries.length };
   });
@@ -65,12 +77,20 @@ export async function baseline(version: string, declaration: Declaration, target
  *
  * @throws RunnerError `NOTHING_TO_REPAIR` - the newest entry needs no decision
  */
-export async function repair(decision: RepairDecision, declaration: Declaration, target: Target, options: RunOptions): Promise<HistoryEntry> {
+export async function repair(
+  decision: RepairDecision,
+  declaration: Declaration,
+  target: Target,
+  options: RunOptions,
+): Promise<HistoryEntry> {
   return declareUnderLease(declaration, target, options, async (session) => {
     const { unfinished } = await session.state();
     if (unfinished === null || unfinished.status === "failed") {
       throw new RunnerError("NOTHING_TO_REPAIR", "no migration needs a decision", {
-        hint: unfinished === null ? "run up as usual" : "the outcome of the failed migration is known: correct it and run up again",
+        hint:
+          unfinished === null
+            ? "run up as usual"
+            : "the outcome of the failed migration is known: correct it and run up again",
       });
     }
     await session.declare([decided(unfinished, decision, declaration)]);
@@ -122,7 +142,13 @@ function declareUnderLease<T>(
       holder: `${hostname()}/${process.pid}`,
       waitMs: target.limits.waitMs,
       signal: options.signal,
-      onWaiting: (holder) => options.emit({ kind: "lease.waiting", holder: holder.holder, runId: holder.runId, since: holder.acquiredAt }),
+      onWaiting: (holder) =>
+        options.emit({
+          kind: "lease.waiting",
+          holder: holder.holder,
+          runId: holder.runId,
+          since: holder.acquiredAt,
+        }),
     },
     async (session) => {
       const result = await work(session);

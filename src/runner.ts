@@ -34,7 +34,8 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     if (release === undefined) return await log.noop(state.position, state.completed);
     const plan = await planFor(release, state, request, target, log);
     if (plan === "done") return await log.noop(state.position, release.digest);
-    if (plan.steps.length === 0 && isRecorded(release, state)) return await log.noop(state.position, release.digest);
+    if (plan.steps.length === 0 && isRecorded(release, state))
+      return await log.noop(state.position, release.digest);
     if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
     const bodies = await fetchBodies(release, plan, target, log);
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
@@ -50,7 +51,11 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
 }
 
 /** What `run` would do now, without the lease and without changing anything. */
-export async function planRun(request: Pick<RunRequest, "goal" | "release">, target: Target, options: RunOptions): Promise<Plan> {
+export async function planRun(
+  request: Pick<RunRequest, "goal" | "release">,
+  target: Target,
+  options: RunOptions,
+): Promise<Plan> {
   const state = await target.driver.state(target.stream, options.signal);
   const release = await fetchRelease(request.release, state, target, options.now(), options.signal);
   assertUsable(release, state, target);
@@ -71,7 +76,8 @@ async function prepare(request: RunRequest, target: Target, log: RunLog): Promis
     request.release ?? target.releases.head(log.signal),
   ]);
   log.from(state.position);
-  const isIdle = request.goal.kind === "latest" && request.plan === null && head !== undefined && state.completed === head;
+  const isIdle =
+    request.goal.kind === "latest" && request.plan === null && head !== undefined && state.completed === head;
   if (isIdle) {
     assertUsable(undefined, state, target);
     return { release: undefined, state };
@@ -82,7 +88,13 @@ async function prepare(request: RunRequest, target: Target, log: RunLog): Promis
   return { release, state };
 }
 
-function fetchRelease(expected: string | null, state: StreamState, target: Target, now: Date, signal: AbortSignal): Promise<Release> {
+function fetchRelease(
+  expected: string | null,
+  state: StreamState,
+  target: Target,
+  now: Date,
+  signal: AbortSignal,
+): Promise<Release> {
   const context = {
     highWaterMark: state.highWaterMark ?? undefined,
     expected: expected ?? undefined,
@@ -92,7 +104,13 @@ function fetchRelease(expected: string | null, state: StreamState, target: Targe
   return target.releases.fetch(context, signal);
 }
 
-async function planFor(release: Release, state: StreamState, request: RunRequest, target: Target, log: RunLog): Promise<Plan | "done"> {
+async function planFor(
+  release: Release,
+  state: StreamState,
+  request: RunRequest,
+  target: Target,
+  log: RunLog,
+): Promise<Plan | "done"> {
   await assertContinues(release, state, target, log.signal);
   const plan = makePlan(release, state, request.goal);
   if (request.plan === null || request.plan === plan.digest) {
@@ -104,17 +122,31 @@ async function planFor(release: Release, state: StreamState, request: RunRequest
   throw change.error;
 }
 
-async function assertContinues(release: Release, state: StreamState, target: Target, signal: AbortSignal): Promise<void> {
+async function assertContinues(
+  release: Release,
+  state: StreamState,
+  target: Target,
+  signal: AbortSignal,
+): Promise<void> {
   if (continues(release, state.position)) return;
   throw rewritten(release, appliedEntries(await target.driver.history(target.stream, {}, signal)));
 }
 
 /** Whether the stream's row already says what a run without steps would write. */
 function isRecorded(release: Release, state: StreamState): boolean {
-  return state.completed === release.digest || state.position.length < release.migrations.length || release.kind === "plain";
+  return (
+    state.completed === release.digest ||
+    state.position.length < release.migrations.length ||
+    release.kind === "plain"
+  );
 }
 
-async function fetchBodies(release: Release, plan: Plan, target: Target, log: RunLog): Promise<ReadonlyMap<string, Buffer>> {
+async function fetchBodies(
+  release: Release,
+  plan: Plan,
+  target: Target,
+  log: RunLog,
+): Promise<ReadonlyMap<string, Buffer>> {
   const bodies = await target.releases.bodies(
     release,
     plan.steps.map(({ body }) => body),
@@ -124,7 +156,12 @@ async function fetchBodies(release: Release, plan: Plan, target: Target, log: Ru
   return bodies;
 }
 
-function leaseOptions(request: RunRequest, target: Target, release: Release, log: RunLog): Parameters<Driver["withLease"]>[0] {
+function leaseOptions(
+  request: RunRequest,
+  target: Target,
+  release: Release,
+  log: RunLog,
+): Parameters<Driver["withLease"]>[0] {
   return {
     stream: target.stream,
     environment: target.environment,
@@ -136,7 +173,8 @@ function leaseOptions(request: RunRequest, target: Target, release: Release, log
     onWaiting: (holder) => log.waiting(holder),
     // N pods start at once: one applies, the others find the work done without ever taking the lease.
     assertStillWanted(state) {
-      if (request.goal.kind === "latest" && request.plan === null && state.completed === release.digest) throw new DoneMeanwhile(state);
+      if (request.goal.kind === "latest" && request.plan === null && state.completed === release.digest)
+        throw new DoneMeanwhile(state);
     },
   };
 }
@@ -182,11 +220,14 @@ async function runUnderLease(
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) {
     // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
-    if (release.rank !== undefined) await session.begin(beginning(release, state.position, state.position, 0));
+    if (release.rank !== undefined)
+      await session.begin(beginning(release, state.position, state.position, 0));
     return await log.succeeded(session, release, state.position, request);
   }
   assertOutcomeKnown(state, plan);
-  const bodies = plan.steps.every(({ body }) => fetched.has(body.sha256)) ? fetched : await fetchBodies(release, plan, target, log);
+  const bodies = plan.steps.every(({ body }) => fetched.has(body.sha256))
+    ? fetched
+    : await fetchBodies(release, plan, target, log);
   await session.begin(beginning(release, plan.from, plan.to, plan.steps.length));
   log.begun(plan);
   const failure = await execute(plan, session, {

@@ -5,7 +5,9 @@ import { createDatabase } from "./support/database.ts";
 import { makeKey, publishTo, tempFolder } from "./support/release.ts";
 
 /** An application with a signed release of its own in a folder, and an empty database. */
-async function application(files: Readonly<Record<string, string>>): Promise<ConvergeOptions & { readonly query: (sql: string) => Promise<unknown[]> }> {
+async function application(
+  files: Readonly<Record<string, string>>,
+): Promise<ConvergeOptions & { readonly query: (sql: string) => Promise<unknown[]> }> {
   const folder = await tempFolder();
   onTestFinished(() => folder[Symbol.asyncDispose]());
   const database = await createDatabase();
@@ -22,7 +24,10 @@ async function application(files: Readonly<Record<string, string>>): Promise<Con
 
 describe("converge", () => {
   test("brings a database to the newest release and says so, then finds nothing to do", async () => {
-    const options = await application({ "1_users.up.sql": "CREATE TABLE users (id int);", "1_users.down.sql": "DROP TABLE users;" });
+    const options = await application({
+      "1_users.up.sql": "CREATE TABLE users (id int);",
+      "1_users.down.sql": "DROP TABLE users;",
+    });
     const events: RunEvent["kind"][] = [];
     const first = await converge(options, { onEvent: ({ kind }) => events.push(kind) });
     expect(first).toMatchObject({ status: "succeeded", outcome: "applied", to: { length: 1, version: "1" } });
@@ -32,10 +37,16 @@ describe("converge", () => {
   });
 
   test("four processes of an application that start at once apply each migration once", async () => {
-    const files = Object.fromEntries(Array.from({ length: 20 }, (_, index) => [`${index + 1}_t.up.sql`, `CREATE TABLE t_${index + 1} (id int);`]));
+    const files = Object.fromEntries(
+      Array.from({ length: 20 }, (_, index) => [
+        `${index + 1}_t.up.sql`,
+        `CREATE TABLE t_${index + 1} (id int);`,
+      ]),
+    );
     const options = await application(files);
     const results = await Promise.all(Array.from({ length: 4 }, () => converge(options)));
-    expect(results.map(({ outcome }) => outcome).toSorted()).toEqual(["applied", "noop", "noop", "noop"]);
+    expect(results.filter(({ outcome }) => outcome === "applied")).toHaveLength(1);
+    expect(results.filter(({ outcome }) => outcome === "noop")).toHaveLength(3);
     expect(await options.query("SELECT seq FROM lockkeeper.history WHERE status = 'done'")).toHaveLength(20);
   });
 
@@ -64,7 +75,8 @@ describe("converge", () => {
     const failure: unknown = await converge(options, {
       signal: stop.signal,
       onEvent(event) {
-        if (event.kind === "lease.acquired") setTimeout(() => stop.abort(new RunnerError("CANCELED", "the application is stopping")), 300);
+        if (event.kind === "lease.acquired")
+          setTimeout(() => stop.abort(new RunnerError("CANCELED", "the application is stopping")), 300);
       },
     }).catch((error: unknown) => error);
     expect(failure).toMatchObject({ code: "CANCELED" });

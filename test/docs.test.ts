@@ -1,5 +1,14 @@
 import { execFile, spawn } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -22,11 +31,13 @@ interface Block {
 
 function blocksOf(file: string): readonly Block[] {
   const text = readFileSync(join(root, file), "utf8");
-  return [...text.matchAll(/^```(\w+)([^\n]*)\n([\s\S]*?)^```$/gm)].map(([, language = "", words = "", body = ""]) => ({
-    language,
-    words: words.trim(),
-    text: body,
-  }));
+  return [...text.matchAll(/^```(\w+)([^\n]*)\n([\s\S]*?)^```$/gm)].map(
+    ([, language = "", words = "", body = ""]) => ({
+      language,
+      words: words.trim(),
+      text: body,
+    }),
+  );
 }
 
 function block(blocks: readonly Block[], language: string, words: string): string {
@@ -41,47 +52,68 @@ function userFolder(): { readonly folder: string; readonly path: string } {
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const bin = join(folder, ".bin");
   mkdirSync(bin);
-  writeFileSync(join(bin, "lockkeeper"), `#!/bin/sh\nexec "${process.execPath}" "${join(root, "src/bin/cli.ts")}" "$@"\n`);
+  writeFileSync(
+    join(bin, "lockkeeper"),
+    `#!/bin/sh\nexec "${process.execPath}" "${join(root, "src/bin/cli.ts")}" "$@"\n`,
+  );
   chmodSync(join(bin, "lockkeeper"), 0o755);
   return { folder, path: `${bin}:${process.env["PATH"] ?? ""}` };
 }
 
 describe("README", () => {
-  test("a new user gets from nothing to a release applied over HTTP by its blocks alone", { timeout: 60_000 }, async () => {
-    const blocks = blocksOf("README.md");
-    const database = await createDatabase();
-    const { folder, path } = userFolder();
-    const env = { PATH: path, HOME: folder, DATABASE_URL: database.url };
+  test(
+    "a new user gets from nothing to a release applied over HTTP by its blocks alone",
+    { timeout: 60_000 },
+    async () => {
+      const blocks = blocksOf("README.md");
+      const database = await createDatabase();
+      const { folder, path } = userFolder();
+      const env = { PATH: path, HOME: folder, DATABASE_URL: database.url };
 
-    const commands = blocks.filter(({ language, words }) => language === "sh" && words === "run");
-    expect(commands.length).toBeGreaterThanOrEqual(2);
-    for (const { text } of commands) await run("sh", ["-e", "-c", text], { cwd: folder, env });
-    const columns = await database.query("SELECT column_name FROM information_schema.columns WHERE table_name = 'users' ORDER BY 1");
-    expect(columns.map((row) => row["column_name"])).toEqual(["email", "id", "name"]);
+      const commands = blocks.filter(({ language, words }) => language === "sh" && words === "run");
+      expect(commands.length).toBeGreaterThanOrEqual(2);
+      for (const { text } of commands) await run("sh", ["-e", "-c", text], { cwd: folder, env });
+      const columns = await database.query(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'users' ORDER BY 1",
+      );
+      expect(columns.map((row) => row["column_name"])).toEqual(["email", "id", "name"]);
 
-    const issuer = await createIssuer({ url: "https://ci.example" });
-    writeFileSync(join(folder, "lockkeeper.yaml"), block(blocks, "yaml", "file=lockkeeper.yaml"));
-    writeFileSync(join(folder, "policy.json"), block(blocks, "json", "file=policy.json"));
-    writeFileSync(join(folder, "jwks.json"), issuer.jwks);
-    writeFileSync(join(folder, "database-url"), database.url, { mode: 0o600 });
-    const server = spawn("lockkeeper", ["serve", "--config", "lockkeeper.yaml", "--listen", "127.0.0.1:0"], { cwd: folder, env });
-    onTestFinished(() => void server.kill("SIGTERM"));
-    const url = await listening(server.stderr);
+      const issuer = await createIssuer({ url: "https://ci.example" });
+      writeFileSync(join(folder, "lockkeeper.yaml"), block(blocks, "yaml", "file=lockkeeper.yaml"));
+      writeFileSync(join(folder, "policy.json"), block(blocks, "json", "file=policy.json"));
+      writeFileSync(join(folder, "jwks.json"), issuer.jwks);
+      writeFileSync(join(folder, "database-url"), database.url, { mode: 0o600 });
+      const server = spawn(
+        "lockkeeper",
+        ["serve", "--config", "lockkeeper.yaml", "--listen", "127.0.0.1:0"],
+        { cwd: folder, env },
+      );
+      onTestFinished(() => void server.kill("SIGTERM"));
+      const url = await listening(server.stderr);
 
-    const token = await issuer.token({ aud: "https://migrate.example", repository_id: "456789", environment: "production" });
-    const request = block(blocks, "sh", "run=http");
-    const { stdout } = await run("sh", ["-e", "-c", request], { cwd: folder, env: { ...env, LOCKKEEPER_SERVER: url, TOKEN: token } });
-    const { id, ...told } = JSON.parse(block(blocks, "json", "answer")) as Record<string, unknown>;
-    const answer = JSON.parse(stdout) as Record<string, unknown>;
-    expect(answer).toMatchObject(told);
-    expect(answer["id"]).toMatch(new RegExp(`^${String(id).split(".")[0] ?? ""}\\.01[0-9A-Z]{24}$`));
-  });
+      const token = await issuer.token({
+        aud: "https://migrate.example",
+        repository_id: "456789",
+        environment: "production",
+      });
+      const request = block(blocks, "sh", "run=http");
+      const { stdout } = await run("sh", ["-e", "-c", request], {
+        cwd: folder,
+        env: { ...env, LOCKKEEPER_SERVER: url, TOKEN: token },
+      });
+      const { id, ...told } = JSON.parse(block(blocks, "json", "answer")) as Record<string, unknown>;
+      const answer = JSON.parse(stdout) as Record<string, unknown>;
+      expect(answer).toMatchObject(told);
+      expect(answer["id"]).toMatch(new RegExp(`^${String(id).split(".")[0] ?? ""}\\.01[0-9A-Z]{24}$`));
+    },
+  );
 
   test("every file that a document links to is there", () => {
     for (const file of ["README.md", "src/README.md", "test/README.md", "bench/README.md", "CHANGELOG.md"]) {
       const text = readFileSync(join(root, file), "utf8");
       const links = [...text.matchAll(/\]\(([^)#:]+)\)/g)].map(([, target = ""]) => target);
-      for (const link of links) expect(existsSync(join(root, file, "..", link)), `${file} links to ${link}`).toBe(true);
+      for (const link of links)
+        expect(existsSync(join(root, file, "..", link)), `${file} links to ${link}`).toBe(true);
     }
   });
 });
@@ -90,14 +122,20 @@ describe("the map of the source", () => {
   const map = readFileSync(join(root, "src/README.md"), "utf8");
 
   test("names every room and every file of the top level", () => {
-    const entries = readdirSync(join(root, "src"), { withFileTypes: true }).filter(({ name }) => name !== "README.md");
-    for (const entry of entries) expect(map).toContain(entry.isDirectory() ? `\`${entry.name}/\`` : `\`${entry.name}\``);
+    const entries = readdirSync(join(root, "src"), { withFileTypes: true }).filter(
+      ({ name }) => name !== "README.md",
+    );
+    for (const entry of entries)
+      expect(map).toContain(entry.isDirectory() ? `\`${entry.name}/\`` : `\`${entry.name}\``);
   });
 
   test("names only tests and files that exist", () => {
-    const named = [...map.matchAll(/`((?:test|driver|release|http|plan)\/[\w./-]+)`/g)].map(([, path = ""]) => path);
+    const named = [...map.matchAll(/`((?:test|driver|release|http|plan)\/[\w./-]+)`/g)].map(
+      ([, path = ""]) => path,
+    );
     expect(named.length).toBeGreaterThan(5);
-    for (const path of named) expect(existsSync(join(root, path)) || existsSync(join(root, "src", path)), path).toBe(true);
+    for (const path of named)
+      expect(existsSync(join(root, path)) || existsSync(join(root, "src", path)), path).toBe(true);
   });
 });
 

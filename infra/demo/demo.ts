@@ -49,7 +49,9 @@ async function main(): Promise<void> {
 
   step("4. A pipeline asks for the release over HTTP, with nothing but its own token");
   await writeFile("token", await signToken());
-  say(`   $ curl --fail -X POST ${url}/v1/runs -H "Authorization: Bearer $(cat token)" -H "Content-Type: application/json" \\`);
+  say(
+    `   $ curl --fail -X POST ${url}/v1/runs -H "Authorization: Bearer $(cat token)" -H "Content-Type: application/json" \\`,
+  );
   say(`       -d '{"target":"orders","action":"apply"}'`);
   const first = await post(url, "/v1/runs", await signToken(), { target: "orders", action: "apply" });
   showRun(first);
@@ -153,7 +155,9 @@ const policy = {
 /** Starts `serve` as a process of its own and waits until it says where it listens. */
 async function startServer(): Promise<string> {
   say("   $ lockkeeper serve --config lockkeeper.yaml");
-  const server = spawn(process.execPath, [cli, "serve", "--config", "lockkeeper.yaml"], { stdio: ["ignore", "pipe", "pipe"] });
+  const server = spawn(process.execPath, [cli, "serve", "--config", "lockkeeper.yaml"], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   closing.push(() => endProcess(server));
   server.stdout.resume();
   for await (const line of createInterface({ input: server.stderr })) {
@@ -190,7 +194,9 @@ async function post(url: string, path: string, token: string, body: unknown): Pr
 
 function showRun({ status, body }: Answer): void {
   const { id, outcome, from, to, progress } = body;
-  say(`     HTTP ${status} ${JSON.stringify({ id, status: body["status"], outcome, from, to, progress }, undefined, 1).replaceAll(/\n\s*/g, " ")}`);
+  say(
+    `     HTTP ${status} ${JSON.stringify({ id, status: body["status"], outcome, from, to, progress }, undefined, 1).replaceAll(/\n\s*/g, " ")}`,
+  );
   if (body["outcome"] !== "applied") throw new Error(`the release was not applied: ${JSON.stringify(body)}`);
 }
 
@@ -200,8 +206,14 @@ async function showEvents(url: string, { body }: Answer, token: string): Promise
     headers: { authorization: `Bearer ${token}`, accept: "application/x-ndjson" },
   });
   for (const line of (await response.text()).split("\n").filter((text) => text !== "")) {
-    const { event, data } = JSON.parse(line) as { event: string; data: { path?: string; durationMs?: number } };
-    if (data.path !== undefined) say(`     ${dim(`{"event":"${event}","data":{"path":"${data.path}","durationMs":${Math.round(data.durationMs ?? 0)}, …}}`)}`);
+    const { event, data } = JSON.parse(line) as {
+      event: string;
+      data: { path?: string; durationMs?: number };
+    };
+    if (data.path !== undefined)
+      say(
+        `     ${dim(`{"event":"${event}","data":{"path":"${data.path}","durationMs":${Math.round(data.durationMs ?? 0)}, …}}`)}`,
+      );
   }
 }
 
@@ -232,6 +244,8 @@ try {
 } catch (failure) {
   await close();
   const { stdout, stderr } = failure as { stdout?: string; stderr?: string };
-  process.stderr.write(`\nThe demo stopped: ${failure instanceof Error ? failure.message : String(failure)}\n${stdout ?? ""}${stderr ?? ""}\n`);
+  process.stderr.write(
+    `\nThe demo stopped: ${failure instanceof Error ? failure.message : String(failure)}\n${stdout ?? ""}${stderr ?? ""}\n`,
+  );
   process.exitCode = 1;
 }

@@ -11,7 +11,12 @@ export interface LeaseTimes {
   readonly cancelPollMs: number;
 }
 
-export const leaseTimes: LeaseTimes = { leaseMs: 15_000, heartbeatMs: 5_000, marginMs: 1_000, cancelPollMs: 1_000 };
+export const leaseTimes: LeaseTimes = {
+  leaseMs: 15_000,
+  heartbeatMs: 5_000,
+  marginMs: 1_000,
+  cancelPollMs: 1_000,
+};
 
 /** What the keeper asks the database; both reject when it cannot be reached. */
 export interface LeaseLine {
@@ -37,7 +42,12 @@ export interface KeptLease {
  *
  * @param acquiredAt - `performance.now()` before the acquiring message was sent
  */
-export function keepLease(line: LeaseLine, times: LeaseTimes, acquiredAt: number, runSignal: AbortSignal): KeptLease {
+export function keepLease(
+  line: LeaseLine,
+  times: LeaseTimes,
+  acquiredAt: number,
+  runSignal: AbortSignal,
+): KeptLease {
   const lost = new AbortController();
   const signal = AbortSignal.any([runSignal, lost.signal]);
   let trustedUntil = acquiredAt + times.leaseMs - times.marginMs;

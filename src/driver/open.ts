@@ -27,7 +27,9 @@ export async function openDriver(url: string, options: DriverOptions = {}): Prom
     }
     case "mongodb":
     case "mongodb+srv":
-      throw new RunnerError("USAGE", "MongoDB is not supported by this version", { hint: "see CHANGELOG.md for what is planned" });
+      throw new RunnerError("USAGE", "MongoDB is not supported by this version", {
+        hint: "see CHANGELOG.md for what is planned",
+      });
     default:
       throw new RunnerError("USAGE", "the database URL starts with no scheme that lockkeeper knows", {
         hint: "write postgres://user:password@host:5432/database",

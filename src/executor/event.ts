@@ -14,12 +14,30 @@ export type RunEvent =
       readonly migrations: number;
       readonly signers: readonly string[];
     }
-  | { readonly kind: "plan.made"; readonly digest: string; readonly steps: number; readonly from: string | null; readonly to: string | null }
+  | {
+      readonly kind: "plan.made";
+      readonly digest: string;
+      readonly steps: number;
+      readonly from: string | null;
+      readonly to: string | null;
+    }
   | { readonly kind: "bodies.fetched"; readonly count: number; readonly bytes: number }
   | { readonly kind: "lease.waiting"; readonly holder: string; readonly runId: string; readonly since: Date }
   | { readonly kind: "lease.acquired"; readonly token: number }
-  | { readonly kind: "step.started"; readonly path: string; readonly version: string; readonly direction: Direction; readonly index: number; readonly total: number }
-  | { readonly kind: "statement.done"; readonly path: string; readonly statement: number; readonly statements: number }
+  | {
+      readonly kind: "step.started";
+      readonly path: string;
+      readonly version: string;
+      readonly direction: Direction;
+      readonly index: number;
+      readonly total: number;
+    }
+  | {
+      readonly kind: "statement.done";
+      readonly path: string;
+      readonly statement: number;
+      readonly statements: number;
+    }
   | {
       readonly kind: "step.succeeded";
       readonly path: string;
@@ -39,8 +57,19 @@ export type RunEvent =
       readonly message: string;
       readonly fields: ErrorFields;
     }
-  | { readonly kind: "step.retried"; readonly path: string; readonly attempt: number; readonly sqlstate: string; readonly delayMs: number }
+  | {
+      readonly kind: "step.retried";
+      readonly path: string;
+      readonly attempt: number;
+      readonly sqlstate: string;
+      readonly delayMs: number;
+    }
   | { readonly kind: "warning"; readonly message: string }
-  | { readonly kind: "run.done"; readonly runId: string; readonly status: string; readonly outcome: string | null };
+  | {
+      readonly kind: "run.done";
+      readonly runId: string;
+      readonly status: string;
+      readonly outcome: string | null;
+    };
 
 export type Emit = (event: RunEvent) => void;

@@ -35,11 +35,15 @@ const messageTargetMs = 300;
  * @returns why the first step that was not done failed; null when all are done
  * @throws RunnerError `LEASE_LOST`, `CANCELED`, `DEADLINE` - the run must stop here; what was done is in the history
  */
-export async function execute(plan: Plan, session: LeasedSession, options: ExecuteOptions): Promise<RunnerError | null> {
+export async function execute(
+  plan: Plan,
+  session: LeasedSession,
+  options: ExecuteOptions,
+): Promise<RunnerError | null> {
   const settings = sessionSettings(options);
   const progress = { done: 0, total: plan.steps.length };
   let size = messageSteps.first;
-  for (let index = 0; index < plan.steps.length; ) {
+  for (let index = 0; index < plan.steps.length;) {
     session.signal.throwIfAborted();
     const group = nextGroup(plan.steps, index, size);
     const [only] = group;
@@ -88,7 +92,8 @@ async function executeTogether(
   options: ExecuteOptions,
   progress: Progress,
 ): Promise<RunnerError | null> {
-  for (const [index, step] of group.entries()) announce(step, progress.done + index, progress.total, options.emit);
+  for (const [index, step] of group.entries())
+    announce(step, progress.done + index, progress.total, options.emit);
   assertNothingDone(group[0], options.unfinished);
   const { done, failure } = await session.applyInTransactions(
     group.map((step) => transactionStep(step, options)),
@@ -114,7 +119,12 @@ async function executeStatements(
   const prepared = statementStep(step, options);
   try {
     const { durationMs } = await session.applyStatements(prepared, settings, (statement) =>
-      options.emit({ kind: "statement.done", path: step.body.path, statement, statements: prepared.statements.length }),
+      options.emit({
+        kind: "statement.done",
+        path: step.body.path,
+        statement,
+        statements: prepared.statements.length,
+      }),
     );
     succeed(step, durationMs, progress, options.emit);
     return null;
@@ -129,7 +139,14 @@ async function executeStatements(
 function transactionStep(step: Step, options: ExecuteOptions): TransactionStep {
   const { text, header } = readBody(step, options);
   const { sql, offset } = sqlToSend(text);
-  return { ...common(step, options), text, sql, sqlOffset: offset, alone: step.body.alone, ...limitsOf(header) };
+  return {
+    ...common(step, options),
+    text,
+    sql,
+    sqlOffset: offset,
+    alone: step.body.alone,
+    ...limitsOf(header),
+  };
 }
 
 function statementStep(step: Step, options: ExecuteOptions): StatementStep {
@@ -139,17 +156,32 @@ function statementStep(step: Step, options: ExecuteOptions): StatementStep {
   return { ...common(step, options), text, bytes, statements, resumeAt: step.resumeAt, ...limitsOf(header) };
 }
 
-function common(step: Step, options: ExecuteOptions): Pick<TransactionStep, "migration" | "direction" | "sha256" | "path" | "signed"> {
-  return { migration: step.migration, direction: step.direction, sha256: step.body.sha256, path: step.body.path, signed: options.signed };
+function common(
+  step: Step,
+  options: ExecuteOptions,
+): Pick<TransactionStep, "migration" | "direction" | "sha256" | "path" | "signed"> {
+  return {
+    migration: step.migration,
+    direction: step.direction,
+    sha256: step.body.sha256,
+    path: step.body.path,
+    signed: options.signed,
+  };
 }
 
-function limitsOf(header: ReturnType<typeof parseHeader>): Pick<TransactionStep, "lockTimeoutMs" | "statementTimeoutMs"> {
+function limitsOf(
+  header: ReturnType<typeof parseHeader>,
+): Pick<TransactionStep, "lockTimeoutMs" | "statementTimeoutMs"> {
   return { lockTimeoutMs: header.lockTimeoutMs, statementTimeoutMs: header.statementTimeoutMs };
 }
 
-function readBody(step: Step, options: ExecuteOptions): { bytes: Buffer; text: string; header: ReturnType<typeof parseHeader> } {
+function readBody(
+  step: Step,
+  options: ExecuteOptions,
+): { bytes: Buffer; text: string; header: ReturnType<typeof parseHeader> } {
   const bytes = options.bodies.get(step.body.sha256);
-  if (bytes === undefined) throw new RunnerError("INTERNAL", `the body of "${step.body.path}" was not fetched`);
+  if (bytes === undefined)
+    throw new RunnerError("INTERNAL", `the body of "${step.body.path}" was not fetched`);
   const text = decodeBody(bytes, step.body.path);
   return { bytes, text, header: parseHeader(text, step.body.path) };
 }
@@ -170,25 +202,52 @@ function assertNothingDone(step: Step | undefined, unfinished: HistoryEntry | nu
 }
 
 function changedBeginning(step: Step, statement: number): RunnerError {
-  return new RunnerError("CHANGED_FILE", `statement ${statement} of "${step.body.path}" was changed after it had taken effect`, {
-    hint: `keep the first ${step.resumeAt} statements as they were, and correct only what follows`,
-    fields: { migration: step.body.path, version: step.migration.version, statement },
-  });
+  return new RunnerError(
+    "CHANGED_FILE",
+    `statement ${statement} of "${step.body.path}" was changed after it had taken effect`,
+    {
+      hint: `keep the first ${step.resumeAt} statements as they were, and correct only what follows`,
+      fields: { migration: step.body.path, version: step.migration.version, statement },
+    },
+  );
 }
 
 function announce(step: Step, index: number, total: number, emit: Emit): void {
-  emit({ kind: "step.started", path: step.body.path, version: step.migration.version, direction: step.direction, index, total });
+  emit({
+    kind: "step.started",
+    path: step.body.path,
+    version: step.migration.version,
+    direction: step.direction,
+    index,
+    total,
+  });
 }
 
 function succeed(step: Step, durationMs: number, progress: Progress, emit: Emit): void {
   progress.done += 1;
   const { version } = step.migration;
-  emit({ kind: "step.succeeded", path: step.body.path, version, direction: step.direction, durationMs, done: progress.done, total: progress.total });
+  emit({
+    kind: "step.succeeded",
+    path: step.body.path,
+    version,
+    direction: step.direction,
+    durationMs,
+    done: progress.done,
+    total: progress.total,
+  });
 }
 
 function fail(step: Step, failure: RunnerError, emit: Emit): void {
   const { code, message, fields } = failure;
-  emit({ kind: "step.failed", path: step.body.path, version: step.migration.version, direction: step.direction, code, message, fields });
+  emit({
+    kind: "step.failed",
+    path: step.body.path,
+    version: step.migration.version,
+    direction: step.direction,
+    code,
+    message,
+    fields,
+  });
 }
 
 function sessionSettings(options: ExecuteOptions): SessionSettings {
@@ -196,6 +255,7 @@ function sessionSettings(options: ExecuteOptions): SessionSettings {
     lockTimeoutMs: options.lockTimeoutMs,
     statementTimeoutMs: options.statementTimeoutMs,
     appliedBy: options.appliedBy,
-    onRetry: (path, attempt, sqlstate, delayMs) => options.emit({ kind: "step.retried", path, attempt, sqlstate, delayMs }),
+    onRetry: (path, attempt, sqlstate, delayMs) =>
+      options.emit({ kind: "step.retried", path, attempt, sqlstate, delayMs }),
   };
 }

@@ -27,7 +27,14 @@ export interface RunRecord {
 }
 
 export type RunAction = "apply" | "rollback";
-export type RunStatus = "queued" | "waiting_lock" | "running" | "canceling" | "succeeded" | "failed" | "canceled";
+export type RunStatus =
+  | "queued"
+  | "waiting_lock"
+  | "running"
+  | "canceling"
+  | "succeeded"
+  | "failed"
+  | "canceled";
 export type RunOutcome = "applied" | "noop" | "refused" | "rolled_back" | "needs_attention" | "failed";
 export type RunTrigger = "http" | "cli" | "library" | "event";
 

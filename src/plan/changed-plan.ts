@@ -9,8 +9,7 @@ const lookBack = 200;
 /** What became of an approved plan that is not the plan of now. */
 export type PlanChange =
   /** the very steps were done meanwhile: nothing is left to do */
-  | { readonly kind: "done" }
-  | { readonly kind: "changed"; readonly error: RunnerError };
+  { readonly kind: "done" } | { readonly kind: "changed"; readonly error: RunnerError };
 
 /**
  * Compares an approved digest with the plan of now and says what changed. A digest holds no list, so the likely
@@ -21,7 +20,11 @@ export function explainPlanChange(approved: string, release: Release, plan: Plan
   for (let from = here - 1; from >= Math.max(0, here - lookBack); from -= 1) {
     if (upDigest(release, from, here) === approved) return { kind: "done" };
     if (plan.to.length > here && upDigest(release, from, plan.to.length) === approved) {
-      return changed(approved, plan, `${here - from} of its migrations were applied since, up to version "${plan.from.version ?? "none"}"`);
+      return changed(
+        approved,
+        plan,
+        `${here - from} of its migrations were applied since, up to version "${plan.from.version ?? "none"}"`,
+      );
     }
   }
   for (let to = plan.to.length - 1; to > Math.max(here, plan.to.length - lookBack); to -= 1) {
@@ -30,7 +33,11 @@ export function explainPlanChange(approved: string, release: Release, plan: Plan
       return changed(approved, plan, `the release has gained ${list(added)} since`);
     }
   }
-  return changed(approved, plan, `the plan of now is ${list(plan.steps.map(({ direction, body }) => `${direction} "${body.path}"`))}`);
+  return changed(
+    approved,
+    plan,
+    `the plan of now is ${list(plan.steps.map(({ direction, body }) => `${direction} "${body.path}"`))}`,
+  );
 }
 
 function upDigest(release: Release, from: number, to: number): string {

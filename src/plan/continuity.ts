@@ -16,7 +16,10 @@ export function rewritten(release: Release, applied: readonly HistoryEntry[]): R
       return new RunnerError(
         "HISTORY_REWRITTEN",
         `the database has ${applied.length} migrations applied, the release only ${release.migrations.length}: "${entry.path}" is gone`,
-        { hint: "publish a release that has all that is applied", fields: { migration: entry.path, version: entry.version } },
+        {
+          hint: "publish a release that has all that is applied",
+          fields: { migration: entry.path, version: entry.version },
+        },
       );
     }
     if (migration.chain === entry.chain) continue;

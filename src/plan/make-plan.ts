@@ -29,7 +29,10 @@ export function makePlan(release: Release, standing: Standing, goal: Goal): Plan
     goal.kind === "redo"
       ? redoSteps(release, position.length)
       : stepsBetween(release, position.length, goalLength(release, position.length, goal));
-  const endLength = goal.kind === "redo" ? position.length : position.length + steps.reduce((sum, step) => sum + (step.direction === "up" ? 1 : -1), 0);
+  const endLength =
+    goal.kind === "redo"
+      ? position.length
+      : position.length + steps.reduce((sum, step) => sum + (step.direction === "up" ? 1 : -1), 0);
   const resumed = resume(steps, standing.unfinished);
   return {
     stream: release.stream,
@@ -47,7 +50,9 @@ export function planDigest(stream: string, from: Position, steps: readonly Step[
     "lockkeeper/plan/v1",
     stream,
     `${from.length} ${from.chain ?? emptyChain(stream)}`,
-    ...steps.map(({ direction, migration, body }) => `${direction} ${migration.seq} ${migration.version} ${body.sha256}`),
+    ...steps.map(
+      ({ direction, migration, body }) => `${direction} ${migration.seq} ${migration.version} ${body.sha256}`,
+    ),
   ];
   return formatDigest(sha256Hex(`${lines.join("\n")}\n`));
 }
@@ -66,7 +71,9 @@ function stepsBetween(release: Release, from: number, to: number): readonly Step
 function redoSteps(release: Release, length: number): readonly Step[] {
   const last = release.migrations[length - 1];
   if (last === undefined) {
-    throw new RunnerError("UNKNOWN_VERSION", "there is nothing to redo: no migration is applied", { hint: "run up first" });
+    throw new RunnerError("UNKNOWN_VERSION", "there is nothing to redo: no migration is applied", {
+      hint: "run up first",
+    });
   }
   return [down(last), up(last)];
 }
@@ -90,7 +97,9 @@ function goalLength(release: Release, length: number, goal: Exclude<Goal, { kind
     case "latest":
       return release.migrations.length;
     case "steps":
-      return goal.direction === "up" ? Math.min(length + goal.count, release.migrations.length) : Math.max(length - goal.count, 0);
+      return goal.direction === "up"
+        ? Math.min(length + goal.count, release.migrations.length)
+        : Math.max(length - goal.count, 0);
     case "version": {
       const target = lengthOf(release, goal.version);
       assertDirection(goal, length, target);
@@ -100,24 +109,38 @@ function goalLength(release: Release, length: number, goal: Exclude<Goal, { kind
 }
 
 function lengthOf(release: Release, version: string): number {
-  const index = release.migrations.findIndex((migration) => compareVersions(migration.version, version) === 0);
+  const index = release.migrations.findIndex(
+    (migration) => compareVersions(migration.version, version) === 0,
+  );
   if (index >= 0) return index + 1;
   if (/^0+$/.test(version)) return 0;
   const last = release.migrations.at(-1);
-  throw new RunnerError("UNKNOWN_VERSION", `the release has no version "${version}"; its last is "${last?.version ?? "none"}"`, {
-    hint: 'name a version of the release, or "0" for none',
-    fields: { version },
-  });
+  throw new RunnerError(
+    "UNKNOWN_VERSION",
+    `the release has no version "${version}"; its last is "${last?.version ?? "none"}"`,
+    {
+      hint: 'name a version of the release, or "0" for none',
+      fields: { version },
+    },
+  );
 }
 
-function assertDirection(goal: { readonly version: string; readonly allow: Direction | "both" }, length: number, target: number): void {
+function assertDirection(
+  goal: { readonly version: string; readonly allow: Direction | "both" },
+  length: number,
+  target: number,
+): void {
   const needed: Direction = target < length ? "down" : "up";
   if (target === length || goal.allow === "both" || goal.allow === needed) return;
   const verb = needed === "down" ? "rollback (down, goto)" : "apply (up, goto)";
-  throw new RunnerError("WRONG_DIRECTION", `version "${goal.version}" lies ${needed === "down" ? "below" : "above"} what is applied`, {
-    hint: `ask for ${verb} if that is what you want`,
-    fields: { version: goal.version },
-  });
+  throw new RunnerError(
+    "WRONG_DIRECTION",
+    `version "${goal.version}" lies ${needed === "down" ? "below" : "above"} what is applied`,
+    {
+      hint: `ask for ${verb} if that is what you want`,
+      fields: { version: goal.version },
+    },
+  );
 }
 
 /** Lets the first step go on after the statements that an earlier attempt has done. */
@@ -131,7 +154,11 @@ function resume(steps: readonly Step[], unfinished: HistoryEntry | null): readon
       `"${unfinished.path}" (${unfinished.direction}) is half done: ${unfinished.statementsDone} of ${unfinished.statements} statements`,
       {
         hint: "run up to finish it first, or correct what is left of it and publish that",
-        fields: { migration: unfinished.path, statement: unfinished.statementsDone, statements: unfinished.statements },
+        fields: {
+          migration: unfinished.path,
+          statement: unfinished.statementsDone,
+          statements: unfinished.statements,
+        },
       },
     );
   }

@@ -78,5 +78,9 @@ export interface ReleaseProvider {
    *
    * @throws RunnerError `BLOB_DIGEST`, `TOO_LARGE`, `SOURCE_…`; then none is returned
    */
-  bodies(release: Release, bodies: readonly Body[], signal: AbortSignal): Promise<ReadonlyMap<string, Buffer>>;
+  bodies(
+    release: Release,
+    bodies: readonly Body[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, Buffer>>;
 }

@@ -42,9 +42,13 @@ export class RunLog {
     const deadline = new AbortController();
     const { deadlineMs } = request.limits;
     if (deadlineMs > 0) {
-      const reason = new RunnerError("DEADLINE", `the run's deadline of ${Math.round(deadlineMs / 1000)} s has passed`, {
-        hint: "run again to go on where it stopped, or raise --deadline",
-      });
+      const reason = new RunnerError(
+        "DEADLINE",
+        `the run's deadline of ${Math.round(deadlineMs / 1000)} s has passed`,
+        {
+          hint: "run again to go on where it stopped, or raise --deadline",
+        },
+      );
       this.#deadline = setTimeout(() => deadline.abort(reason), deadlineMs);
       this.#deadline.unref();
     }
@@ -83,9 +87,15 @@ export class RunLog {
   waiting(holder: LeaseHolder): void {
     const now = performance.now();
     if (holder.runId === this.#waitedFor?.runId && now - this.#waitedFor.at < waitingNoticeMs) return;
-    if (this.#waitedFor === undefined && this.#request.isAccepted) void this.#record("waiting_lock", null, null);
+    if (this.#waitedFor === undefined && this.#request.isAccepted)
+      void this.#record("waiting_lock", null, null);
     this.#waitedFor = { runId: holder.runId, at: now };
-    this.emit({ kind: "lease.waiting", holder: holder.holder, runId: holder.runId, since: holder.acquiredAt });
+    this.emit({
+      kind: "lease.waiting",
+      holder: holder.holder,
+      runId: holder.runId,
+      since: holder.acquiredAt,
+    });
   }
 
   hasLease(session: LeasedSession): void {
@@ -108,7 +118,12 @@ export class RunLog {
   }
 
   /** All steps are done, or none was needed under the lease. */
-  async succeeded(session: LeasedSession, release: Release, to: Position, request: RunRequest): Promise<RunResult> {
+  async succeeded(
+    session: LeasedSession,
+    release: Release,
+    to: Position,
+    request: RunRequest,
+  ): Promise<RunResult> {
     const isWhole = to.length === release.migrations.length;
     const isRollback = request.action === "rollback" && this.#hasBegun;
     const outcome: RunOutcome = !this.#hasBegun ? "noop" : isRollback ? "rolled_back" : "applied";
@@ -146,15 +161,28 @@ export class RunLog {
 
   /** An abort surfaces as whatever the interrupted call throws; the signal's reason is what happened. */
   #named(cause: unknown): RunnerError {
-    if (cause instanceof RunnerError && cause.code !== "DATABASE_UNAVAILABLE" && cause.code !== "SOURCE_UNAVAILABLE") return cause;
+    if (
+      cause instanceof RunnerError &&
+      cause.code !== "DATABASE_UNAVAILABLE" &&
+      cause.code !== "SOURCE_UNAVAILABLE"
+    )
+      return cause;
     const signal = this.#session?.signal.aborted === true ? this.#session.signal : this.signal;
     if (!signal.aborted) return toRunnerError(cause);
     if (signal.reason instanceof RunnerError) return signal.reason;
-    return new RunnerError("CANCELED", "the run was interrupted", { hint: "run again to go on where it stopped", cause });
+    return new RunnerError("CANCELED", "the run was interrupted", {
+      hint: "run again to go on where it stopped",
+      cause,
+    });
   }
 
   /** Ends the run's row, if there is one and the database can be reached; the row of a lost run is ended by whoever looks next. */
-  async #record(status: RunStatus, outcome: RunOutcome | null, error: RunnerError | null, at?: Position): Promise<void> {
+  async #record(
+    status: RunStatus,
+    outcome: RunOutcome | null,
+    error: RunnerError | null,
+    at?: Position,
+  ): Promise<void> {
     if (!this.#request.isAccepted && this.#session === undefined) return;
     const change = {
       status,
@@ -164,19 +192,25 @@ export class RunLog {
       releaseVersion: this.#release?.version ?? null,
       ...(at === undefined ? {} : { fromVersion: at.version, toVersion: at.version }),
     };
-    await this.#target.driver.updateRun(this.#request.id, change, AbortSignal.timeout(lastWordMs)).catch(() => undefined);
+    await this.#target.driver
+      .updateRun(this.#request.id, change, AbortSignal.timeout(lastWordMs))
+      .catch(() => undefined);
   }
 
   async #stepsDone(): Promise<readonly StepResult[]> {
     const query = { runId: this.#request.id };
-    const entries = await this.#target.driver.history(this.#target.stream, query, AbortSignal.timeout(lastWordMs)).catch(() => []);
+    const entries = await this.#target.driver
+      .history(this.#target.stream, query, AbortSignal.timeout(lastWordMs))
+      .catch(() => []);
     return entries
       .filter((entry) => entry.status === "done" && entry.origin === "run")
       .map(({ version, path, direction, durationMs }) => ({ version, path, direction, durationMs }));
   }
 
   async #positionNow(): Promise<Position | null> {
-    const state = await this.#target.driver.state(this.#target.stream, AbortSignal.timeout(lastWordMs)).catch(() => undefined);
+    const state = await this.#target.driver
+      .state(this.#target.stream, AbortSignal.timeout(lastWordMs))
+      .catch(() => undefined);
     return state?.position ?? null;
   }
 

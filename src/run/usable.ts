@@ -19,36 +19,57 @@ const maxClockSkewMs = 5 * 60_000;
  *
  * @throws RunnerError `PAUSED`, `WRONG_ENVIRONMENT`, `UNSIGNED_REFUSED`, `CLOCK_SKEW`
  */
-export function assertUsable(release: Release | undefined, state: StreamState, usage: Usage, now = new Date()): void {
+export function assertUsable(
+  release: Release | undefined,
+  state: StreamState,
+  usage: Usage,
+  now = new Date(),
+): void {
   if (state.paused) {
     throw new RunnerError("PAUSED", `stream of target "${usage.name}" is paused in the database`, {
       hint: "set paused = false in its row of lockkeeper.streams to go on",
     });
   }
   if (state.environment !== null && state.environment !== usage.environment) {
-    throw new RunnerError("WRONG_ENVIRONMENT", `the database belongs to environment "${state.environment}", the run is for "${usage.environment}"`, {
-      hint: "check the database URL, or correct --environment",
-      fields: { expected: state.environment, actual: usage.environment },
-    });
+    throw new RunnerError(
+      "WRONG_ENVIRONMENT",
+      `the database belongs to environment "${state.environment}", the run is for "${usage.environment}"`,
+      {
+        hint: "check the database URL, or correct --environment",
+        fields: { expected: state.environment, actual: usage.environment },
+      },
+    );
   }
   if (release?.kind === "plain") assertMayBeUnsigned(state, usage);
   const skewMs = Math.abs(state.now.getTime() - now.getTime());
   if (skewMs > maxClockSkewMs) {
-    throw new RunnerError("CLOCK_SKEW", `the database's clock and this machine's differ by ${Math.round(skewMs / 1000)} s`, {
-      hint: "correct the clocks: whether a release has expired cannot be judged",
-    });
+    throw new RunnerError(
+      "CLOCK_SKEW",
+      `the database's clock and this machine's differ by ${Math.round(skewMs / 1000)} s`,
+      {
+        hint: "correct the clocks: whether a release has expired cannot be judged",
+      },
+    );
   }
 }
 
 function assertMayBeUnsigned(state: StreamState, usage: Usage): void {
   if (state.highWaterMark !== null) {
-    throw new RunnerError("UNSIGNED_REFUSED", "the database has had a signed release, so it takes no unsigned folder any more", {
-      hint: "publish the folder as a signed release",
-    });
+    throw new RunnerError(
+      "UNSIGNED_REFUSED",
+      "the database has had a signed release, so it takes no unsigned folder any more",
+      {
+        hint: "publish the folder as a signed release",
+      },
+    );
   }
   if (protectedEnvironments.has(usage.environment)) {
-    throw new RunnerError("UNSIGNED_REFUSED", `environment "${usage.environment}" takes signed releases only`, {
-      hint: "publish the folder as a signed release",
-    });
+    throw new RunnerError(
+      "UNSIGNED_REFUSED",
+      `environment "${usage.environment}" takes signed releases only`,
+      {
+        hint: "publish the folder as a signed release",
+      },
+    );
   }
 }

@@ -15,7 +15,12 @@ export interface TargetStatus {
   /** release last applied whole */
   readonly completed: string | null;
   /** newest release of the source; null where there is none or it was refused (`problem` says why) */
-  readonly release: { readonly digest: string; readonly version: number | null; readonly expires: Date | null; readonly kind: Release["kind"] } | null;
+  readonly release: {
+    readonly digest: string;
+    readonly version: number | null;
+    readonly expires: Date | null;
+    readonly kind: Release["kind"];
+  } | null;
   /** false: the release has expired, so nothing of it can be applied any more */
   readonly fresh: boolean;
   readonly pending: readonly { readonly version: string; readonly path: string }[];
@@ -30,16 +35,25 @@ export interface TargetStatus {
 }
 
 /** Asks database and source; only a database that cannot be asked is an error. */
-export async function readStatus(target: Target, options: { readonly signal: AbortSignal; now(): Date }): Promise<TargetStatus> {
+export async function readStatus(
+  target: Target,
+  options: { readonly signal: AbortSignal; now(): Date },
+): Promise<TargetStatus> {
   const { driver, stream } = target;
-  const [state, entries] = await Promise.all([driver.state(stream, options.signal), driver.history(stream, {}, options.signal)]);
+  const [state, entries] = await Promise.all([
+    driver.state(stream, options.signal),
+    driver.history(stream, {}, options.signal),
+  ]);
   const applied = appliedEntries(entries);
   const now = options.now();
   let release: Release | null = null;
   let problem: RunnerError | null = null;
   try {
     const highWaterMark = state.highWaterMark ?? undefined;
-    release = await target.releases.fetch({ highWaterMark, expected: undefined, now, applied: async () => applied }, options.signal);
+    release = await target.releases.fetch(
+      { highWaterMark, expected: undefined, now, applied: async () => applied },
+      options.signal,
+    );
     if (!continues(release, state.position)) problem = rewritten(release, applied);
   } catch (cause) {
     if (!(cause instanceof RunnerError)) throw cause;
@@ -54,9 +68,19 @@ export async function readStatus(target: Target, options: { readonly signal: Abo
     release:
       release === null
         ? null
-        : { digest: release.digest, version: release.rank?.version ?? null, expires: release.expires ?? null, kind: release.kind },
+        : {
+            digest: release.digest,
+            version: release.rank?.version ?? null,
+            expires: release.expires ?? null,
+            kind: release.kind,
+          },
     fresh: release?.expires === undefined || release.expires > now,
-    pending: problem === null ? (release?.migrations ?? []).slice(state.position.length).map(({ version, path }) => ({ version, path })) : [],
+    pending:
+      problem === null
+        ? (release?.migrations ?? [])
+            .slice(state.position.length)
+            .map(({ version, path }) => ({ version, path }))
+        : [],
     applied,
     unfinished: state.unfinished,
     held: state.held,

@@ -23,10 +23,15 @@ describe("a release of 50 MB", () => {
 
     const filler = "x".repeat(1_000);
     const insert = (body: number): string => {
-      const rows = Array.from({ length: rowsPerBody }, (_, row) => `(${body * rowsPerBody + row}, '${filler}')`);
+      const rows = Array.from(
+        { length: rowsPerBody },
+        (_, row) => `(${body * rowsPerBody + row}, '${filler}')`,
+      );
       return `INSERT INTO large VALUES\n${rows.join(",\n")};`;
     };
-    const files: Record<string, string> = { "1_large.up.sql": "CREATE TABLE large (id int PRIMARY KEY, filler text);" };
+    const files: Record<string, string> = {
+      "1_large.up.sql": "CREATE TABLE large (id int PRIMARY KEY, filler text);",
+    };
     for (let body = 0; body < bodies; body += 1) files[`${body + 2}_rows.up.sql`] = insert(body);
     const bytes = Object.values(files).reduce((sum, text) => sum + text.length, 0);
     expect(bytes).toBeGreaterThan(50_000_000);
@@ -40,8 +45,8 @@ describe("a release of 50 MB", () => {
       storage: s3.options,
     });
     expect(result).toMatchObject({ outcome: "applied", to: { length: bodies + 1 } });
-    expect(await database.query("SELECT count(*)::int AS rows, sum(length(filler))::int AS bytes FROM large")).toEqual([
-      { rows: rowsPerBody * bodies, bytes: rowsPerBody * bodies * filler.length },
-    ]);
+    expect(
+      await database.query("SELECT count(*)::int AS rows, sum(length(filler))::int AS bytes FROM large"),
+    ).toEqual([{ rows: rowsPerBody * bodies, bytes: rowsPerBody * bodies * filler.length }]);
   });
 });

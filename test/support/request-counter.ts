@@ -23,7 +23,10 @@ export async function countRequests(endpoint: string): Promise<RequestCounter> {
       socket.on("close", () => sockets.delete(socket));
     }
     client.on("data", (chunk) => {
-      for (const [, line] of chunk.toString("latin1").matchAll(/^((?:GET|HEAD|PUT|POST|DELETE) \S+) HTTP\/1\.1\r$/gm)) seen.push(line ?? "");
+      for (const [, line] of chunk
+        .toString("latin1")
+        .matchAll(/^((?:GET|HEAD|PUT|POST|DELETE) \S+) HTTP\/1\.1\r$/gm))
+        seen.push(line ?? "");
     });
     client.pipe(upstream).pipe(client);
   });
