@@ -9,7 +9,7 @@ const urlSafe = /^(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2}==|[A-Za-z0-9_-]{3}=)?
  * DSSE 1.0.2 asks for both alphabets; they may not be mixed. `Buffer.from` alone would drop white space and junk
  * and ignore spare bits, so one signed payload could be written in many ways.
  *
- * @throws RunnerError `B64` - white space, junk, missing padding or spare bits that are not zero
+ * @throws RunnerError `B64` — white space, junk, missing padding or spare bits that are not zero
  */
 export function decodeBase64(text: string, what: string): Buffer {
   const alphabet = standard.test(text) ? "base64" : urlSafe.test(text) ? "base64url" : undefined;

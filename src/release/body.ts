@@ -11,7 +11,7 @@ export type SignedBody = Pick<Body, "path" | "sha256" | "size">;
 /**
  * One body from its blob.
  *
- * @throws RunnerError `SOURCE_NOT_FOUND` - there is no such object; `BLOB_DIGEST` - it holds other bytes
+ * @throws RunnerError `SOURCE_NOT_FOUND` — there is no such object; `BLOB_DIGEST` — it holds other bytes
  */
 export async function readBlob(source: Source, body: SignedBody, signal: AbortSignal): Promise<Buffer> {
   const bytes = await readExact(source, layout.blob(body.sha256), body.size, signal);

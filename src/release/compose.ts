@@ -47,7 +47,7 @@ export interface NewBody extends Pick<Body, "path" | "sha256" | "size"> {
 /**
  * Reads a plain folder as the continuation of the release before.
  *
- * @throws RunnerError `CHANGED_FILE`, `HISTORY_REWRITTEN` - what is released must stay; `OUT_OF_ORDER`; `EMPTY_MIGRATION`; the codes of `analyzeSql` and of the folder
+ * @throws RunnerError `CHANGED_FILE`, `HISTORY_REWRITTEN` — what is released must stay; `OUT_OF_ORDER`; `EMPTY_MIGRATION`; the codes of `analyzeSql` and of the folder
  */
 export async function composeRelease(
   options: ComposeOptions,

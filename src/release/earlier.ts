@@ -35,7 +35,7 @@ export interface EarlierExpectations {
  *
  * It is verified though it is only continued: whoever writes the bucket could else choose the order that the next signer signs.
  *
- * @throws RunnerError `WRONG_STREAM` - the prefix is of another stream; `THRESHOLD` - none of `keys` signed it; the codes of `verify.ts`
+ * @throws RunnerError `WRONG_STREAM` — the prefix is of another stream; `THRESHOLD` — none of `keys` signed it; the codes of `verify.ts`
  */
 export async function readEarlier(
   source: Source,

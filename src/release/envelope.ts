@@ -49,7 +49,7 @@ export function signEnvelope(payload: Uint8Array, key: SigningKey): string {
 /**
  * The lines of a release, each taken apart, all with the same payload.
  *
- * @throws RunnerError `TOO_LARGE`, `JSON_…`, `BUNDLE`, `PAYLOAD_TYPE`, `SIG_COUNT`, `B64`, `PAYLOAD_DIFFERS` - trust.md 2.5.3 and 2.5.4
+ * @throws RunnerError `TOO_LARGE`, `JSON_…`, `BUNDLE`, `PAYLOAD_TYPE`, `SIG_COUNT`, `B64`, `PAYLOAD_DIFFERS` — trust.md 2.5.3 and 2.5.4
  */
 export function readEnvelopes(bytes: Buffer): readonly Envelope[] {
   const envelopes = splitLines(bytes).map(readEnvelope);

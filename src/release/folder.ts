@@ -53,8 +53,8 @@ export interface FolderOptions<T> {
  *
  * Lists all pages, then reads each file in exactly the listed state, many at a time.
  *
- * @throws RunnerError `TRUNCATED` - a body of another length than listed; `SOURCE_CHANGED` - a file that went away meanwhile
- * @throws RunnerError `TOO_LARGE` - a file above the ceiling of one body
+ * @throws RunnerError `TRUNCATED` — a body of another length than listed; `SOURCE_CHANGED` — a file that went away meanwhile
+ * @throws RunnerError `TOO_LARGE` — a file above the ceiling of one body
  * @throws RunnerError what the format says of names: `UNKNOWN_FILE`, `DUPLICATE_VERSION`, `NO_UP`, `NAME`…
  */
 export async function readFolder<T>(
@@ -98,7 +98,7 @@ export async function readFolder<T>(
 /**
  * The bytes of a file once more, if the folder still holds them in the state that was listed.
  *
- * @throws RunnerError `SOURCE_CHANGED` - it does not
+ * @throws RunnerError `SOURCE_CHANGED` — it does not
  */
 export async function readAgain(
   source: Source,

@@ -4,7 +4,7 @@ import type { HighWaterMark } from "./release.ts";
 /**
  * Step 8 of trust.md 2.5: a database never goes back to an older release, nor sideways to another of the same version.
  *
- * @throws RunnerError `ROLLBACK`; `EQUIVOCATION` - two releases with one version, or one that does not follow the known one
+ * @throws RunnerError `ROLLBACK`; `EQUIVOCATION` — two releases with one version, or one that does not follow the known one
  */
 export function assertNotBelow(
   release: HighWaterMark & { readonly previous: string | null },

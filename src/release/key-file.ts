@@ -13,7 +13,7 @@ import type { Trust } from "./trust.ts";
 /**
  * A new key pair in two files: `path` (private, readable by its owner only) and `path.pub`. Replaces nothing.
  *
- * @throws RunnerError `KEY_INVALID` - one of the files is there already, or cannot be written
+ * @throws RunnerError `KEY_INVALID` — one of the files is there already, or cannot be written
  */
 export async function writeKeyFiles(
   path: string,

@@ -34,7 +34,7 @@ export interface SigningKey {
  *
  * Only ECDSA on P-256 and Ed25519: `createPublicKey` also takes private keys, RSA of any size and every curve.
  *
- * @throws RunnerError `KEY_PRIVATE` - the text holds a private key; `KEY_ALG` - another algorithm or curve; `KEY_INVALID` - no single public key
+ * @throws RunnerError `KEY_PRIVATE` — the text holds a private key; `KEY_ALG` — another algorithm or curve; `KEY_INVALID` — no single public key
  */
 export function parsePublicKey(pem: string, what: string): PublicKey {
   if (pem.includes("PRIVATE")) {
@@ -60,7 +60,7 @@ export function parsePublicKey(pem: string, what: string): PublicKey {
 /**
  * PEM text → signing key. Takes PKCS#8, encrypted or not, and SEC1 (`EC PRIVATE KEY`).
  *
- * @throws RunnerError `KEY_PASSPHRASE` - it is encrypted and the passphrase is absent or wrong; `KEY_ALG`; `KEY_INVALID`
+ * @throws RunnerError `KEY_PASSPHRASE` — it is encrypted and the passphrase is absent or wrong; `KEY_ALG`; `KEY_INVALID`
  */
 export function parsePrivateKey(pem: string, passphrase: string | undefined, what: string): SigningKey {
   if (pem.includes("SIGSTORE PRIVATE KEY") || pem.includes("COSIGN PRIVATE KEY")) {

@@ -43,8 +43,8 @@ export function writeManifest(manifest: Manifest): Buffer {
 /**
  * The bytes that a verified statement names → manifest.
  *
- * @throws RunnerError `TOO_LARGE`, `JSON_…`, `SCHEMA`, `DUPLICATE_VERSION`, `NAME` - a label that is not plain ASCII, or twice without regard to case
- * @throws RunnerError `RELEASE_UNSUPPORTED` - it uses a part of the format that this version cannot honour
+ * @throws RunnerError `TOO_LARGE`, `JSON_…`, `SCHEMA`, `DUPLICATE_VERSION`, `NAME` — a label that is not plain ASCII, or twice without regard to case
+ * @throws RunnerError `RELEASE_UNSUPPORTED` — it uses a part of the format that this version cannot honour
  */
 export function readManifest(bytes: Uint8Array): Manifest {
   const value = parseStrictJson(bytes, what, releaseLimits.manifestBytes);
@@ -64,11 +64,7 @@ export function readManifest(bytes: Uint8Array): Manifest {
     checks: migrations.find(({ checks }) => checks !== undefined),
   });
   assertConsistent(migrations, pack);
-  return {
-    ...top,
-    migrations: migrations.map(({ checks: _checks, ...migration }) => migration),
-    ...(pack && { pack }),
-  };
+  return { ...top, migrations, ...(pack && { pack }) };
 }
 
 const what = "the manifest";

@@ -5,11 +5,9 @@ import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Format } from "../migration/format/format.ts";
 import { golangMigrate } from "../migration/format/golang-migrate.ts";
 import type { Engine } from "../migration/migration.ts";
-import { sourceLimits } from "../source/source.ts";
 import type { Source, WritableSource } from "../source/source.ts";
 import { composeRelease, toManifest } from "./compose.ts";
 import type { Composition } from "./compose.ts";
-import { mapConcurrently } from "./concurrent.ts";
 import { readEarlier } from "./earlier.ts";
 import type { EarlierRelease } from "./earlier.ts";
 import { signEnvelope } from "./envelope.ts";
@@ -20,7 +18,7 @@ import { writeStatement } from "./statement.ts";
 import type { ReleaseStatement } from "./statement.ts";
 import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
-import { moveHead, uploadBundles, uploadContent } from "./upload.ts";
+import { contentOf, moveHead, uploadBundles, uploadContents } from "./upload.ts";
 
 export interface PublishOptions {
   /** plain migration files */
@@ -91,9 +89,9 @@ export interface PublishResult {
  * in one step and only from the state that was read. Before that nobody sees anything, and a run that was cut off
  * is simply run again.
  *
- * @throws RunnerError `SOURCE_CONFLICT` - another publisher was faster; `WRONG_STREAM`, `THRESHOLD` - see `readEarlier`
+ * @throws RunnerError `SOURCE_CONFLICT` — another publisher was faster; `WRONG_STREAM`, `THRESHOLD` — see `readEarlier`
  * @throws RunnerError `OUT_OF_ORDER`, `CHANGED_FILE`, `HISTORY_REWRITTEN` and the codes of the folder, see `composeRelease`
- * @throws RunnerError `USAGE` - a lower epoch, `follow` without a higher one, no environment; `VALIDITY` - longer than `trust` allows
+ * @throws RunnerError `USAGE` — a lower epoch, `follow` without a higher one, no environment; `VALIDITY` — longer than `trust` allows
  */
 export async function publishRelease(options: PublishOptions, signal: AbortSignal): Promise<PublishResult> {
   assertOptions(options);
@@ -116,10 +114,11 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
     return { ...result, outcome: "dry-run", published: false, uploaded: 0, present: 0, bytes: 0 };
   const contents = [
     ...composition.bodies.map(({ sha256, size, bytes }) => ({ key: layout.blob(sha256), size, bytes })),
-    ...(pack && packBytes ? [content(layout.pack(pack.sha256), packBytes)] : []),
-    content(layout.manifest(statement.manifestSha256), manifest),
+    ...(pack && packBytes ? [contentOf(layout.pack(pack.sha256), packBytes)] : []),
+    contentOf(layout.manifest(statement.manifestSha256), manifest),
   ];
-  const counts = await uploadAll(options, contents, signal);
+  const onDone = (done: number): void => options.emit({ kind: "object.done", done, total: contents.length });
+  const counts = await uploadContents(options.destination, contents, onDone, signal);
   const lines = options.keys.map((key) => signEnvelope(payload, key));
   await uploadBundles(options.destination, sha256Hex(payload), lines, signal);
   if (!isThresholdMet(options)) return { ...result, ...counts, outcome: "unsigned", published: false };
@@ -248,36 +247,6 @@ function unchanged({ statement }: EarlierRelease): PublishResult {
     uploaded: 0,
     present: 0,
     bytes: 0,
-  };
-}
-
-/** An object to create under the name of its own digest. */
-interface Content {
-  readonly key: string;
-  readonly size: number;
-  readonly bytes: (signal: AbortSignal) => Promise<Buffer>;
-}
-
-function content(key: string, bytes: Buffer): Content {
-  return { key, size: bytes.length, bytes: () => Promise.resolve(bytes) };
-}
-
-async function uploadAll(
-  options: PublishOptions,
-  contents: readonly Content[],
-  signal: AbortSignal,
-): Promise<{ readonly uploaded: number; readonly present: number; readonly bytes: number }> {
-  let done = 0;
-  const outcomes = await mapConcurrently(contents, sourceLimits.concurrency, signal, async (item, stop) => {
-    const outcome = await uploadContent(options.destination, item.key, await item.bytes(stop), stop);
-    options.emit({ kind: "object.done", done: ++done, total: contents.length });
-    return { outcome, size: item.size };
-  });
-  const written = outcomes.filter(({ outcome }) => outcome === "uploaded");
-  return {
-    uploaded: written.length,
-    present: outcomes.length - written.length,
-    bytes: written.reduce((sum, { size }) => sum + size, 0),
   };
 }
 

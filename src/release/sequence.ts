@@ -34,8 +34,8 @@ export interface Place<S, F> {
  *
  * What is settled keeps its order for ever; a version lower than the highest settled one comes at the end, if it may come at all.
  *
- * @throws RunnerError `DATABASE_AHEAD` - settled migrations above everything in the folder; `HISTORY_REWRITTEN` - another settled one is gone
- * @throws RunnerError `CHANGED_FILE` - a settled one has other bytes now; `OUT_OF_ORDER` - a late lower version, unless `allowLate`
+ * @throws RunnerError `DATABASE_AHEAD` — settled migrations above everything in the folder; `HISTORY_REWRITTEN` — another settled one is gone
+ * @throws RunnerError `CHANGED_FILE` — a settled one has other bytes now; `OUT_OF_ORDER` — a late lower version, unless `allowLate`
  */
 export function continueSequence<S extends SettledMigration, F extends FoundMigration>(
   settled: readonly S[],

@@ -53,7 +53,7 @@ export function writeStatement(statement: ReleaseStatement): Buffer {
 /**
  * A payload whose signatures were counted → what it says (trust.md 2.5.6).
  *
- * @throws RunnerError `JSON_…`, `PREDICATE_TYPE` - signed by a trusted key, but to say something else; `SCHEMA`
+ * @throws RunnerError `JSON_…`, `PREDICATE_TYPE` — signed by a trusted key, but to say something else; `SCHEMA`
  */
 export function readStatement(payload: Uint8Array): ReleaseStatement {
   const value = parseStrictJson(payload, what, releaseLimits.bundleBytes);

@@ -55,7 +55,7 @@ export type TrustText = v.InferOutput<typeof trustSchema>;
 /**
  * A trust from its text form and the keys that it names, in any order.
  *
- * @throws RunnerError `TRUST_INVALID` - another form, a key twice (also in two encodings), or a threshold above the number of keys
+ * @throws RunnerError `TRUST_INVALID` — another form, a key twice (also in two encodings), or a threshold above the number of keys
  */
 export function makeTrust(text: unknown, keys: readonly PublicKey[], what: string): Trust {
   const {
@@ -87,7 +87,7 @@ export function makeTrust(text: unknown, keys: readonly PublicKey[], what: strin
 /**
  * A trust's text form, checked.
  *
- * @throws RunnerError `TRUST_INVALID` - with the field
+ * @throws RunnerError `TRUST_INVALID` — with the field
  */
 export function readTrustText(value: unknown, what: string): TrustText {
   return check(trustSchema, value, what, "TRUST_INVALID");

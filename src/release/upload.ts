@@ -1,44 +1,64 @@
 import { RunnerError } from "../error.ts";
 import { sha256Hex } from "../migration/checksum.ts";
+import { sourceLimits } from "../source/source.ts";
 import type { WritableSource } from "../source/source.ts";
+import { mapConcurrently } from "./concurrent.ts";
 import { readEnvelopes } from "./envelope.ts";
 import { writeHead } from "./head.ts";
 import type { Head } from "./head.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 
-/** What became of an object that was to be there. */
-export type Uploaded = "uploaded" | "present";
+/** An object to create under the name of its own digest. */
+export interface Content {
+  readonly key: string;
+  /** bytes */
+  readonly size: number;
+  readonly bytes: (signal: AbortSignal) => Promise<Buffer>;
+}
+
+/** A {@link Content} whose bytes are at hand. */
+export function contentOf(key: string, bytes: Buffer): Content {
+  return { key, size: bytes.length, bytes: () => Promise.resolve(bytes) };
+}
+
+/** What became of the objects of a publication. */
+export interface UploadCounts {
+  readonly uploaded: number;
+  /** were there already, with these very bytes */
+  readonly present: number;
+  /** bytes written */
+  readonly bytes: number;
+}
 
 /**
- * Creates an object that is named by its own digest; one that is there already must hold these very bytes.
+ * Creates objects that are named by their own digests, many at a time; what is there already must hold these very bytes.
  *
- * @throws RunnerError `BLOB_DIGEST` - it does not
+ * @param onDone - told after each, with the number of them so far
+ * @throws RunnerError `BLOB_DIGEST` — an object is there and holds other bytes
  */
-export async function uploadContent(
+export async function uploadContents(
   destination: WritableSource,
-  key: string,
-  bytes: Buffer,
+  contents: readonly Content[],
+  onDone: (done: number) => void,
   signal: AbortSignal,
-): Promise<Uploaded> {
-  const written = await destination.write(key, bytes, { absent: true }, signal);
-  if (written !== "conflict") return "uploaded";
-  const there = await destination.read(key, { maxBytes: bytes.length + 1 }, signal);
-  if (there !== undefined && there.bytes.equals(bytes)) return "present";
-  throw new RunnerError(
-    "BLOB_DIGEST",
-    `${key} under ${destination.url} holds other bytes than its name says`,
-    {
-      hint: "find out who wrote it, and remove the object",
-      fields: { key, expected: `sha256:${sha256Hex(bytes)}` },
-    },
-  );
+): Promise<UploadCounts> {
+  let done = 0;
+  let uploaded = 0;
+  let bytes = 0;
+  await mapConcurrently(contents, sourceLimits.concurrency, signal, async (content, stop) => {
+    const isNew = await uploadContent(destination, content.key, await content.bytes(stop), stop);
+    if (isNew) uploaded++;
+    if (isNew) bytes += content.size;
+    onDone(++done);
+  });
+  return { uploaded, present: done - uploaded, bytes };
 }
 
 /**
  * Creates the release object, or adds our lines to the ones that are there: another signer's, over the same statement.
  *
- * @throws RunnerError `SOURCE_CONFLICT` - others write it at the same time, again and again
+ * @throws RunnerError `SOURCE_CONFLICT` — others write it at the same time, again and again
  */
 export async function uploadBundles(
   destination: WritableSource,
@@ -70,7 +90,7 @@ export async function uploadBundles(
 /**
  * Publishes: points `head.json` at the release, if it is still in the state `before` (undefined: absent).
  *
- * @throws RunnerError `SOURCE_CONFLICT` - somebody else published meanwhile
+ * @throws RunnerError `SOURCE_CONFLICT` — somebody else published meanwhile
  */
 export async function moveHead(
   destination: WritableSource,
@@ -85,6 +105,26 @@ export async function moveHead(
   // the same release, published by a twin of this process, or by our own request whose answer was lost
   if (there?.bytes.equals(bytes)) return;
   throw conflict(destination.url);
+}
+
+/** True when it was absent. */
+async function uploadContent(
+  destination: WritableSource,
+  key: string,
+  bytes: Buffer,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if ((await destination.write(key, bytes, { absent: true }, signal)) !== "conflict") return true;
+  const there = await destination.read(key, { maxBytes: bytes.length + 1 }, signal);
+  if (there !== undefined && there.bytes.equals(bytes)) return false;
+  throw new RunnerError(
+    "BLOB_DIGEST",
+    `${key} under ${destination.url} holds other bytes than its name says`,
+    {
+      hint: "find out who wrote it, and remove the object",
+      fields: { key, expected: `sha256:${sha256Hex(bytes)}` },
+    },
+  );
 }
 
 function conflict(url: string): RunnerError {
