@@ -18,6 +18,7 @@ import type { VerifiedRelease } from "./verify.ts";
  */
 export const parserName = "lockkeeper 1, libpg-query 18.1.5";
 
+/** Where a new release comes from. */
 export interface ComposeOptions {
   readonly folder: Source;
   readonly stream: string;

@@ -22,6 +22,7 @@ export interface EarlierRelease {
   readonly release: VerifiedRelease;
 }
 
+/** What a release must be to be continued. */
 export interface EarlierExpectations {
   readonly stream: string;
   readonly engine: Engine;

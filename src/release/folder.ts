@@ -40,6 +40,7 @@ export interface FileRead {
   readonly bytes: Buffer;
 }
 
+/** How a folder is read. */
 export interface FolderOptions<T> {
   readonly format: Format;
   /** false leaves the down files unread, as if there were none */

@@ -19,6 +19,7 @@ import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
 import { verifyManifest, verifyStatement } from "./verify.ts";
 
+/** Which release to look at, and what to judge it by. */
 export interface InspectOptions {
   readonly source: Source;
   /** default: what the head names */

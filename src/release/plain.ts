@@ -14,6 +14,7 @@ import type { AppliedMigration, Release, ReleaseContext, ReleaseProvider } from 
 import { continueSequence, findVersion, sortByVersion } from "./sequence.ts";
 import type { Place } from "./sequence.ts";
 
+/** A folder, and how its files are taken. */
 export interface PlainOptions {
   readonly source: Source;
   readonly stream: string;

@@ -20,6 +20,7 @@ import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
 import { contentOf, moveHead, uploadBundles, uploadContents } from "./upload.ts";
 
+/** What to publish, where to, and in whose name. */
 export interface PublishOptions {
   /** plain migration files */
   readonly folder: Source;
@@ -60,6 +61,7 @@ export type PublishEvent =
  */
 export type PublishOutcome = "published" | "unchanged" | "unsigned" | "dry-run";
 
+/** What a publication came to. */
 export interface PublishResult {
   readonly outcome: PublishOutcome;
   /** whether the head moved */

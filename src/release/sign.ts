@@ -12,6 +12,7 @@ import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
 import { moveHead, uploadBundles } from "./upload.ts";
 
+/** What to sign, and in whose name. */
 export interface SignOptions {
   readonly destination: WritableSource;
   readonly stream: string;
@@ -22,6 +23,7 @@ export interface SignOptions {
   readonly trust: Trust;
 }
 
+/** Where a release stands after it was signed. */
 export interface SignResult {
   readonly digest: string;
   readonly version: number;

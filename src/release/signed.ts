@@ -15,6 +15,7 @@ import type { Trust } from "./trust.ts";
 import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
 import type { VerifiedRelease } from "./verify.ts";
 
+/** A prefix, and what its releases must be to be taken. */
 export interface SignedOptions {
   readonly source: Source;
   readonly stream: string;

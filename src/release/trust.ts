@@ -22,6 +22,7 @@ export interface Trust {
   readonly revoked: ReadonlySet<string>;
 }
 
+/** What releases for an environment need. */
 export interface TrustRule {
   /** distinct keys that must have signed */
   readonly threshold: number;
@@ -50,6 +51,7 @@ export const trustSchema = v.strictObject({
   revoked: v.exactOptional(v.strictObject({ releases: v.array(digestText) })),
 });
 
+/** A trust as it is written: {@link trustSchema}. */
 export type TrustText = v.InferOutput<typeof trustSchema>;
 
 /**
