@@ -1,13 +1,12 @@
 import { RunnerError } from "../error.ts";
 import type { Body, Migration } from "../migration/migration.ts";
-import type { Pack } from "./manifest.ts";
 
 /**
  * What a schema cannot say of a manifest: labels, versions and byte ranges that fit together.
  *
  * @throws RunnerError `NAME`, `DUPLICATE_VERSION`, `SCHEMA`
  */
-export function assertConsistent(migrations: readonly Migration[], pack: Pack | undefined): void {
+export function assertConsistent(migrations: readonly Migration[], pack: PackedRanges | undefined): void {
   const bodies = migrations.flatMap((migration): Body[] =>
     migration.down ? [migration, migration.down] : [migration],
   );
@@ -35,6 +34,13 @@ export function assertSupported(uses: Readonly<Record<string, unknown>>): void {
       },
     );
   }
+}
+
+/** The part of a pack that must fit to the migrations. */
+interface PackedRanges {
+  /** bytes */
+  readonly size: number;
+  readonly offsets: readonly { readonly seq: number; readonly offset: number }[];
 }
 
 const label = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}$/;
@@ -91,7 +97,7 @@ function assertStatements({ path, size, tx, statements }: Body): void {
   }
 }
 
-function assertPack(pack: Pack, migrations: readonly Migration[]): void {
+function assertPack(pack: PackedRanges, migrations: readonly Migration[]): void {
   for (const { seq, offset } of pack.offsets) {
     const migration = migrations[seq - 1];
     if (migration === undefined || offset + migration.size > pack.size) {
