@@ -218,6 +218,23 @@ describe("GET /v1/runs/{id}/events", () => {
     await barrier.release();
   });
 
+  test("end with the problem when the database goes away", async () => {
+    const world = await createWorld();
+    const watcher = await world.replica();
+    const barrier = await openBarrier(world);
+    await world.bucket.publish(barrier.migration);
+    const { body: run } = await world.send("POST", "/v1/runs", {
+      body: apply,
+      headers: { prefer: "respond-async" },
+    });
+    await barrier.reached();
+    const watching = watcher.send("GET", `/v1/runs/${run.id}/events`);
+    await readUntil(watcher, `/v1/runs/${run.id}/events`, "run.status");
+    await world.database.drop();
+    const last = parseSse((await watching).text).at(-1);
+    expect(last).toMatchObject({ event: "problem", data: { code: expect.stringMatching(/^DATABASE_/) } });
+  });
+
   test("of a run that is not there are a plain 404", async () => {
     const world = await createWorld();
     const { status, body } = await world.send("GET", "/v1/runs/orders.01ARZ3NDEKTSV4RRFFQ69G5FAV/events");

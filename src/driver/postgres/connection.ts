@@ -52,6 +52,8 @@ const maxConnections = 12;
 /** milliseconds; as long as a server that is starting, or has no free slot, is asked again */
 const notReadyPatienceMs = 30_000;
 const idleTimeoutMs = 30_000;
+/** milliseconds to say goodbye to a server that may not answer any more */
+const closeMs = 2_000;
 const keepAliveInitialDelayMs = 15_000;
 
 /** A pool that connects when first asked. */
@@ -72,7 +74,7 @@ export function openPool(address: Address): ConnectionPool {
       for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
         signal.throwIfAborted();
         try {
-          return wrap(await (await pool()).connect());
+          return wrap(await unlessAborted((await pool()).connect(), signal));
         } catch (cause) {
           if (!isNotReadyYet(cause) || performance.now() > giveUpAt) throw databaseFailure(cause, address.shown);
           await sleep(delayMs * (0.5 + Math.random()), undefined, { signal });
@@ -83,9 +85,25 @@ export function openPool(address: Address): ConnectionPool {
       const closing = opening;
       opening = undefined;
       const opened = await closing?.catch(() => undefined);
-      await opened?.end();
+      await Promise.race([opened?.end(), sleep(closeMs, undefined, { ref: false })]);
     },
   };
+}
+
+/** `pg` cannot be told to stop connecting: a connection that comes too late goes straight back. */
+function unlessAborted(connecting: Promise<pg.PoolClient>, signal: AbortSignal): Promise<pg.PoolClient> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      reject(signal.reason as Error);
+      connecting.then(
+        (client) => client.release(),
+        () => undefined,
+      );
+    };
+    if (signal.aborted) return onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    connecting.finally(() => signal.removeEventListener("abort", onAbort)).then(resolve, reject);
+  });
 }
 
 /** Finds out once, for all callers, whether the server wants TLS, as libpq does for `allow` and `prefer`. */
@@ -130,6 +148,9 @@ function poolOf(address: Address, secured: boolean): pg.Pool {
   });
   // An idle connection that the server ends is not an error: the next caller gets a new one.
   pool.on("error", () => undefined);
+  // From its first moment on: a server that greets and ends a connection in one breath says so before `connect` has
+  // given it to us, and an error that nobody listens to would end the process.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
 }
 
@@ -174,7 +195,14 @@ function wrap(client: pg.PoolClient): Connection {
       client.off("error", onError);
       client.off("end", onError);
       protocol.off("commandComplete", onComplete);
+      if (isBroken) destroy(client);
       client.release(isBroken || lost);
     },
   };
+}
+
+/** The only way to stop waiting for a server that no longer answers. */
+function destroy(client: pg.PoolClient): void {
+  const stream = Reflect.get(Reflect.get(client, "connection") as object, "stream") as Socket;
+  stream.destroy();
 }

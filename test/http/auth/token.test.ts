@@ -7,6 +7,7 @@ import type { Issuer } from "../../../src/http/auth/policy.ts";
 import {
   createTokenVerifier,
   fetchCapped,
+  fetchedKeys,
   pinnedKeys,
   type TokenVerifier,
 } from "../../../src/http/auth/token.ts";
@@ -375,6 +376,41 @@ describe("keys from an issuer's address", () => {
   test("more than 256 KiB is given up", async () => {
     const url = await serve(() => ({ status: 200, body: Buffer.alloc(256 * 1024 + 1, 0x20) }));
     await expect(fetchCapped(`${url}/jwks`, {})).rejects.toThrow("larger than");
+  });
+
+  test("verify tokens, are asked for once, and once more for a key that is not among them", async () => {
+    const issuer = await createIssuer();
+    let asked = 0;
+    const url = await serve(() => {
+      asked++;
+      return { status: 200, body: Buffer.from(issuer.jwks) };
+    });
+    const verifier = verifierFor({ ...entryOf(issuer), keys: fetchedKeys(`${url}/jwks`) });
+    await Promise.all([1, 2, 3].map(async () => verifier.verify(await issuer.token({}, { now }))));
+    expect(asked).toBe(1);
+    // within the cool-down of 30 s nobody can make the server fetch again and again
+    for (const kid of ["other", "another", "third"])
+      await refusal(verifier, await issuer.token({}, { now, header: { kid } }));
+    expect(asked).toBeLessThanOrEqual(2);
+  });
+
+  test("that cannot be had let nobody in, and the log hears why", async () => {
+    const issuer = await createIssuer();
+    const url = await serve(() => ({ status: 500, body: Buffer.alloc(0) }));
+    const verifier = verifierFor({ ...entryOf(issuer), keys: fetchedKeys(`${url}/jwks`) });
+    expect(await refusal(verifier, await issuer.token({}, { now }))).toBe("the key set answered 500");
+  });
+
+  test("of an issuer that is not in the policy are not asked for", async () => {
+    const issuer = await createIssuer();
+    let asked = 0;
+    const url = await serve(() => {
+      asked++;
+      return { status: 200, body: Buffer.from(issuer.jwks) };
+    });
+    const verifier = verifierFor({ ...entryOf(issuer), keys: fetchedKeys(`${url}/jwks`) });
+    await refusal(verifier, await issuer.token({ iss: url }, { now }));
+    expect(asked).toBe(0);
   });
 
   test("a key set within the ceiling is read whole", async () => {
