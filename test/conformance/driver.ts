@@ -4,7 +4,15 @@ import type { DriverOptions } from "../../src/driver/open.ts";
 import { RunnerError } from "../../src/error.ts";
 import { newRunId } from "../../src/run/request.ts";
 import type { MigrationText } from "../support/plain-release.ts";
-import { declaration, leaseOptions, never, newRun, settings, shortTimes, transactionSteps } from "../support/steps.ts";
+import {
+  declaration,
+  leaseOptions,
+  never,
+  newRun,
+  settings,
+  shortTimes,
+  transactionSteps,
+} from "../support/steps.ts";
 
 /** A fresh database that has never seen us, and how a driver for it is opened. */
 export interface DriverUnderTest {
@@ -29,7 +37,12 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     };
     const driver = await open();
     const apply = async (session: LeasedSession, numbers: readonly number[]) =>
-      session.applyInTransactions(await transactionSteps(firstTo(under, Math.max(...numbers))).then((all) => all.slice((numbers[0] ?? 1) - 1)), settings);
+      session.applyInTransactions(
+        await transactionSteps(firstTo(under, Math.max(...numbers))).then((all) =>
+          all.slice((numbers[0] ?? 1) - 1),
+        ),
+        settings,
+      );
     return { ...under, open, driver, apply };
   };
 
@@ -66,7 +79,12 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       expect({ exists, targetId }).toEqual({ exists: true, targetId: "t" });
       expect(lease).toMatchObject({ holder: "host/7", runId: options.run.id, token: 1 });
       expect(lease?.expiresAt.getTime()).toBeGreaterThan(now.getTime());
-      expect(await driver.run(options.run.id, never)).toMatchObject({ status: "running", stream: "orders", target: "t", endedAt: null });
+      expect(await driver.run(options.run.id, never)).toMatchObject({
+        status: "running",
+        stream: "orders",
+        target: "t",
+        endedAt: null,
+      });
     });
     expect((await driver.state("orders", never)).lease).toBeNull();
   });
@@ -74,14 +92,18 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
   test("3. the token grows with every lease", async () => {
     const { driver } = await start();
     const tokens: number[] = [];
-    for (let n = 0; n < 3; n += 1) await driver.withLease(leaseOptions(), async (session) => void tokens.push(session.token));
+    for (let n = 0; n < 3; n += 1)
+      await driver.withLease(leaseOptions(), async (session) => void tokens.push(session.token));
     expect(tokens).toEqual([1, 2, 3]);
   });
 
   test("4. the lease is given back when the work throws, and the error is the work's own", async () => {
     const { driver } = await start();
     const mine = new TypeError("a defect");
-    await expect(driver.withLease(leaseOptions(), () => Promise.reject(mine))).rejects.toMatchObject({ code: "INTERNAL", cause: mine });
+    await expect(driver.withLease(leaseOptions(), () => Promise.reject(mine))).rejects.toMatchObject({
+      code: "INTERNAL",
+      cause: mine,
+    });
     expect((await driver.state("orders", never)).lease).toBeNull();
   });
 
@@ -92,7 +114,10 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     await driver.withLease(first, async () => {
       const second = leaseOptions({ holder: "second/2" });
       const work = other.withLease(second, () => Promise.resolve("got it"));
-      await expect(work).rejects.toMatchObject({ code: "LEASE_HELD", fields: { holder: "first/1", run: first.run.id } });
+      await expect(work).rejects.toMatchObject({
+        code: "LEASE_HELD",
+        fields: { holder: "first/1", run: first.run.id },
+      });
       expect((await other.state("orders", never)).lease).toMatchObject({ holder: "first/1", token: 1 });
       expect(await other.run(second.run.id, never)).toBeUndefined();
     });
@@ -121,7 +146,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
   test("7. two streams of one database do not wait for each other", async () => {
     const { driver, open } = await start();
     const other = await open();
-    await driver.withLease(leaseOptions(), () => other.withLease(leaseOptions({ stream: "billing" }), async (session) => expect(session.token).toBe(1)));
+    await driver.withLease(leaseOptions(), () =>
+      other.withLease(leaseOptions({ stream: "billing" }), async (session) => expect(session.token).toBe(1)),
+    );
   });
 
   test("8. heartbeats keep a lease alive beyond its length", async () => {
@@ -150,23 +177,33 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const { driver, open, apply, effects, adds } = await start({ times: silentTimes });
     const other = await open({ times: shortTimes });
     const mine = leaseOptions();
-    await driver.withLease(mine, async (stale) => {
-      expect((await apply(stale, [1])).done).toHaveLength(1);
-      await other.withLease(leaseOptions({ waitMs: 10_000 }), () => Promise.resolve());
-      const before = await driver.state("orders", never);
-      const acts: Record<string, () => Promise<unknown>> = {
-        begin: () => stale.begin({ highWaterMark: { epoch: 1, version: 9, digest: "d" }, releaseDigest: "d", fromVersion: null, toVersion: "2", steps: 1 }),
-        one: () => apply(stale, [2]),
-        many: () => apply(stale, [2, 3, 4]),
-        declare: async () => stale.declare([await declaration(adds(2))]),
-        finish: () => stale.finish({ status: "succeeded", outcome: "applied", completed: "d" }),
-      };
-      for (const [name, act] of Object.entries(acts)) await expect(act(), name).rejects.toMatchObject({ code: "LEASE_LOST" });
-      const after = await driver.state("orders", never);
-      expect({ ...after, now: null }).toEqual({ ...before, now: null });
-      expect(await effects()).toEqual([1]);
-      expect(await driver.history("orders", {}, never)).toHaveLength(1);
-    }).catch((error: unknown) => expect(error).toBeUndefined());
+    await driver
+      .withLease(mine, async (stale) => {
+        expect((await apply(stale, [1])).done).toHaveLength(1);
+        await other.withLease(leaseOptions({ waitMs: 10_000 }), () => Promise.resolve());
+        const before = await driver.state("orders", never);
+        const acts: Record<string, () => Promise<unknown>> = {
+          begin: () =>
+            stale.begin({
+              highWaterMark: { epoch: 1, version: 9, digest: "d" },
+              releaseDigest: "d",
+              fromVersion: null,
+              toVersion: "2",
+              steps: 1,
+            }),
+          one: () => apply(stale, [2]),
+          many: () => apply(stale, [2, 3, 4]),
+          declare: async () => stale.declare([await declaration(adds(2))]),
+          finish: () => stale.finish({ status: "succeeded", outcome: "applied", completed: "d" }),
+        };
+        for (const [name, act] of Object.entries(acts))
+          await expect(act(), name).rejects.toMatchObject({ code: "LEASE_LOST" });
+        const after = await driver.state("orders", never);
+        expect({ ...after, now: null }).toEqual({ ...before, now: null });
+        expect(await effects()).toEqual([1]);
+        expect(await driver.history("orders", {}, never)).toHaveLength(1);
+      })
+      .catch((error: unknown) => expect(error).toBeUndefined());
   });
 
   test("11. a stale holder's end does not give back what another holds", async () => {
@@ -187,7 +224,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
   });
 
   test("12. the session's signal aborts with LEASE_LOST when another has taken over", async () => {
-    const { driver, open } = await start({ times: { ...shortTimes, leaseMs: 400, heartbeatMs: 1_500, marginMs: -60_000 } });
+    const { driver, open } = await start({
+      times: { ...shortTimes, leaseMs: 400, heartbeatMs: 1_500, marginMs: -60_000 },
+    });
     const other = await open({ times: shortTimes });
     await driver
       .withLease(leaseOptions(), async (stale) => {
@@ -199,7 +238,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
   });
 
   test("13. the session's signal aborts when the database does not confirm the lease in time", async () => {
-    const { driver } = await start({ times: { leaseMs: 300, heartbeatMs: 60_000, marginMs: 100, cancelPollMs: 20 } });
+    const { driver } = await start({
+      times: { leaseMs: 300, heartbeatMs: 60_000, marginMs: 100, cancelPollMs: 20 },
+    });
     await driver.withLease(leaseOptions(), async (session) => {
       await aborted(session.signal);
       expect(session.signal.reason).toMatchObject({ code: "LEASE_LOST" });
@@ -217,10 +258,15 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       for (const { durationMs } of done) expect(durationMs).toBeGreaterThanOrEqual(0);
     });
     const entries = await driver.history("orders", {}, never);
-    expect(entries.map(({ seq, status, direction, origin, token }) => ({ seq, status, direction, origin, token }))).toEqual(
-      [1, 2, 3].map((seq) => ({ seq, status: "done", direction: "up", origin: "run", token: 1 })),
-    );
-    expect(entries.every(({ runId, appliedBy, error, note }) => runId === options.run.id && appliedBy === "tester" && error === null && note === null)).toBe(true);
+    expect(
+      entries.map(({ seq, status, direction, origin, token }) => ({ seq, status, direction, origin, token })),
+    ).toEqual([1, 2, 3].map((seq) => ({ seq, status: "done", direction: "up", origin: "run", token: 1 })));
+    expect(
+      entries.every(
+        ({ runId, appliedBy, error, note }) =>
+          runId === options.run.id && appliedBy === "tester" && error === null && note === null,
+      ),
+    ).toBe(true);
     expect(entries.map(({ id }) => id)).toEqual(entries.map(({ id }) => id).toSorted((a, b) => a - b));
     const { position, unfinished } = await driver.state("orders", never);
     expect(position).toEqual({ length: 3, chain: entries[2]?.chain, version: entries[2]?.version });
@@ -234,7 +280,8 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     await driver.withLease(first, (session) => apply(session, [1, 2]));
     await driver.withLease(second, (session) => apply(session, [3]));
     const all = await driver.history("orders", {}, never);
-    const seqs = async (query: Parameters<Driver["history"]>[1]) => (await driver.history("orders", query, never)).map(({ seq }) => seq);
+    const seqs = async (query: Parameters<Driver["history"]>[1]) =>
+      (await driver.history("orders", query, never)).map(({ seq }) => seq);
     expect(await seqs({ afterId: all[0]?.id ?? 0 })).toEqual([2, 3]);
     expect(await seqs({ runId: first.run.id })).toEqual([1, 2]);
     expect(await seqs({ last: 2 })).toEqual([2, 3]);
@@ -247,7 +294,10 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       const steps = await transactionSteps([adds(1), adds(2), fails(3), adds(4)]);
       const { done, failure } = await session.applyInTransactions(steps, settings);
       expect(done).toHaveLength(2);
-      expect(failure).toMatchObject({ code: "MIGRATION_FAILED", fields: { migration: fails(3).path, direction: "up" } });
+      expect(failure).toMatchObject({
+        code: "MIGRATION_FAILED",
+        fields: { migration: fails(3).path, direction: "up" },
+      });
     });
     expect(await effects()).toEqual([1, 2]);
     const { position, unfinished } = await driver.state("orders", never);
@@ -277,27 +327,61 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const options = leaseOptions();
     const highWaterMark = { epoch: 1, version: 4, digest: "sha256:d" };
     await driver.withLease(options, async (session) => {
-      await session.begin({ highWaterMark, releaseDigest: "sha256:d", fromVersion: null, toVersion: "2", steps: 2 });
+      await session.begin({
+        highWaterMark,
+        releaseDigest: "sha256:d",
+        fromVersion: null,
+        toVersion: "2",
+        steps: 2,
+      });
       expect(await session.state()).toMatchObject({ highWaterMark, environment: "default", completed: null });
       await apply(session, [1]);
-      expect(await driver.run(options.run.id, never)).toMatchObject({ status: "running", progress: { applied: 1, total: 2 }, releaseDigest: "sha256:d", releaseVersion: 4, toVersion: "2" });
+      expect(await driver.run(options.run.id, never)).toMatchObject({
+        status: "running",
+        progress: { applied: 1, total: 2 },
+        releaseDigest: "sha256:d",
+        releaseVersion: 4,
+        toVersion: "2",
+      });
       await apply(session, [2]);
       await session.finish({ status: "succeeded", outcome: "applied", completed: "sha256:d" });
     });
-    expect(await driver.state("orders", never)).toMatchObject({ completed: "sha256:d", highWaterMark, held: null });
+    expect(await driver.state("orders", never)).toMatchObject({
+      completed: "sha256:d",
+      highWaterMark,
+      held: null,
+    });
     const run = await driver.run(options.run.id, never);
-    expect(run).toMatchObject({ status: "succeeded", outcome: "applied", progress: { applied: 2, total: 2, current: null }, error: null });
+    expect(run).toMatchObject({
+      status: "succeeded",
+      outcome: "applied",
+      progress: { applied: 2, total: 2, current: null },
+      error: null,
+    });
     expect(run?.endedAt?.getTime()).toBeGreaterThanOrEqual(run?.startedAt?.getTime() ?? Infinity);
   });
 
   test("19. begin forgets what was completed, and a hold is set and cleared", async () => {
     const { driver } = await start();
-    const beginning = { highWaterMark: null, releaseDigest: "sha256:d", fromVersion: null, toVersion: null, steps: 0 };
+    const beginning = {
+      highWaterMark: null,
+      releaseDigest: "sha256:d",
+      fromVersion: null,
+      toVersion: null,
+      steps: 0,
+    };
     const held = { runId: "t.x", version: "1", reason: "rolled back" };
-    await driver.withLease(leaseOptions(), (session) => session.finish({ status: "succeeded", completed: "sha256:d", held }));
+    await driver.withLease(leaseOptions(), (session) =>
+      session.finish({ status: "succeeded", completed: "sha256:d", held }),
+    );
     expect(await driver.state("orders", never)).toMatchObject({ completed: "sha256:d", held });
     await driver.withLease(leaseOptions(), (session) => session.begin(beginning));
-    expect(await driver.state("orders", never)).toMatchObject({ completed: null, held, highWaterMark: null, environment: null });
+    expect(await driver.state("orders", never)).toMatchObject({
+      completed: null,
+      held,
+      highWaterMark: null,
+      environment: null,
+    });
     await driver.withLease(leaseOptions(), (session) => session.finish({ status: "succeeded", held: null }));
     expect((await driver.state("orders", never)).held).toBeNull();
   });
@@ -308,15 +392,24 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       await session.declare([await declaration(adds(1), { note: "it's there" })]);
       await session.declare([]);
     });
-    expect(await driver.history("orders", {}, never)).toMatchObject([{ origin: "baseline", note: "it's there", status: "done" }]);
+    expect(await driver.history("orders", {}, never)).toMatchObject([
+      { origin: "baseline", note: "it's there", status: "done" },
+    ]);
     expect((await driver.state("orders", never)).position.length).toBe(1);
     expect(await effects()).toEqual([]);
   });
 
   test("21. an accepted run is there at once, as queued", async () => {
     const { driver } = await start();
-    const run = newRun({ labels: { job: "17" }, caller: { issuer: "https://issuer", subject: "o'brien", rule: "r" }, trigger: "http" });
-    expect(await driver.acceptRun(run, never)).toMatchObject({ kind: "accepted", state: { position: { length: 0 } } });
+    const run = newRun({
+      labels: { job: "17" },
+      caller: { issuer: "https://issuer", subject: "o'brien", rule: "r" },
+      trigger: "http",
+    });
+    expect(await driver.acceptRun(run, never)).toMatchObject({
+      kind: "accepted",
+      state: { position: { length: 0 } },
+    });
     expect(await driver.run(run.id, never)).toMatchObject({
       status: "queued",
       outcome: null,
@@ -335,7 +428,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const again = newRun({ idempotencyKey: "k", bodyDigest: "b1" });
     expect(await driver.acceptRun(again, never)).toMatchObject({ kind: "existing", run: { id: first.id } });
     expect(await driver.run(again.id, never)).toBeUndefined();
-    expect(await driver.acceptRun(newRun({ idempotencyKey: "k", bodyDigest: "b2" }), never)).toEqual({ kind: "idempotency-mismatch" });
+    expect(await driver.acceptRun(newRun({ idempotencyKey: "k", bodyDigest: "b2" }), never)).toEqual({
+      kind: "idempotency-mismatch",
+    });
   });
 
   test("23. a single-use id is good for one body: the same body gives the first run, another is a replay", async () => {
@@ -343,14 +438,28 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const singleUse = { issuer: "https://issuer", jti: "j", expiresAt: new Date(Date.now() + 60_000) };
     const first = newRun({ singleUse, bodyDigest: "b1" });
     expect((await driver.acceptRun(first, never)).kind).toBe("accepted");
-    expect(await driver.acceptRun(newRun({ singleUse, bodyDigest: "b1" }), never)).toMatchObject({ kind: "existing", run: { id: first.id } });
-    expect(await driver.acceptRun(newRun({ singleUse, bodyDigest: "b2" }), never)).toEqual({ kind: "replay" });
-    expect(await driver.acceptRun(newRun({ singleUse: { ...singleUse, issuer: "https://other" }, bodyDigest: "b2" }), never)).toMatchObject({ kind: "accepted" });
+    expect(await driver.acceptRun(newRun({ singleUse, bodyDigest: "b1" }), never)).toMatchObject({
+      kind: "existing",
+      run: { id: first.id },
+    });
+    expect(await driver.acceptRun(newRun({ singleUse, bodyDigest: "b2" }), never)).toEqual({
+      kind: "replay",
+    });
+    expect(
+      await driver.acceptRun(
+        newRun({ singleUse: { ...singleUse, issuer: "https://other" }, bodyDigest: "b2" }),
+        never,
+      ),
+    ).toMatchObject({ kind: "accepted" });
   });
 
   test("24. an honest retry with a new token and the same key is the first run, however often the token is shown", async () => {
     const { driver } = await start();
-    const singleUse = (jti: string) => ({ issuer: "https://issuer", jti, expiresAt: new Date(Date.now() + 60_000) });
+    const singleUse = (jti: string) => ({
+      issuer: "https://issuer",
+      jti,
+      expiresAt: new Date(Date.now() + 60_000),
+    });
     const first = newRun({ idempotencyKey: "k", bodyDigest: "b1", singleUse: singleUse("j1") });
     await driver.acceptRun(first, never);
     for (const idempotencyKey of ["k", "k", null]) {
@@ -363,7 +472,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const { driver, open } = await start();
     const others = [driver, await open(), await open()];
     const requests = Array.from({ length: 9 }, () => newRun({ idempotencyKey: "k", bodyDigest: "b" }));
-    const answers = await Promise.all(requests.map((run, index) => (others[index % 3] ?? driver).acceptRun(run, never)));
+    const answers = await Promise.all(
+      requests.map((run, index) => (others[index % 3] ?? driver).acceptRun(run, never)),
+    );
     const accepted = answers.flatMap(({ kind }, index) => (kind === "accepted" ? [requests[index]?.id] : []));
     expect(accepted).toHaveLength(1);
     const existing = answers.flatMap((answer) => (answer.kind === "existing" ? [answer.run.id] : []));
@@ -374,7 +485,9 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const { driver } = await start();
     const run = newRun();
     await driver.acceptRun(run, never);
-    await driver.withLease(leaseOptions({ run }), async () => expect((await driver.run(run.id, never))?.status).toBe("running"));
+    await driver.withLease(leaseOptions({ run }), async () =>
+      expect((await driver.run(run.id, never))?.status).toBe("running"),
+    );
   });
 
   test("27. a run's row changes until it has ended, and no longer", async () => {
@@ -383,7 +496,12 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     await driver.acceptRun(run, never);
     await driver.updateRun(run.id, { status: "waiting_lock" }, never);
     expect((await driver.run(run.id, never))?.status).toBe("waiting_lock");
-    const error = { code: "SOURCE_DENIED", message: "it's denied", hint: null, fields: { key: "a\\b" } } as const;
+    const error = {
+      code: "SOURCE_DENIED",
+      message: "it's denied",
+      hint: null,
+      fields: { key: "a\\b" },
+    } as const;
     await driver.updateRun(run.id, { status: "failed", outcome: "refused", error }, never);
     await driver.updateRun(run.id, { status: "running" }, never);
     const ended = await driver.run(run.id, never);
@@ -399,8 +517,14 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       .withLease(options, async (session) => {
         expect(await other.requestCancel(options.run.id, "not today", never)).toBe(true);
         await aborted(session.signal);
-        expect(session.signal.reason).toMatchObject({ code: "CANCELED", message: expect.stringContaining("not today") as string });
-        expect(await other.run(options.run.id, never)).toMatchObject({ cancelRequested: true, status: "canceling" });
+        expect(session.signal.reason).toMatchObject({
+          code: "CANCELED",
+          message: expect.stringContaining("not today") as string,
+        });
+        expect(await other.run(options.run.id, never)).toMatchObject({
+          cancelRequested: true,
+          status: "canceling",
+        });
       })
       .catch((error: unknown) => expect(error).toBeUndefined());
     await driver.updateRun(options.run.id, { status: "canceled" }, never);
@@ -414,7 +538,10 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
       const run = newRun();
       await other.acceptRun(run, never);
       const told = Promise.withResolvers<void>();
-      const waiting = other.withLease(leaseOptions({ run, waitMs: 20_000, onWaiting: () => told.resolve() }), () => Promise.resolve());
+      const waiting = other.withLease(
+        leaseOptions({ run, waitMs: 20_000, onWaiting: () => told.resolve() }),
+        () => Promise.resolve(),
+      );
       const canceled = told.promise.then(() => driver.requestCancel(run.id, "not today", never));
       await expect(waiting).rejects.toMatchObject({ code: "CANCELED" });
       expect(await canceled).toBe(true);
@@ -426,7 +553,10 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     await driver.withLease(leaseOptions(), async () => {
       const stop = new AbortController();
       const mine = new RunnerError("DEADLINE", "enough");
-      const waiting = driver.withLease(leaseOptions({ waitMs: 20_000, signal: stop.signal, onWaiting: () => stop.abort(mine) }), () => Promise.resolve());
+      const waiting = driver.withLease(
+        leaseOptions({ waitMs: 20_000, signal: stop.signal, onWaiting: () => stop.abort(mine) }),
+        () => Promise.resolve(),
+      );
       await expect(waiting).rejects.toBe(mine);
       const noMore = driver.withLease(
         leaseOptions({
@@ -446,20 +576,31 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     const other = await open();
     const options = leaseOptions();
     await expect(other.unlock("orders", "t.x", "why", never)).rejects.toMatchObject({ code: "UNKNOWN_RUN" });
-    await driver.withLease(options, async (stale) => {
-      await expect(other.unlock("orders", "t.x", "why", never)).rejects.toMatchObject({ code: "UNKNOWN_RUN" });
-      await expect(other.unlock("orders", options.run.id, "why", never)).rejects.toMatchObject({ code: "LEASE_ALIVE" });
-      await until(async () => {
-        const { lease, now } = await other.state("orders", never);
-        return lease !== null && lease.expiresAt < now;
-      });
-      const { token } = await other.unlock("orders", options.run.id, "it is dead", never);
-      expect(token).toBeGreaterThan(stale.token);
-      expect((await other.state("orders", never)).lease).toBeNull();
-      expect(await other.run(options.run.id, never)).toMatchObject({ status: "failed", error: { message: expect.stringContaining("it is dead") as string } });
-      await expect(stale.finish({ status: "succeeded" })).rejects.toMatchObject({ code: "LEASE_LOST" });
-      await expect(other.unlock("orders", options.run.id, "again", never)).rejects.toMatchObject({ code: "UNKNOWN_RUN" });
-    }).catch((error: unknown) => expect(error).toBeUndefined());
+    await driver
+      .withLease(options, async (stale) => {
+        await expect(other.unlock("orders", "t.x", "why", never)).rejects.toMatchObject({
+          code: "UNKNOWN_RUN",
+        });
+        await expect(other.unlock("orders", options.run.id, "why", never)).rejects.toMatchObject({
+          code: "LEASE_ALIVE",
+        });
+        await until(async () => {
+          const { lease, now } = await other.state("orders", never);
+          return lease !== null && lease.expiresAt < now;
+        });
+        const { token } = await other.unlock("orders", options.run.id, "it is dead", never);
+        expect(token).toBeGreaterThan(stale.token);
+        expect((await other.state("orders", never)).lease).toBeNull();
+        expect(await other.run(options.run.id, never)).toMatchObject({
+          status: "failed",
+          error: { message: expect.stringContaining("it is dead") as string },
+        });
+        await expect(stale.finish({ status: "succeeded" })).rejects.toMatchObject({ code: "LEASE_LOST" });
+        await expect(other.unlock("orders", options.run.id, "again", never)).rejects.toMatchObject({
+          code: "UNKNOWN_RUN",
+        });
+      })
+      .catch((error: unknown) => expect(error).toBeUndefined());
   });
 
   test("32. runs are listed newest first, by status and time, page by page", async () => {
@@ -468,7 +609,8 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     for (const id of ids) await driver.acceptRun(newRun({ id }), never);
     await driver.acceptRun(newRun({ id: newRunId("u"), target: "u" }), never);
     await driver.updateRun(ids[1] ?? "", { status: "succeeded", outcome: "applied" }, never);
-    const list = async (query: Omit<Parameters<Driver["runs"]>[0], "target">) => (await driver.runs({ target: "t", ...query }, never)).map(({ id }) => id);
+    const list = async (query: Omit<Parameters<Driver["runs"]>[0], "target">) =>
+      (await driver.runs({ target: "t", ...query }, never)).map(({ id }) => id);
     expect(await list({ limit: 10 })).toEqual(ids.toReversed());
     expect(await list({ limit: 2 })).toEqual([ids[4], ids[3]]);
     expect(await list({ limit: 2, beforeId: ids[3] ?? "" })).toEqual([ids[2], ids[1]]);
@@ -484,7 +626,11 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
     await driver.withLease(options, async () => {
       const next = leaseOptions({ waitMs: 10_000 });
       await other.withLease(next, async () => {
-        expect(await other.run(options.run.id, never)).toMatchObject({ status: "failed", outcome: "failed", error: { code: "LEASE_LOST" } });
+        expect(await other.run(options.run.id, never)).toMatchObject({
+          status: "failed",
+          outcome: "failed",
+          error: { code: "LEASE_LOST" },
+        });
         expect((await other.run(next.run.id, never))?.status).toBe("running");
       });
     });

@@ -27,7 +27,10 @@ export interface ReleaseTraits {
 }
 
 /** Migrations as a release, analysed by the product's own analysis; nothing of a bucket takes part. */
-export async function makeRelease(texts: readonly MigrationText[], traits: ReleaseTraits = {}): Promise<MadeRelease> {
+export async function makeRelease(
+  texts: readonly MigrationText[],
+  traits: ReleaseTraits = {},
+): Promise<MadeRelease> {
   const stream = traits.stream ?? "orders";
   const bodies = new Map<string, Buffer>();
   const body = async (path: string, text: string | Buffer): Promise<Body> => {
@@ -35,7 +38,15 @@ export async function makeRelease(texts: readonly MigrationText[], traits: Relea
     const sha256 = sha256Hex(bytes);
     bodies.set(sha256, bytes);
     const { tx, alone, locks, statements } = await analyzeUnsigned(bytes, path);
-    return { path, sha256, size: bytes.length, tx, alone, locks, ...(statements === undefined ? {} : { statements }) };
+    return {
+      path,
+      sha256,
+      size: bytes.length,
+      tx,
+      alone,
+      locks,
+      ...(statements === undefined ? {} : { statements }),
+    };
   };
   const migrations: Migration[] = [];
   let chain = emptyChain(stream);
@@ -47,7 +58,9 @@ export async function makeRelease(texts: readonly MigrationText[], traits: Relea
     migrations.push({ ...upBody, seq, version: path.split("_")[0] ?? path, chain, ...downBody });
   }
   const kind = traits.rank === undefined ? "plain" : "signed";
-  const digest = traits.digest ?? (kind === "plain" ? `plain:${chain}` : `sha256:${sha256Hex(`${chain} ${traits.rank?.version}`)}`);
+  const digest =
+    traits.digest ??
+    (kind === "plain" ? `plain:${chain}` : `sha256:${sha256Hex(`${chain} ${traits.rank?.version}`)}`);
   const release: Release = {
     kind,
     stream,

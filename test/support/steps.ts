@@ -1,4 +1,11 @@
-import type { DeclaredEntry, LeaseOptions, NewRun, SessionSettings, StatementStep, TransactionStep } from "../../src/driver/driver.ts";
+import type {
+  DeclaredEntry,
+  LeaseOptions,
+  NewRun,
+  SessionSettings,
+  StatementStep,
+  TransactionStep,
+} from "../../src/driver/driver.ts";
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
 import { sqlToSend } from "../../src/migration/unwrap-sql.ts";
 import { newRunId } from "../../src/run/request.ts";
@@ -11,7 +18,12 @@ export const shortTimes: LeaseTimes = { leaseMs: 600, heartbeatMs: 100, marginMs
 export const never: AbortSignal = new AbortController().signal;
 
 /** Asks for no limits of its own. */
-export const settings: SessionSettings = { lockTimeoutMs: 0, statementTimeoutMs: 0, appliedBy: "tester", onRetry: () => undefined };
+export const settings: SessionSettings = {
+  lockTimeoutMs: 0,
+  statementTimeoutMs: 0,
+  appliedBy: "tester",
+  onRetry: () => undefined,
+};
 
 /** A new run's row. */
 export function newRun(change: Partial<NewRun> = {}): NewRun {
@@ -60,23 +72,49 @@ export async function transactionSteps(
 }
 
 /** The same, for a body whose analysis refuses it: sent as it is. */
-export function rawStep(text: string, place: { readonly seq?: number; readonly path?: string } = {}): TransactionStep {
+export function rawStep(
+  text: string,
+  place: { readonly seq?: number; readonly path?: string } = {},
+): TransactionStep {
   const { seq = 1, path = `${seq}_raw.up.sql` } = place;
-  const migration = { seq, version: String(seq), path, sha256: "0".repeat(64), size: text.length, chain: "0".repeat(64), tx: "one", alone: false, locks: [] } as const;
+  const migration = {
+    seq,
+    version: String(seq),
+    path,
+    sha256: "0".repeat(64),
+    size: text.length,
+    chain: "0".repeat(64),
+    tx: "one",
+    alone: false,
+    locks: [],
+  } as const;
   return { ...stepOf(migration), text, sql: text, sqlOffset: 0, alone: false };
 }
 
 /** One body that runs statement by statement. */
-export async function statementStep(text: string | Buffer, change: Partial<StatementStep> = {}): Promise<StatementStep> {
+export async function statementStep(
+  text: string | Buffer,
+  change: Partial<StatementStep> = {},
+): Promise<StatementStep> {
   const { release } = await makeRelease([{ path: "1_outside.up.sql", up: text }]);
   const [migration] = release.migrations;
   if (migration?.statements === undefined) throw new TypeError("this body runs in one transaction");
   const bytes = Buffer.from(text);
-  return { ...stepOf(migration), text: bytes.toString("utf8"), bytes, statements: migration.statements, resumeAt: 0, ...change };
+  return {
+    ...stepOf(migration),
+    text: bytes.toString("utf8"),
+    bytes,
+    statements: migration.statements,
+    resumeAt: 0,
+    ...change,
+  };
 }
 
 /** A migration declared as applied. */
-export async function declaration(text: MigrationText, change: Partial<DeclaredEntry> = {}): Promise<DeclaredEntry> {
+export async function declaration(
+  text: MigrationText,
+  change: Partial<DeclaredEntry> = {},
+): Promise<DeclaredEntry> {
   const { release } = await makeRelease([text]);
   const [migration] = release.migrations;
   if (migration === undefined) throw new TypeError("a release of one migration has one");
@@ -95,6 +133,19 @@ export async function declaration(text: MigrationText, change: Partial<DeclaredE
   };
 }
 
-function stepOf(migration: TransactionStep["migration"]): Pick<TransactionStep, "migration" | "direction" | "sha256" | "path" | "signed" | "lockTimeoutMs" | "statementTimeoutMs"> {
-  return { migration, direction: "up", sha256: migration.sha256, path: migration.path, signed: false, lockTimeoutMs: undefined, statementTimeoutMs: undefined };
+function stepOf(
+  migration: TransactionStep["migration"],
+): Pick<
+  TransactionStep,
+  "migration" | "direction" | "sha256" | "path" | "signed" | "lockTimeoutMs" | "statementTimeoutMs"
+> {
+  return {
+    migration,
+    direction: "up",
+    sha256: migration.sha256,
+    path: migration.path,
+    signed: false,
+    lockTimeoutMs: undefined,
+    statementTimeoutMs: undefined,
+  };
 }

@@ -61,12 +61,14 @@ export function parseAddress(text: string): Address {
   const user = parameter("user") ?? (url.username === "" ? undefined : decodeURIComponent(url.username));
   const database = parameter("dbname") ?? decodeURIComponent(url.pathname.slice(1));
   const port = Number(parameter("port") ?? (url.port === "" ? "5432" : url.port));
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw unusable("its port is not a number from 1 to 65535");
+  if (!Number.isInteger(port) || port < 1 || port > 65_535)
+    throw unusable("its port is not a number from 1 to 65535");
   if (database === "" && user === undefined) throw unusable("it names no database");
 
   const { tls, tlsOptions } = readTls(parameter, effectiveHost, isSocket);
   const connectTimeout = parameter("connect_timeout");
-  if (connectTimeout !== undefined && !/^\d{1,6}$/.test(connectTimeout)) throw unusable("connect_timeout is not a number of seconds");
+  if (connectTimeout !== undefined && !/^\d{1,6}$/.test(connectTimeout))
+    throw unusable("connect_timeout is not a number of seconds");
   return {
     shown: `postgres://${user === undefined ? "" : `${user}@`}${isSocket ? effectiveHost : `${host}:${port}`}/${database || user}`,
     host: effectiveHost,
@@ -76,7 +78,10 @@ export function parseAddress(text: string): Address {
     database: database || (user ?? ""),
     tls,
     tlsOptions,
-    connectTimeoutMs: connectTimeout === undefined || connectTimeout === "0" ? defaultConnectTimeoutMs : Number(connectTimeout) * 1000,
+    connectTimeoutMs:
+      connectTimeout === undefined || connectTimeout === "0"
+        ? defaultConnectTimeoutMs
+        : Number(connectTimeout) * 1000,
     startupOptions: startupOptions(parameter("options"), parameter("search_path")),
     applicationName: parameter("application_name") ?? "lockkeeper",
   };

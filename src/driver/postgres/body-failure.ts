@@ -20,7 +20,11 @@ export interface SentPlace {
 }
 
 /** What a body's failure is to a person: file, line and column, the server's own words, and the state the database is in. */
-export function bodyFailure(step: TransactionStep | StatementStep, cause: unknown, place: SentPlace): RunnerError {
+export function bodyFailure(
+  step: TransactionStep | StatementStep,
+  cause: unknown,
+  place: SentPlace,
+): RunnerError {
   const server = serverError(cause);
   const told: ServerError = server ?? {
     sqlstate: "08006",
@@ -33,27 +37,39 @@ export function bodyFailure(step: TransactionStep | StatementStep, cause: unknow
   const at = codePoint === undefined ? undefined : locate(step.text, Math.max(codePoint, place.sqlOffset));
   const { code, hint } = meaning(told);
   const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
-  return new RunnerError(code, `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(told, place)}`, {
-    hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
-    fields: {
-      migration: step.path,
-      version: step.migration.version,
-      direction: step.direction,
-      ...(at === undefined ? {} : { line: at.line, column: at.column }),
-      ...(place.statement === undefined ? {} : { statement: place.statement.index + 1, statements: place.statement.of }),
-      ...told.fields,
+  return new RunnerError(
+    code,
+    `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(told, place)}`,
+    {
+      hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
+      fields: {
+        migration: step.path,
+        version: step.migration.version,
+        direction: step.direction,
+        ...(at === undefined ? {} : { line: at.line, column: at.column }),
+        ...(place.statement === undefined
+          ? {}
+          : { statement: place.statement.index + 1, statements: place.statement.of }),
+        ...told.fields,
+      },
+      cause,
     },
-    cause,
-  });
+  );
 }
 
 /** Where in the file it went wrong: where the server points, else the beginning of the statement that it had reached. */
-function codePointOf(step: TransactionStep | StatementStep, server: ServerError, place: SentPlace): number | undefined {
+function codePointOf(
+  step: TransactionStep | StatementStep,
+  server: ServerError,
+  place: SentPlace,
+): number | undefined {
   if (server.position !== undefined) return place.sqlOffset + server.position - 1 - place.messageOffset;
   if (place.statement !== undefined) return place.sqlOffset;
   if (!("sql" in step) || place.completed === undefined) return undefined;
   const statement = scanSql(step.sql).statements[place.completed - statementsBeforeBody];
-  return statement === undefined ? undefined : place.sqlOffset + countCodePoints(step.sql, 0, statement.start);
+  return statement === undefined
+    ? undefined
+    : place.sqlOffset + countCodePoints(step.sql, 0, statement.start);
 }
 
 /** The part of an error that is kept in the database and shown to callers. */
@@ -62,8 +78,10 @@ export function toEntryError(error: RunnerError): EntryError {
 }
 
 function stateNow(server: ServerError, place: SentPlace): string {
-  if (server.sqlstate === sqlstate.bodyEndedTransaction) return "it ended its transaction itself, so what it did before that may have stayed";
-  if (place.statement === undefined) return "nothing of this migration was applied, those before it stay applied";
+  if (server.sqlstate === sqlstate.bodyEndedTransaction)
+    return "it ended its transaction itself, so what it did before that may have stayed";
+  if (place.statement === undefined)
+    return "nothing of this migration was applied, those before it stay applied";
   const { index, of } = place.statement;
   return index === 0
     ? `none of its ${of} statements took effect`
@@ -74,20 +92,35 @@ function meaning(server: ServerError): { code: RunnerErrorCode; hint: string } {
   const fix = "correct the migration, publish it and run again";
   switch (server.sqlstate) {
     case sqlstate.lockNotAvailable:
-      return { code: "LOCK_TIMEOUT", hint: "another session holds the lock: run again, or raise lock_timeout" };
+      return {
+        code: "LOCK_TIMEOUT",
+        hint: "another session holds the lock: run again, or raise lock_timeout",
+      };
     case sqlstate.deadlockDetected:
     case sqlstate.serializationFailure:
-      return { code: "MIGRATION_FAILED", hint: "it clashed with the application again and again: run again when it is quieter" };
+      return {
+        code: "MIGRATION_FAILED",
+        hint: "it clashed with the application again and again: run again when it is quieter",
+      };
     case sqlstate.readOnlyTransaction:
       return { code: "DATABASE_READ_ONLY", hint: "connect to the primary, or make the database writable" };
     case sqlstate.diskFull:
       return { code: "DATABASE_FULL", hint: "free disk space on the server and run again" };
     case sqlstate.bodyEndedTransaction:
-      return { code: "TRANSACTION_CONTROL", hint: "remove COMMIT, ROLLBACK and RESET ALL, or say -- lockkeeper: tx=none in the first line" };
+      return {
+        code: "TRANSACTION_CONTROL",
+        hint: "remove COMMIT, ROLLBACK and RESET ALL, or say -- lockkeeper: tx=none in the first line",
+      };
     case sqlstate.queryCanceled:
-      return { code: "MIGRATION_FAILED", hint: "it took too long: raise statement_timeout, or do less in one migration" };
+      return {
+        code: "MIGRATION_FAILED",
+        hint: "it took too long: raise statement_timeout, or do less in one migration",
+      };
     case "25001":
-      return { code: "MIGRATION_FAILED", hint: "this statement must run outside a transaction: say -- lockkeeper: tx=none in the first line" };
+      return {
+        code: "MIGRATION_FAILED",
+        hint: "this statement must run outside a transaction: say -- lockkeeper: tx=none in the first line",
+      };
     default:
       return { code: "MIGRATION_FAILED", hint: fix };
   }

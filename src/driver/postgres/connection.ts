@@ -76,7 +76,8 @@ export function openPool(address: Address): ConnectionPool {
         try {
           return wrap(await unlessAborted((await pool()).connect(), signal));
         } catch (cause) {
-          if (!isNotReadyYet(cause) || performance.now() > giveUpAt) throw databaseFailure(cause, address.shown);
+          if (!isNotReadyYet(cause) || performance.now() > giveUpAt)
+            throw databaseFailure(cause, address.shown);
           await sleep(delayMs * (0.5 + Math.random()), undefined, { signal });
         }
       }
@@ -110,7 +111,9 @@ function unlessAborted(connecting: Promise<pg.PoolClient>, signal: AbortSignal):
 async function negotiate(address: Address): Promise<pg.Pool> {
   const plain = poolOf(address, false);
   const secured = poolOf(address, true);
-  const order = { disable: [plain], allow: [plain, secured], prefer: [secured, plain], require: [secured] }[address.tls];
+  const order = { disable: [plain], allow: [plain, secured], prefer: [secured, plain], require: [secured] }[
+    address.tls
+  ];
   for (const [index, candidate] of order.entries()) {
     try {
       (await candidate.connect()).release();
@@ -126,7 +129,9 @@ async function negotiate(address: Address): Promise<pg.Pool> {
 /** The server has no TLS (`prefer` goes on without), or its pg_hba.conf takes none but TLS connections (`allow` goes on with). */
 function isAboutTls(cause: unknown): boolean {
   const server = serverError(cause);
-  return server === undefined ? cause instanceof Error && cause.message.includes("does not support SSL") : server.sqlstate === "28000";
+  return server === undefined
+    ? cause instanceof Error && cause.message.includes("does not support SSL")
+    : server.sqlstate === "28000";
 }
 
 function poolOf(address: Address, secured: boolean): pg.Pool {
@@ -195,14 +200,8 @@ function wrap(client: pg.PoolClient): Connection {
       client.off("error", onError);
       client.off("end", onError);
       protocol.off("commandComplete", onComplete);
-      if (isBroken) destroy(client);
+      if (isBroken) protocol.stream.destroy();
       client.release(isBroken || lost);
     },
   };
-}
-
-/** The only way to stop waiting for a server that no longer answers. */
-function destroy(client: pg.PoolClient): void {
-  const stream = Reflect.get(Reflect.get(client, "connection") as object, "stream") as Socket;
-  stream.destroy();
 }

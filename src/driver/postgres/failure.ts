@@ -13,7 +13,13 @@ export interface ServerError {
 
 /** The server's own error inside whatever `pg` threw; undefined for a network failure. */
 export function serverError(thrown: unknown): ServerError | undefined {
-  if (!(thrown instanceof Error) || !("severity" in thrown) || !("code" in thrown) || typeof thrown.code !== "string") return undefined;
+  if (
+    !(thrown instanceof Error) ||
+    !("severity" in thrown) ||
+    !("code" in thrown) ||
+    typeof thrown.code !== "string"
+  )
+    return undefined;
   const read = (name: string): string | undefined => {
     const value: unknown = Reflect.get(thrown, name);
     return typeof value === "string" && value !== "" ? value : undefined;
@@ -42,7 +48,12 @@ export function isConnectionLoss(thrown: unknown): boolean {
 
 /** A mistake of ours, not the network's: Node and `pg` tell theirs by plain errors. */
 function isDefect(thrown: unknown): boolean {
-  return thrown instanceof TypeError || thrown instanceof RangeError || thrown instanceof ReferenceError || thrown instanceof SyntaxError;
+  return (
+    thrown instanceof TypeError ||
+    thrown instanceof RangeError ||
+    thrown instanceof ReferenceError ||
+    thrown instanceof SyntaxError
+  );
 }
 
 /** Whether connecting again later may succeed without anybody changing anything. */
@@ -90,7 +101,8 @@ function classify(server: ServerError): { code: RunnerErrorCode; hint: string } 
 const tlsCodes = /^(ERR_TLS|ERR_SSL|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|EPROTO|HOSTNAME_MISMATCH)/;
 
 function networkFailure(thrown: unknown, shownUrl: string): RunnerError {
-  const code = thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
+  const code =
+    thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
   const message = thrown instanceof Error ? thrown.message : "unknown failure";
   if (tlsCodes.test(code) || /SSL/.test(message)) {
     return new RunnerError("DATABASE_TLS", `${shownUrl}: no TLS connection: ${message}`, {
@@ -105,8 +117,12 @@ function networkFailure(thrown: unknown, shownUrl: string): RunnerError {
     ENOENT: "there is no such socket",
     ETIMEDOUT: "no answer in time",
   };
-  return new RunnerError("DATABASE_UNAVAILABLE", `${shownUrl}: ${why[code] ?? (message || code || "connection failed")}`, {
-    hint: "check host and port, and that the server is up",
-    cause: thrown,
-  });
+  return new RunnerError(
+    "DATABASE_UNAVAILABLE",
+    `${shownUrl}: ${why[code] ?? (message || code || "connection failed")}`,
+    {
+      hint: "check host and port, and that the server is up",
+      cause: thrown,
+    },
+  );
 }

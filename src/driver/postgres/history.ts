@@ -42,7 +42,11 @@ export interface EntryExpressions {
 const now = "pg_catalog.clock_timestamp()";
 
 /** Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`. */
-export function insertEntry(t: TableNames, entry: NewEntry, { guard, startedAt }: EntryExpressions = { guard: "1", startedAt: now }): string {
+export function insertEntry(
+  t: TableNames,
+  entry: NewEntry,
+  { guard, startedAt }: EntryExpressions = { guard: "1", startedAt: now },
+): string {
   const checksums = `ARRAY[${entry.statementChecksums.map(literal).join(",")}]::text[]`;
   return `INSERT INTO ${t.history} (${columns}) SELECT ${[
     literal(entry.stream),
@@ -75,7 +79,8 @@ export function selectHistory(t: TableNames, stream: string, query: HistoryQuery
   if (query.afterId !== undefined) conditions.push(`id > ${query.afterId}`);
   if (query.runId !== undefined) conditions.push(`run_id = ${literal(query.runId)}`);
   const where = conditions.join(" AND ");
-  if (query.last === undefined) return `SELECT *, ${instantColumn("started_at", "started_at")} FROM ${t.history} h WHERE ${where} ORDER BY h.id`;
+  if (query.last === undefined)
+    return `SELECT *, ${instantColumn("started_at", "started_at")} FROM ${t.history} h WHERE ${where} ORDER BY h.id`;
   return `SELECT *, ${instantColumn("started_at", "started_at")} FROM (SELECT * FROM ${t.history} WHERE ${where} ORDER BY id DESC LIMIT ${query.last}) newest ORDER BY id`;
 }
 
@@ -109,6 +114,8 @@ export function readEntry(row: Row, prefix = ""): HistoryEntry {
 
 /** Columns of the table under `prefix`, for {@link readEntry}. */
 export function entryColumns(alias: string, prefix: string): string {
-  const plain = ["id", ...columns.split(",").map((name) => name.trim())].map((name) => `${alias}.${name} AS ${prefix}${name}`);
+  const plain = ["id", ...columns.split(",").map((name) => name.trim())].map(
+    (name) => `${alias}.${name} AS ${prefix}${name}`,
+  );
   return [...plain, instantColumn(`${alias}.started_at`, `${prefix}started_at`)].join(", ");
 }

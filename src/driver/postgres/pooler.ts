@@ -17,7 +17,12 @@ export async function isThroughPooler(connection: Connection): Promise<boolean> 
  *
  * @throws RunnerError `POOL_TOO_SMALL`
  */
-export async function assertFreeSlots(pool: ConnectionPool, needed: number, shownUrl: string, signal: AbortSignal): Promise<void> {
+export async function assertFreeSlots(
+  pool: ConnectionPool,
+  needed: number,
+  shownUrl: string,
+  signal: AbortSignal,
+): Promise<void> {
   const patience = AbortSignal.timeout(slotPatienceMs);
   const both = AbortSignal.any([signal, patience]);
   const connections: Connection[] = [];
@@ -30,11 +35,15 @@ export async function assertFreeSlots(pool: ConnectionPool, needed: number, show
   } catch (cause) {
     signal.throwIfAborted();
     if (!patience.aborted) throw databaseFailure(cause, shownUrl);
-    throw new RunnerError("POOL_TOO_SMALL", `${shownUrl}: the pooler before the database has no ${needed} free connections for this run`, {
-      hint: `raise its pool size (PgBouncer: default_pool_size) to at least ${needed} beside what the application needs, or connect past it (directUrl)`,
-      fields: { needed },
-      cause,
-    });
+    throw new RunnerError(
+      "POOL_TOO_SMALL",
+      `${shownUrl}: the pooler before the database has no ${needed} free connections for this run`,
+      {
+        hint: `raise its pool size (PgBouncer: default_pool_size) to at least ${needed} beside what the application needs, or connect past it (directUrl)`,
+        fields: { needed },
+        cause,
+      },
+    );
   } finally {
     for (const connection of connections) {
       if (!connection.isLost()) await connection.send("ROLLBACK").catch(() => undefined);

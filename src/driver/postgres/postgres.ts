@@ -9,7 +9,17 @@ import { openPool, type Connection, type ConnectionPool, type StatementResult } 
 import { databaseFailure, serverError } from "./failure.ts";
 import { readEntry, selectHistory } from "./history.ts";
 import { acquire, forceRelease, heartbeat, insertStream, release, selectCancel } from "./lease.ts";
-import { acceptRun, endDeadRuns, insertRun, readRun, requestCancel, runConditions, selectEarlier, selectRuns, updateRun } from "./runs.ts";
+import {
+  acceptRun,
+  endDeadRuns,
+  insertRun,
+  readRun,
+  requestCancel,
+  runConditions,
+  selectEarlier,
+  selectRuns,
+  updateRun,
+} from "./runs.ts";
 import { assertFreeSlots } from "./pooler.ts";
 import { openSession } from "./session.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";
@@ -31,6 +41,8 @@ export interface PostgresOptions {
 const oldestVersion = 140_000;
 /** milliseconds between two looks at a lease that another holds */
 const pollMs = { shortest: 50, longest: 1_000 };
+/** milliseconds to give the lease back when the run's connection is lost; else it expires by itself */
+const giveBackMs = 5_000;
 /** transactions that a run has open at once: its work, and its heartbeats */
 const slotsOfRun = 2;
 /** tries of creating our tables, when other runners do the same */
@@ -40,7 +52,13 @@ const creationTries = 40;
 export function openPostgres(url: string, options: PostgresOptions = {}): Driver {
   const address = parseAddress(url);
   const direct = options.directUrl === undefined ? undefined : openPool(parseAddress(options.directUrl));
-  return new PostgresDriver(address.shown, openPool(address), direct, tableNames(options.schema ?? "lockkeeper"), options.times ?? leaseTimes);
+  return new PostgresDriver(
+    address.shown,
+    openPool(address),
+    direct,
+    tableNames(options.schema ?? "lockkeeper"),
+    options.times ?? leaseTimes,
+  );
 }
 
 class PostgresDriver implements Driver {
@@ -51,7 +69,13 @@ class PostgresDriver implements Driver {
   readonly #times: LeaseTimes;
   #facts: ServerFacts | undefined;
 
-  constructor(url: string, pool: ConnectionPool, direct: ConnectionPool | undefined, t: TableNames, times: LeaseTimes) {
+  constructor(
+    url: string,
+    pool: ConnectionPool,
+    direct: ConnectionPool | undefined,
+    t: TableNames,
+    times: LeaseTimes,
+  ) {
     this.url = url;
     this.#pool = pool;
     this.#direct = direct;
@@ -63,7 +87,11 @@ class PostgresDriver implements Driver {
     return this.#use(signal, (connection) => this.#readState(connection, stream, signal));
   }
 
-  async history(stream: string, query: Parameters<Driver["history"]>[1], signal: AbortSignal): Promise<readonly HistoryEntry[]> {
+  async history(
+    stream: string,
+    query: Parameters<Driver["history"]>[1],
+    signal: AbortSignal,
+  ): Promise<readonly HistoryEntry[]> {
     const rows = await this.#rows(selectHistory(this.#t, stream, query), signal);
     return rows.map((row) => readEntry(row));
   }
@@ -78,7 +106,11 @@ class PostgresDriver implements Driver {
     return rows.map(readRun);
   }
 
-  async updateRun(id: string, change: Parameters<Driver["updateRun"]>[1], signal: AbortSignal): Promise<void> {
+  async updateRun(
+    id: string,
+    change: Parameters<Driver["updateRun"]>[1],
+    signal: AbortSignal,
+  ): Promise<void> {
     await this.#rows(updateRun(this.#t, id, change), signal);
   }
 
@@ -92,19 +124,28 @@ class PostgresDriver implements Driver {
       const results = await this.#withTables(connection, signal, () => connection.send(message, signal));
       const [added, state] = results;
       const stateRow = state?.rows[0];
-      if (added?.rows.length === 1 && stateRow !== undefined) return { kind: "accepted", state: readState(stateRow) };
+      if (added?.rows.length === 1 && stateRow !== undefined)
+        return { kind: "accepted", state: readState(stateRow) };
       return this.#earlier(connection, run, signal);
     });
   }
 
-  async unlock(stream: string, runId: string, reason: string, signal: AbortSignal): Promise<{ readonly token: number }> {
+  async unlock(
+    stream: string,
+    runId: string,
+    reason: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly token: number }> {
     return this.#use(signal, async (connection) => {
       const before = await this.#readState(connection, stream, signal);
       if (before.lease?.runId !== runId) throw notTheHolder(runId, before.lease?.runId);
       const results = await connection.send(forceRelease(this.#t, stream, runId), signal);
       const token = firstValue(results, "lockkeeper_token");
       if (token !== undefined) {
-        await connection.send(updateRun(this.#t, runId, { status: "failed", outcome: "failed", error: abandoned(reason) }), signal);
+        await connection.send(
+          updateRun(this.#t, runId, { status: "failed", outcome: "failed", error: abandoned(reason) }),
+          signal,
+        );
         return { token: Number(token) };
       }
       const { lease } = await this.#readState(connection, stream, signal);
@@ -147,15 +188,24 @@ class PostgresDriver implements Driver {
   }
 
   /** Heartbeats go by a connection of their own, opened when the first is due, because the bench's may be busy. */
-  async #workUnder<T>(bench: Workbench, acquiredAt: number, signal: AbortSignal, work: (session: LeasedSession) => Promise<T>): Promise<T> {
+  async #workUnder<T>(
+    bench: Workbench,
+    acquiredAt: number,
+    signal: AbortSignal,
+    work: (session: LeasedSession) => Promise<T>,
+  ): Promise<T> {
     let line: Connection | undefined;
-    const ask = async (message: string): Promise<readonly StatementResult[]> => {
+    const ask = async (
+      message: string,
+      withinMs = this.#times.leaseMs,
+    ): Promise<readonly StatementResult[]> => {
+      const patience = AbortSignal.timeout(withinMs);
       if (line?.isLost() === true) {
         line.release(true);
         line = undefined;
       }
-      line ??= await this.#pool.connect(AbortSignal.timeout(this.#times.leaseMs));
-      return line.send(message, AbortSignal.timeout(this.#times.leaseMs));
+      line ??= await this.#pool.connect(patience);
+      return line.send(message, patience);
     };
     const kept = keepLease(
       {
@@ -163,7 +213,8 @@ class PostgresDriver implements Driver {
           const key = bench.key();
           const [result] = await ask(heartbeat(this.#t, key, this.#times.leaseMs));
           if (result?.rows.length === 1) return true;
-          if (bench.isRenewing() || bench.key().token !== key.token) throw new Error("the token was renewed meanwhile");
+          if (bench.isRenewing() || bench.key().token !== key.token)
+            throw new Error("the token was renewed meanwhile");
           return false;
         },
         cancelReason: async () => {
@@ -184,7 +235,7 @@ class PostgresDriver implements Driver {
       const giveBack = release(this.#t, bench.key());
       await bench
         .send(giveBack)
-        .catch(() => ask(giveBack))
+        .catch(() => ask(giveBack, giveBackMs))
         .catch(() => undefined);
       line?.release();
     }
@@ -196,7 +247,9 @@ class PostgresDriver implements Driver {
     for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
       options.signal.throwIfAborted();
       const acquiredAt = performance.now();
-      const taken = isFree ? await this.#withTables(connection, options.signal, () => this.#tryLease(connection, options)) : undefined;
+      const taken = isFree
+        ? await this.#withTables(connection, options.signal, () => this.#tryLease(connection, options))
+        : undefined;
       if (taken !== undefined) return { ...taken, acquiredAt };
       const state = await this.#readState(connection, options.stream, options.signal);
       if (!state.exists) {
@@ -210,8 +263,11 @@ class PostgresDriver implements Driver {
       if (isFree && !wasFree) continue;
       if (state.lease !== null) options.onWaiting(state.lease);
       await this.#assertNotCanceled(connection, options);
-      if (performance.now() >= giveUpAt) throw heldBy(state, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
-      await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() => options.signal.throwIfAborted());
+      if (performance.now() >= giveUpAt)
+        throw heldBy(state, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
+      await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() =>
+        options.signal.throwIfAborted(),
+      );
     }
   }
 
@@ -221,7 +277,10 @@ class PostgresDriver implements Driver {
     if (typeof reason === "string") throw new RunnerError("CANCELED", `the run was asked to stop: ${reason}`);
   }
 
-  async #tryLease(connection: Connection, options: LeaseOptions): Promise<Omit<TakenLease, "acquiredAt"> | undefined> {
+  async #tryLease(
+    connection: Connection,
+    options: LeaseOptions,
+  ): Promise<Omit<TakenLease, "acquiredAt"> | undefined> {
     const { stream, run, holder, targetId } = options;
     const isHolder = `EXISTS (SELECT FROM ${this.#t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(run.id)})`;
     const also = `${endDeadRuns(this.#t, stream, run.id, isHolder)}; ${insertRun(this.#t, run, "running", isHolder)}; UPDATE ${this.#t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()) WHERE id = ${literal(run.id)} AND status IN ('queued', 'waiting_lock') AND ${isHolder}`;
@@ -231,7 +290,9 @@ class PostgresDriver implements Driver {
         options.signal,
       );
       const token = firstValue(results, "lockkeeper_token");
-      return token === undefined ? undefined : { token: Number(token), backendPid: Number(firstValue(results, "lockkeeper_backend")) };
+      return token === undefined
+        ? undefined
+        : { token: Number(token), backendPid: Number(firstValue(results, "lockkeeper_backend")) };
     } catch (cause) {
       await connection.send("ROLLBACK").catch(() => undefined);
       throw cause;
@@ -278,11 +339,17 @@ class PostgresDriver implements Driver {
   async #earlier(connection: Connection, run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
     const [result] = await connection.send(selectEarlier(this.#t, run), signal);
     const rows = result?.rows ?? [];
-    for (const [by, refusal] of [["token", "replay"], ["key", "idempotency-mismatch"]] as const) {
+    for (const [by, refusal] of [
+      ["token", "replay"],
+      ["key", "idempotency-mismatch"],
+    ] as const) {
       const row = rows.find((candidate) => candidate["lockkeeper_by"] === by);
       if (row === undefined) continue;
       if (row["body_digest"] !== (run.bodyDigest ?? row["body_digest"])) return { kind: refusal };
-      const earlier = await connection.send(selectRuns(this.#t, `r.id = ${literal(String(row["run_id"]))}`, 1), signal);
+      const earlier = await connection.send(
+        selectRuns(this.#t, `r.id = ${literal(String(row["run_id"]))}`, 1),
+        signal,
+      );
       const [found] = earlier.flatMap((part) => part.rows);
       if (found !== undefined) return { kind: "existing", run: readRun(found) };
     }
@@ -334,9 +401,13 @@ class PostgresDriver implements Driver {
   #learn(row: Parameters<typeof readFacts>[0]): void {
     this.#facts = readFacts(row);
     if (this.#facts.versionNumber < oldestVersion) {
-      throw new RunnerError("DATABASE_UNSUPPORTED", `${this.url}: the server is PostgreSQL ${Math.floor(this.#facts.versionNumber / 10_000)}`, {
-        hint: "lockkeeper works with PostgreSQL 14 and later",
-      });
+      throw new RunnerError(
+        "DATABASE_UNSUPPORTED",
+        `${this.url}: the server is PostgreSQL ${Math.floor(this.#facts.versionNumber / 10_000)}`,
+        {
+          hint: "lockkeeper works with PostgreSQL 14 and later",
+        },
+      );
     }
   }
 }
@@ -354,10 +425,14 @@ function firstValue(results: readonly StatementResult[], column: string): unknow
 
 function heldBy(state: StreamState, why: string): RunnerError {
   const { lease } = state;
-  const who = lease === null ? "a statement of an earlier run" : `run ${lease.runId} on ${lease.holder}, since ${lease.acquiredAt.toISOString()},`;
+  const who =
+    lease === null
+      ? "a statement of an earlier run"
+      : `run ${lease.runId} on ${lease.holder}, since ${lease.acquiredAt.toISOString()},`;
   return new RunnerError("LEASE_HELD", `${who} holds the lease ${why}`, {
     hint: "wait for it (--wait), or see what it does with status",
-    fields: lease === null ? {} : { run: lease.runId, holder: lease.holder, since: lease.acquiredAt.toISOString() },
+    fields:
+      lease === null ? {} : { run: lease.runId, holder: lease.holder, since: lease.acquiredAt.toISOString() },
   });
 }
 

@@ -27,9 +27,15 @@ export async function mayTryAgain(
   attempt: number,
 ): Promise<boolean> {
   const code = serverError(cause)?.sqlstate;
-  const most = isConnectionLoss(cause) ? tries.connection : code !== undefined && retryableBody.has(code) ? tries.lock : 1;
+  const most = isConnectionLoss(cause)
+    ? tries.connection
+    : code !== undefined && retryableBody.has(code)
+      ? tries.lock
+      : 1;
   if (attempt >= most) return false;
-  const waitMs = Math.round(Math.min(delayMs.first * 2 ** (attempt - 1), delayMs.longest) * (0.5 + Math.random()));
+  const waitMs = Math.round(
+    Math.min(delayMs.first * 2 ** (attempt - 1), delayMs.longest) * (0.5 + Math.random()),
+  );
   settings.onRetry(step.path, attempt, code ?? "08006", waitMs);
   await sleep(waitMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
   return true;

@@ -56,7 +56,9 @@ export function selectEarlier(t: TableNames, run: NewRun): string {
 
 /** A run's row with its progress, which is what the history says of the run. */
 export function selectRuns(t: TableNames, where: string, limit: number): string {
-  const times = ["created_at", "started_at", "ended_at"].map((name) => instantColumn(`r.${name}`, name)).join(", ");
+  const times = ["created_at", "started_at", "ended_at"]
+    .map((name) => instantColumn(`r.${name}`, name))
+    .join(", ");
   return `SELECT r.*, ${times}, (SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run') AS applied,
  (SELECT h.path FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'started' ORDER BY h.id DESC LIMIT 1) AS current
  FROM ${t.runs} r WHERE ${where} ORDER BY r.id DESC LIMIT ${limit}`;
@@ -102,7 +104,8 @@ export function updateRun(t: TableNames, id: string, change: RunChange): string 
   set("from_version", change.fromVersion);
   set("to_version", change.toVersion);
   if (change.error !== undefined) values.push(`error = ${jsonLiteral(change.error)}`);
-  if (change.status === "running") values.push("started_at = coalesce(started_at, pg_catalog.clock_timestamp())");
+  if (change.status === "running")
+    values.push("started_at = coalesce(started_at, pg_catalog.clock_timestamp())");
   if (change.status === "succeeded" || change.status === "failed" || change.status === "canceled") {
     values.push("ended_at = pg_catalog.clock_timestamp()");
   }
@@ -130,7 +133,11 @@ export function readRun(row: Row): RunRecord {
     releaseVersion: row["release_version"] === null ? null : Number(row["release_version"]),
     fromVersion: row["from_version"] as string | null,
     toVersion: row["to_version"] as string | null,
-    progress: { applied: Number(row["applied"]), total: Number(row["total"]), current: row["current"] as string | null },
+    progress: {
+      applied: Number(row["applied"]),
+      total: Number(row["total"]),
+      current: row["current"] as string | null,
+    },
     labels: row["labels"] as Readonly<Record<string, string>>,
     cancelRequested: row["cancel_requested"] === true,
     createdAt: readInstant(row["created_at"]),

@@ -7,7 +7,10 @@ import type { StatementStep } from "../driver.ts";
  * of a pg_dump. Sent again before each statement, because each is cleaned up after, and a resumed body begins in the middle.
  */
 export function preludeOf(step: StatementStep, index: number): readonly string[] {
-  return step.statements.slice(0, index).map((statement) => textOf(step, statement)).filter(isSetting);
+  return step.statements
+    .slice(0, index)
+    .map((statement) => textOf(step, statement))
+    .filter(isSetting);
 }
 
 function isSetting(sql: string): boolean {
@@ -17,7 +20,10 @@ function isSetting(sql: string): boolean {
   const [first, second, third, fourth] = words;
   if (first === "RESET") return true;
   if (first === "SET") return second !== "LOCAL" && second !== "CONSTRAINTS" && second !== "TRANSACTION";
-  return first === "SELECT" && (second === "SET_CONFIG" || (second === "PG_CATALOG" && third === "." && fourth === "SET_CONFIG"));
+  return (
+    first === "SELECT" &&
+    (second === "SET_CONFIG" || (second === "PG_CATALOG" && third === "." && fourth === "SET_CONFIG"))
+  );
 }
 
 function textOf(step: StatementStep, statement: Statement): string {

@@ -33,7 +33,8 @@ export function openSession(bench: Workbench): LeasedSession {
     begin: (beginning) => write(bench, beginStatements(bench, beginning)),
     applyInTransactions: (steps, settings) => applyInTransactions(bench, steps, settings),
     applyStatements: (step, settings, onStatement) => runStatements(bench, step, settings, onStatement),
-    declare: (entries) => write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
+    declare: (entries) =>
+      write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
     finish: (end) => write(bench, finishStatements(bench, end)),
   };
 }
@@ -76,11 +77,20 @@ function finishStatements(bench: Workbench, end: RunEnd): string {
   if (end.completed !== undefined) values.push(`completed = ${literal(end.completed)}`);
   if (end.held !== undefined) values.push(`held = ${jsonLiteral(end.held)}`);
   const ended = updateRun(t, runId, end);
-  return values.length === 0 ? ended : `UPDATE ${t.streams} SET ${values.join(", ")} WHERE name = ${literal(stream)}; ${ended}`;
+  return values.length === 0
+    ? ended
+    : `UPDATE ${t.streams} SET ${values.join(", ")} WHERE name = ${literal(stream)}; ${ended}`;
 }
 
 function declared(entry: DeclaredEntry, key: LeaseKey): NewEntry {
-  return { ...entry, ...entry.migration, stream: key.stream, runId: key.runId, token: key.token, error: null };
+  return {
+    ...entry,
+    ...entry.migration,
+    stream: key.stream,
+    runId: key.runId,
+    token: key.token,
+    error: null,
+  };
 }
 
 async function applyInTransactions(
@@ -90,7 +100,10 @@ async function applyInTransactions(
 ): Promise<AppliedSteps> {
   const done: { durationMs: number }[] = [];
   for (const group of messages(steps, bench.facts.standardStrings)) {
-    const { durations, failure } = group.length === 1 ? await applyOne(bench, group[0], settings) : await applyMany(bench, group, settings);
+    const { durations, failure } =
+      group.length === 1
+        ? await applyOne(bench, group[0], settings)
+        : await applyMany(bench, group, settings);
     done.push(...durations.map((durationMs) => ({ durationMs })));
     if (failure !== null) return { done, failure };
   }
@@ -105,7 +118,8 @@ function messages(steps: readonly TransactionStep[], mayShare: boolean): Group[]
   let open: [TransactionStep, ...TransactionStep[]] | undefined;
   for (const step of steps) {
     // Limits of its own make a step wait or fail on its own.
-    const isPlain = mayShare && step.alone && step.lockTimeoutMs === undefined && step.statementTimeoutMs === undefined;
+    const isPlain =
+      mayShare && step.alone && step.lockTimeoutMs === undefined && step.statementTimeoutMs === undefined;
     if (isPlain && open !== undefined) {
       open.push(step);
       continue;
@@ -144,7 +158,11 @@ async function applyMany(bench: Workbench, steps: Group, settings: SessionSettin
 }
 
 /** One body in its own message, tried again where it merely met a lock. */
-async function applyOne(bench: Workbench, step: TransactionStep, settings: SessionSettings): Promise<Applied> {
+async function applyOne(
+  bench: Workbench,
+  step: TransactionStep,
+  settings: SessionSettings,
+): Promise<Applied> {
   for (let attempt = 1; ; attempt += 1) {
     bench.kept.assertTrusted();
     const message = transactionMessage([step], surroundings(bench, settings));
@@ -157,7 +175,11 @@ async function applyOne(bench: Workbench, step: TransactionStep, settings: Sessi
       const committed = await committedMeanwhile(bench);
       if (committed.length > 0) return { durations: committed, failure: null };
       if (!(await mayTryAgain(bench, step, settings, cause, attempt))) {
-        const failure = bodyFailure(step, cause, { sqlOffset: step.sqlOffset, messageOffset: message.bodyOffset, completed });
+        const failure = bodyFailure(step, cause, {
+          sqlOffset: step.sqlOffset,
+          messageOffset: message.bodyOffset,
+          completed,
+        });
         await recordFailure(bench, step, settings, failure);
         return { durations: [], failure };
       }
@@ -187,7 +209,12 @@ async function committedMeanwhile(bench: Workbench): Promise<readonly number[]> 
   return entries.filter((entry) => entry.status === "done").map((entry) => entry.durationMs);
 }
 
-async function recordFailure(bench: Workbench, step: TransactionStep, settings: SessionSettings, failure: RunnerError): Promise<void> {
+async function recordFailure(
+  bench: Workbench,
+  step: TransactionStep,
+  settings: SessionSettings,
+  failure: RunnerError,
+): Promise<void> {
   const { migration } = step;
   const { stream, runId, token } = bench.key();
   const entry: NewEntry = {
@@ -214,10 +241,17 @@ async function recordFailure(bench: Workbench, step: TransactionStep, settings: 
   await write(bench, insertEntry(bench.t, entry));
 }
 
-function readDurations(bench: Workbench, results: readonly StatementResult[], expected: number): readonly number[] {
+function readDurations(
+  bench: Workbench,
+  results: readonly StatementResult[],
+  expected: number,
+): readonly number[] {
   const entries = results.flatMap((result) => result.rows).filter((row) => "lockkeeper_ms" in row);
   if (entries.length !== expected) {
-    throw new RunnerError("INTERNAL", `a message of ${expected} migrations gave ${entries.length} history entries`);
+    throw new RunnerError(
+      "INTERNAL",
+      `a message of ${expected} migrations gave ${entries.length} history entries`,
+    );
   }
   bench.lastEntryId = Number(entries.at(-1)?.["lockkeeper_entry"]);
   return entries.map((row) => Number(row["lockkeeper_ms"]));

@@ -30,7 +30,10 @@ export const retryableBody: ReadonlySet<string> = new Set([
 ]);
 
 /** The server is there but cannot take this connection yet. */
-export const notReadyYet: ReadonlySet<string> = new Set([sqlstate.cannotConnectNow, sqlstate.tooManyConnections]);
+export const notReadyYet: ReadonlySet<string> = new Set([
+  sqlstate.cannotConnectNow,
+  sqlstate.tooManyConnections,
+]);
 
 /** The server ended the session: what was under way may or may not have committed. */
 export function endsSession(code: string): boolean {

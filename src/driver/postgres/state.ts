@@ -73,7 +73,8 @@ export function readState(row: Row): StreamState {
     exists: true,
     environment: row["environment"] as string | null,
     targetId: row["target_id"] as string | null,
-    highWaterMark: digest === null ? null : { epoch: Number(row["epoch"]), version: Number(row["version"]), digest },
+    highWaterMark:
+      digest === null ? null : { epoch: Number(row["epoch"]), version: Number(row["version"]), digest },
     completed: row["completed"] as string | null,
     unfinished: last === undefined || last.status === "done" ? null : last,
     position: {

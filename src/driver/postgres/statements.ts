@@ -35,7 +35,16 @@ export async function runStatements(
     const checkpoint = await startEntry(bench, worker, step, settings);
     for (const [index, statement] of step.statements.entries()) {
       if (index < step.resumeAt) continue;
-      const task: Task = { bench, worker, step, statement, index, settings, checkpoint, sql: textOf(step, statement) };
+      const task: Task = {
+        bench,
+        worker,
+        step,
+        statement,
+        index,
+        settings,
+        checkpoint,
+        sql: textOf(step, statement),
+      };
       if (statement.kind === "transactional") await runInTransaction(task);
       else await runAlone(task, statement.kind);
       onStatement(index + 1);
@@ -68,11 +77,18 @@ interface Checkpoint {
   done(): string;
 }
 
-async function startEntry(bench: Workbench, worker: Worker, step: StatementStep, settings: SessionSettings): Promise<Checkpoint> {
+async function startEntry(
+  bench: Workbench,
+  worker: Worker,
+  step: StatementStep,
+  settings: SessionSettings,
+): Promise<Checkpoint> {
   const { t } = bench;
   const { stream, runId, token } = bench.key();
   const { migration } = step;
-  const checksums = step.statements.slice(0, step.resumeAt).map((statement) => sha256Hex(textOf(step, statement)));
+  const checksums = step.statements
+    .slice(0, step.resumeAt)
+    .map((statement) => sha256Hex(textOf(step, statement)));
   const insert = insertEntry(t, {
     stream,
     seq: migration.seq,
@@ -95,7 +111,9 @@ async function startEntry(bench: Workbench, worker: Worker, step: StatementStep,
     error: null,
   });
   const results = await worker.write(insert);
-  const id = Number(results.flatMap((result) => result.rows).find((row) => "lockkeeper_entry" in row)?.["lockkeeper_entry"]);
+  const id = Number(
+    results.flatMap((result) => result.rows).find((row) => "lockkeeper_entry" in row)?.["lockkeeper_entry"],
+  );
   bench.lastEntryId = id;
   const elapsed = "extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000";
   return {
@@ -134,7 +152,11 @@ async function runInTransaction(task: Task): Promise<void> {
         await assertMayGoOn(task, cause);
       }
       if (await mayTryAgain(bench, step, settings, cause, attempt)) continue;
-      throw await recordFailure(task, bodyFailure(step, cause, placeOf(task, countCodePoints(head, 0, head.length))), "failed");
+      throw await recordFailure(
+        task,
+        bodyFailure(step, cause, placeOf(task, countCodePoints(head, 0, head.length))),
+        "failed",
+      );
     }
   }
 }
@@ -148,18 +170,24 @@ async function runAlone(task: Task, kind: Statement["kind"]): Promise<void> {
   try {
     if (!worker.isPooled) {
       // A lock time-out in the middle of what runs concurrently would leave an invalid index, or half a partition, behind.
-      const lockTimeoutMs = step.lockTimeoutMs ?? (kind.endsWith("concurrently") ? 0 : settings.lockTimeoutMs);
-      const limits = [`SET lock_timeout = ${lockTimeoutMs}`, `SET statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`];
+      const lockTimeoutMs =
+        step.lockTimeoutMs ?? (kind.endsWith("concurrently") ? 0 : settings.lockTimeoutMs);
+      const limits = [
+        `SET lock_timeout = ${lockTimeoutMs}`,
+        `SET statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`,
+      ];
       await worker.connection.send([...limits, ...preludeOf(step, index)].join("; "));
     }
     if (built !== undefined) await dropInvalidIndex(bench, worker.connection, built);
     await bench.sendOn(worker.connection, mark + sql);
     if (built !== undefined) await assertIndexIsValid(worker.connection, step, built);
   } catch (cause) {
-    if (isConnectionLoss(cause) || worker.connection.isLost()) throw await recordFailure(task, inDoubt(step, index, cause), "needs_attention");
+    if (isConnectionLoss(cause) || worker.connection.isLost())
+      throw await recordFailure(task, inDoubt(step, index, cause), "needs_attention");
     await worker.rollBack();
     await assertMayGoOn(task, cause);
-    const failure = cause instanceof RunnerError ? cause : bodyFailure(step, cause, placeOf(task, mark.length));
+    const failure =
+      cause instanceof RunnerError ? cause : bodyFailure(step, cause, placeOf(task, mark.length));
     throw await recordFailure(task, failure, "failed");
   }
   await worker.rollBack();
@@ -178,19 +206,30 @@ async function assertMayGoOn(task: Task, cause: unknown): Promise<void> {
 
 /** Records that the run stopped here and why, if the lease is still ours. */
 async function stop({ bench, checkpoint }: Task, reason: unknown): Promise<never> {
-  const error = reason instanceof RunnerError ? reason : new RunnerError("CANCELED", "the run was interrupted", { cause: reason });
+  const error =
+    reason instanceof RunnerError
+      ? reason
+      : new RunnerError("CANCELED", "the run was interrupted", { cause: reason });
   if (error.code !== "LEASE_LOST") await bench.lastWrite(checkpoint.failed(error, "failed"));
   throw reason;
 }
 
-async function recordFailure(task: Task, failure: RunnerError, status: "failed" | "needs_attention"): Promise<RunnerError> {
+async function recordFailure(
+  task: Task,
+  failure: RunnerError,
+  status: "failed" | "needs_attention",
+): Promise<RunnerError> {
   await task.worker.write(task.checkpoint.failed(failure, status));
   return failure;
 }
 
 function placeOf({ step, statement, index }: Task, messageOffset: number): Parameters<typeof bodyFailure>[2] {
   const before = step.bytes.subarray(0, statement.offset).toString("utf8");
-  return { sqlOffset: countCodePoints(before, 0, before.length), messageOffset, statement: { index, of: step.statements.length } };
+  return {
+    sqlOffset: countCodePoints(before, 0, before.length),
+    messageOffset,
+    statement: { index, of: step.statements.length },
+  };
 }
 
 function inDoubt(step: StatementStep, index: number, cause: unknown): RunnerError {
@@ -213,7 +252,9 @@ function inDoubt(step: StatementStep, index: number, cause: unknown): RunnerErro
 
 /** A pooler gives the next message to any backend: a setting would be lost, or be another client's. */
 function assertNoSettingsOutside(step: StatementStep): void {
-  const index = step.statements.findIndex(({ kind }, at) => kind !== "transactional" && preludeOf(step, at).length > 0);
+  const index = step.statements.findIndex(
+    ({ kind }, at) => kind !== "transactional" && preludeOf(step, at).length > 0,
+  );
   if (index < 0) return;
   throw new RunnerError(
     "STATEMENT_REFUSED",

@@ -15,7 +15,9 @@ export function literal(value: string | number | boolean | Date | null | undefin
 
 /** A JSON document as a quoted `jsonb` value. */
 export function jsonLiteral(value: unknown): string {
-  return value === null || value === undefined ? "NULL" : `${literal(JSON.stringify(value).replaceAll("\\u0000", ""))}::jsonb`;
+  return value === null || value === undefined
+    ? "NULL"
+    : `${literal(JSON.stringify(value).replaceAll("\\u0000", ""))}::jsonb`;
 }
 
 /** Quotes a name. */

@@ -37,7 +37,10 @@ export interface Surroundings {
  * Writes the message. All transactions but the last commit without waiting for the disk: the log is in order, so
  * the last, synchronous commit covers them, and nothing is reported before it.
  */
-export function transactionMessage(steps: readonly TransactionStep[], around: Surroundings): TransactionMessage {
+export function transactionMessage(
+  steps: readonly TransactionStep[],
+  around: Surroundings,
+): TransactionMessage {
   const mark = runMark(around.key);
   const parts: string[] = [mark];
   let bodyOffset = 0;
@@ -72,10 +75,12 @@ function settingsOf(step: TransactionStep, around: Surroundings, nonce: string):
     ["lock_timeout", String(step.lockTimeoutMs ?? around.settings.lockTimeoutMs)],
     ["statement_timeout", String(step.statementTimeoutMs ?? around.settings.statementTimeoutMs)],
   ];
-  if (around.checkIntervalMs !== undefined) values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
+  if (around.checkIntervalMs !== undefined)
+    values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
   // All transactions of one message have the same transaction_timestamp(), so each notes its own beginning.
   // As seconds, because a body may change how dates are written.
-  const began = "pg_catalog.set_config('lockkeeper.began', extract(epoch FROM pg_catalog.clock_timestamp())::text, true)";
+  const began =
+    "pg_catalog.set_config('lockkeeper.began', extract(epoch FROM pg_catalog.clock_timestamp())::text, true)";
   return `SELECT ${began}, ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
 }
 

@@ -152,7 +152,8 @@ export class Workbench {
    * that the lease is lost.
    */
   async assertMayGoOn(cause: unknown): Promise<void> {
-    if (this.kept.signal.aborted && serverError(cause)?.sqlstate === sqlstate.queryCanceled) this.kept.assertTrusted();
+    if (this.kept.signal.aborted && serverError(cause)?.sqlstate === sqlstate.queryCanceled)
+      this.kept.assertTrusted();
     await this.assertOurs();
   }
 
@@ -186,15 +187,22 @@ export class Workbench {
         this.#connection.release(true);
         try {
           this.#connection = await this.#pool.connect(this.kept.signal);
-          const results = await this.#connection.send(renewToken(this.t, this.#key, this.times.leaseMs), this.kept.signal);
+          const results = await this.#connection.send(
+            renewToken(this.t, this.#key, this.times.leaseMs),
+            this.kept.signal,
+          );
           const token = results.flatMap((result) => result.rows)[0]?.["lockkeeper_token"];
           if (token === undefined) throw this.#lost(cause);
           this.#key = { ...this.#key, token: Number(token) };
           return;
         } catch (again) {
-          const mayRetry = isConnectionLoss(again) || (again instanceof RunnerError && again.code === "DATABASE_UNAVAILABLE");
+          const mayRetry =
+            isConnectionLoss(again) ||
+            (again instanceof RunnerError && again.code === "DATABASE_UNAVAILABLE");
           if (!mayRetry) throw again;
-          await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: this.kept.signal }).catch(() => undefined);
+          await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: this.kept.signal }).catch(
+            () => undefined,
+          );
         }
       }
     } finally {
@@ -214,7 +222,9 @@ export class Workbench {
       try {
         while (!ended.aborted && !enough.aborted) {
           await connection.send(cancelRun(this.#key), enough);
-          await sleep(cancelAgainMs, undefined, { signal: AbortSignal.any([ended, enough]) }).catch(() => undefined);
+          await sleep(cancelAgainMs, undefined, { signal: AbortSignal.any([ended, enough]) }).catch(
+            () => undefined,
+          );
         }
       } finally {
         connection.release();
@@ -227,9 +237,13 @@ export class Workbench {
   }
 
   #lost(cause: unknown): RunnerError {
-    return new RunnerError("LEASE_LOST", "the connection was lost, and meanwhile another runner has taken the lease over", {
-      hint: "run again to go on where it stopped",
-      cause,
-    });
+    return new RunnerError(
+      "LEASE_LOST",
+      "the connection was lost, and meanwhile another runner has taken the lease over",
+      {
+        hint: "run again to go on where it stopped",
+        cause,
+      },
+    );
   }
 }

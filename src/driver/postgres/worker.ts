@@ -128,7 +128,9 @@ export class Worker {
       if (result?.rows[0]?.["locked"] === true) return;
       this.#bench.kept.assertTrusted();
       if (performance.now() > giveUpAt) {
-        throw new RunnerError("LEASE_HELD", "a statement of an earlier run is still under way", { hint: "run again when it has ended" });
+        throw new RunnerError("LEASE_HELD", "a statement of an earlier run is still under way", {
+          hint: "run again when it has ended",
+        });
       }
       await sleep(20 + Math.random() * 30);
     }
@@ -146,7 +148,11 @@ export class Worker {
   }
 
   #isOld(): boolean {
-    return this.#fence === undefined || this.#fence.connection.isLost() || performance.now() - this.#fence.since > fenceAgeMs;
+    return (
+      this.#fence === undefined ||
+      this.#fence.connection.isLost() ||
+      performance.now() - this.#fence.since > fenceAgeMs
+    );
   }
 
   /** The new fence stands before the old one goes. */
@@ -172,7 +178,10 @@ export class Worker {
     const connection = this.#fence?.connection;
     this.#fence = undefined;
     if (connection === undefined) return;
-    if (!connection.isLost()) await connection.send("ROLLBACK", AbortSignal.timeout(this.#bench.times.leaseMs)).catch(() => undefined);
+    if (!connection.isLost())
+      await connection
+        .send("ROLLBACK", AbortSignal.timeout(this.#bench.times.leaseMs))
+        .catch(() => undefined);
     connection.release();
   }
 }

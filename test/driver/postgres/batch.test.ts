@@ -15,11 +15,16 @@ async function start(): Promise<void> {
   onTestFinished(() => driver.close());
 }
 
-function apply(steps: readonly TransactionStep[], own = settings): ReturnType<LeasedSession["applyInTransactions"]> {
+function apply(
+  steps: readonly TransactionStep[],
+  own = settings,
+): ReturnType<LeasedSession["applyInTransactions"]> {
   return driver.withLease(leaseOptions(), (session) => session.applyInTransactions(steps, own));
 }
 
-async function applyTexts(...bodies: readonly (string | Buffer)[]): ReturnType<LeasedSession["applyInTransactions"]> {
+async function applyTexts(
+  ...bodies: readonly (string | Buffer)[]
+): ReturnType<LeasedSession["applyInTransactions"]> {
   return apply(await transactionSteps(numbered(bodies)));
 }
 
@@ -35,28 +40,45 @@ async function tables(): Promise<readonly string[]> {
 }
 
 async function statuses(): Promise<readonly string[]> {
-  return (await driver.history("orders", {}, never)).map(({ path, status }) => `${path.split("_")[0]} ${status}`);
+  return (await driver.history("orders", {}, never)).map(
+    ({ path, status }) => `${path.split("_")[0]} ${status}`,
+  );
 }
 
 describe("bodies that share a message", () => {
   test("commit one by one: when one fails those before it stay and it is blamed with its own place", async () => {
     await start();
     const good = (n: number) => `CREATE TABLE t${n} ();`;
-    const { done, failure } = await applyTexts(good(1), good(2), "CREATE TABLE t3 ();\n\n  SELECT nothing FROM nowhere;", good(4), good(5));
+    const { done, failure } = await applyTexts(
+      good(1),
+      good(2),
+      "CREATE TABLE t3 ();\n\n  SELECT nothing FROM nowhere;",
+      good(4),
+      good(5),
+    );
     expect(done).toHaveLength(2);
-    expect(failure).toMatchObject({ code: "MIGRATION_FAILED", fields: { migration: "3_body.up.sql", line: 3, column: 23, sqlstate: "42P01" } });
+    expect(failure).toMatchObject({
+      code: "MIGRATION_FAILED",
+      fields: { migration: "3_body.up.sql", line: 3, column: 23, sqlstate: "42P01" },
+    });
     expect(await tables()).toEqual(["public.t1", "public.t2"]);
     expect(await statuses()).toEqual(["1 done", "2 done", "3 failed"]);
   });
 
   test("fail alone where one does not even parse, which stops the whole message before it starts", async () => {
     await start();
-    const steps = (await transactionSteps(numbered(["CREATE TABLE t1 ();", "CREATE TABLE t2 ();", "CREATE TABLE t3 ();"]))).map((step) =>
-      step.path.startsWith("2") ? { ...step, sql: "CREATE TABLE t2 );", text: "CREATE TABLE t2 );", alone: true } : step,
+    const steps = (
+      await transactionSteps(numbered(["CREATE TABLE t1 ();", "CREATE TABLE t2 ();", "CREATE TABLE t3 ();"]))
+    ).map((step) =>
+      step.path.startsWith("2")
+        ? { ...step, sql: "CREATE TABLE t2 );", text: "CREATE TABLE t2 );", alone: true }
+        : step,
     );
     const { done, failure } = await apply(steps);
     expect(done).toHaveLength(1);
-    expect(failure).toMatchObject({ fields: { migration: "2_body.up.sql", line: 1, column: 17, sqlstate: "42601" } });
+    expect(failure).toMatchObject({
+      fields: { migration: "2_body.up.sql", line: 1, column: 17, sqlstate: "42601" },
+    });
     expect(await tables()).toEqual(["public.t1"]);
   });
 
@@ -78,7 +100,15 @@ describe("bodies that share a message", () => {
 
   test("a trailing comment without a line end swallows nothing", async () => {
     await start();
-    expect((await applyTexts("CREATE TABLE t1 (); -- end", "CREATE TABLE t2 () -- end", "-- only a comment\nSELECT 1")).failure).toBeNull();
+    expect(
+      (
+        await applyTexts(
+          "CREATE TABLE t1 (); -- end",
+          "CREATE TABLE t2 () -- end",
+          "-- only a comment\nSELECT 1",
+        )
+      ).failure,
+    ).toBeNull();
     expect(await tables()).toEqual(["public.t1", "public.t2"]);
     expect(await statuses()).toEqual(["1 done", "2 done", "3 done"]);
   });
@@ -89,7 +119,9 @@ describe("bodies that share a message", () => {
     expect(done[1]?.durationMs).toBeGreaterThan(190);
     expect(done[2]?.durationMs).toBeLessThan(150);
     const entries = await driver.history("orders", {}, never);
-    expect((entries[2]?.startedAt.getTime() ?? 0) - (entries[0]?.startedAt.getTime() ?? 0)).toBeGreaterThan(190);
+    expect((entries[2]?.startedAt.getTime() ?? 0) - (entries[0]?.startedAt.getTime() ?? 0)).toBeGreaterThan(
+      190,
+    );
   });
 
   test("all but the last commit without waiting for the disk, and every failure is written durably", async () => {
@@ -101,14 +133,20 @@ describe("bodies that share a message", () => {
       sql: `CREATE TABLE n${index} (s text); CREATE FUNCTION f${index}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.n${index} VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$; CREATE TABLE d${index} (a int); CREATE CONSTRAINT TRIGGER c AFTER INSERT ON d${index} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION f${index}(); INSERT INTO d${index} VALUES (1);`,
     }));
     expect((await apply(noted)).failure).toBeNull();
-    for (const index of [0, 1]) seen.push((await database.query<{ s: string }>(`SELECT s FROM n${index}`))[0]?.s ?? "");
+    for (const index of [0, 1])
+      seen.push((await database.query<{ s: string }>(`SELECT s FROM n${index}`))[0]?.s ?? "");
     expect(seen).toEqual(["off", "on"]);
   });
 });
 
 describe("the place of an error", () => {
   const cases: [title: string, body: string | Buffer, line: number, column: number][] = [
-    ["after characters of two, three and four bytes", "SELECT 'äöü€😀'; -- ✓\nSELECT '😀', nothing FROM nowhere;", 2, 26],
+    [
+      "after characters of two, three and four bytes",
+      "SELECT 'äöü€😀'; -- ✓\nSELECT '😀', nothing FROM nowhere;",
+      2,
+      26,
+    ],
     ["with CRLF line ends", "CREATE TABLE a ();\r\n\r\n  SELECT nothing FROM nowhere;\r\n", 3, 23],
     ["with lone CR line ends", "CREATE TABLE a ();\rSELECT nothing FROM nowhere;", 2, 21],
     ["after a byte order mark", "\ufeffSELECT nothing FROM nowhere;", 1, 22],
@@ -128,7 +166,9 @@ describe("the place of an error", () => {
 
   test("is left out where the server names none, and the server's hint is passed on", async () => {
     await start();
-    const { failure } = await applyTexts("DO $$ BEGIN RAISE EXCEPTION 'not like this' USING HINT = 'do it otherwise', ERRCODE = 'LK001'; END $$;");
+    const { failure } = await applyTexts(
+      "DO $$ BEGIN RAISE EXCEPTION 'not like this' USING HINT = 'do it otherwise', ERRCODE = 'LK001'; END $$;",
+    );
     expect(failure).toMatchObject({ code: "MIGRATION_FAILED", fields: { sqlstate: "LK001" } });
     expect(failure?.fields).not.toHaveProperty("line");
     expect(failure?.hint).toContain("do it otherwise");
@@ -137,36 +177,59 @@ describe("the place of an error", () => {
 
   test("shows neither SQL nor row data", async () => {
     await start();
-    const { failure } = await applyTexts("CREATE TABLE a (b text PRIMARY KEY); INSERT INTO a VALUES ('secret'), ('secret');");
+    const { failure } = await applyTexts(
+      "CREATE TABLE a (b text PRIMARY KEY); INSERT INTO a VALUES ('secret'), ('secret');",
+    );
     expect(failure?.fields).toMatchObject({ sqlstate: "23505", constraint: "a_pkey", table: "a" });
     const [entry] = await driver.history("orders", {}, never);
-    expect(JSON.stringify([failure?.message, failure?.hint, failure?.fields, entry?.error])).not.toMatch(/secret|INSERT/);
+    expect(JSON.stringify([failure?.message, failure?.hint, failure?.fields, entry?.error])).not.toMatch(
+      /secret|INSERT/,
+    );
   });
 });
 
 describe("a body that ends its transaction", () => {
-  test.for(["COMMIT;", "END;", "ROLLBACK;", "COMMIT AND CHAIN;", "ROLLBACK AND CHAIN;", "COMMIT; BEGIN;", "ROLLBACK; BEGIN;", "RESET ALL;"])(
-    "%s gets no entry, and what follows runs in none",
-    async (control) => {
-      await start();
-      const { done, failure } = await apply([rawStep(`CREATE TABLE a (); ${control} CREATE TABLE b ();`, { seq: 1 }), rawStep("CREATE TABLE c ();", { seq: 2 })]);
-      expect(done).toEqual([]);
-      expect(failure).toMatchObject({ code: "TRANSACTION_CONTROL", fields: { migration: "1_raw.up.sql" } });
-      expect(failure?.message).toContain("may have stayed");
-      expect(await statuses()).toEqual(["1 failed"]);
-      expect(await tables()).not.toContain("public.b");
-    },
-  );
+  test.for([
+    "COMMIT;",
+    "END;",
+    "ROLLBACK;",
+    "COMMIT AND CHAIN;",
+    "ROLLBACK AND CHAIN;",
+    "COMMIT; BEGIN;",
+    "ROLLBACK; BEGIN;",
+    "RESET ALL;",
+  ])("%s gets no entry, and what follows runs in none", async (control) => {
+    await start();
+    const { done, failure } = await apply([
+      rawStep(`CREATE TABLE a (); ${control} CREATE TABLE b ();`, { seq: 1 }),
+      rawStep("CREATE TABLE c ();", { seq: 2 }),
+    ]);
+    expect(done).toEqual([]);
+    expect(failure).toMatchObject({ code: "TRANSACTION_CONTROL", fields: { migration: "1_raw.up.sql" } });
+    expect(failure?.message).toContain("may have stayed");
+    expect(await statuses()).toEqual(["1 failed"]);
+    expect(await tables()).not.toContain("public.b");
+  });
 
   test("savepoints are its own affair", async () => {
     await start();
-    expect((await applyTexts("SAVEPOINT s; CREATE TABLE a (); ROLLBACK TO s; CREATE TABLE b (); RELEASE s;")).failure).toBeNull();
+    expect(
+      (await applyTexts("SAVEPOINT s; CREATE TABLE a (); ROLLBACK TO s; CREATE TABLE b (); RELEASE s;"))
+        .failure,
+    ).toBeNull();
     expect(await tables()).toEqual(["public.b"]);
   });
 
   test("one whole BEGIN … COMMIT is taken without them", async () => {
     await start();
-    expect((await applyTexts("-- first\nBEGIN;\nCREATE TABLE a ();\nCREATE TABLE b ();\nCOMMIT;\n", "begin transaction;create table c();end;")).failure).toBeNull();
+    expect(
+      (
+        await applyTexts(
+          "-- first\nBEGIN;\nCREATE TABLE a ();\nCREATE TABLE b ();\nCOMMIT;\n",
+          "begin transaction;create table c();end;",
+        )
+      ).failure,
+    ).toBeNull();
     expect(await tables()).toEqual(["public.a", "public.b", "public.c"]);
     expect(await statuses()).toEqual(["1 done", "2 done"]);
   });
@@ -182,19 +245,31 @@ describe("what a body does to its session", () => {
 
   const leaks: [what: string, sql: string][] = [
     ["SET search_path", "SET search_path = ''; CREATE TABLE public.a ();"],
-    ["the set_config of a pg_dump", "SELECT pg_catalog.set_config('search_path', '', false); SET row_security = off; SET client_min_messages = warning; SET standard_conforming_strings = off;"],
+    [
+      "the set_config of a pg_dump",
+      "SELECT pg_catalog.set_config('search_path', '', false); SET row_security = off; SET client_min_messages = warning; SET standard_conforming_strings = off;",
+    ],
     ["SET ROLE", "SET ROLE pg_monitor;"],
     ["SET LOCAL ROLE", "SET LOCAL ROLE pg_monitor;"],
     ["SET SESSION AUTHORIZATION", "SET SESSION AUTHORIZATION pg_monitor;"],
-    ["time-outs", "SET statement_timeout = '77s'; SET lock_timeout = '66s'; SET LOCAL idle_in_transaction_session_timeout = '1s';"],
-    ["DateStyle", "SET DateStyle = 'German'; SET IntervalStyle = 'iso_8601'; SET TimeZone = 'Asia/Tokyo'; SET extra_float_digits = -10;"],
+    [
+      "time-outs",
+      "SET statement_timeout = '77s'; SET lock_timeout = '66s'; SET LOCAL idle_in_transaction_session_timeout = '1s';",
+    ],
+    [
+      "DateStyle",
+      "SET DateStyle = 'German'; SET IntervalStyle = 'iso_8601'; SET TimeZone = 'Asia/Tokyo'; SET extra_float_digits = -10;",
+    ],
     ["a session lock", "SELECT pg_advisory_lock(4711);"],
     ["a prepared statement", "PREPARE p AS SELECT 1;"],
     ["a cursor that is held", "DECLARE c CURSOR WITH HOLD FOR SELECT 1;"],
     ["a temporary table", "CREATE TEMP TABLE seen (a int);"],
     ["LISTEN", "LISTEN x;"],
     ["SET SESSION CHARACTERISTICS", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY;"],
-    ["a function that sets", "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', '', false); SET ROLE pg_monitor; END $$; SELECT f();"],
+    [
+      "a function that sets",
+      "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', '', false); SET ROLE pg_monitor; END $$; SELECT f();",
+    ],
   ];
   test.for(leaks)("%s reaches neither the next body nor our own statements", async ([, sql]) => {
     await start();
@@ -225,10 +300,17 @@ describe("what a body does to its session", () => {
 
   test("nothing leaks when it fails, either", async () => {
     await start();
-    const [bad, next] = await transactionSteps(numbered(["SET ROLE pg_monitor; SET search_path = ''; SET statement_timeout = '77s'; SELECT 1/0;", look]));
+    const [bad, next] = await transactionSteps(
+      numbered([
+        "SET ROLE pg_monitor; SET search_path = ''; SET statement_timeout = '77s'; SELECT 1/0;",
+        look,
+      ]),
+    );
     if (bad === undefined || next === undefined) throw new TypeError("two steps were made");
     await driver.withLease(leaseOptions(), async (session) => {
-      expect((await session.applyInTransactions([bad], settings)).failure?.fields).toMatchObject({ sqlstate: "22012" });
+      expect((await session.applyInTransactions([bad], settings)).failure?.fields).toMatchObject({
+        sqlstate: "22012",
+      });
       expect((await session.applyInTransactions([next], settings)).failure).toBeNull();
     });
     expect(await database.query("SELECT search_path, who, statement_timeout FROM public.seen")).toEqual([
@@ -244,7 +326,9 @@ describe("what a body does to its session", () => {
     await driver.close();
     driver = await openDriver(database.url);
     const options = leaseOptions();
-    await driver.withLease(options, async (session) => session.applyInTransactions(await transactionSteps(numbered(["SELECT 1"])), settings));
+    await driver.withLease(options, async (session) =>
+      session.applyInTransactions(await transactionSteps(numbered(["SELECT 1"])), settings),
+    );
     const [entry] = await driver.history("orders", {}, never);
     const run = await driver.run(options.run.id, never);
     for (const time of [entry?.startedAt, run?.createdAt, (await driver.state("orders", never)).now]) {
@@ -283,7 +367,9 @@ describe("bodies of all kinds", () => {
     await start();
     const stream = "a*/ b'; -- \\";
     const steps = await transactionSteps(numbered(["CREATE TABLE t1 ();"]));
-    const { failure } = await driver.withLease(leaseOptions({ stream }), (session) => session.applyInTransactions(steps, settings));
+    const { failure } = await driver.withLease(leaseOptions({ stream }), (session) =>
+      session.applyInTransactions(steps, settings),
+    );
     expect(failure).toBeNull();
     expect(await driver.history(stream, {}, never)).toHaveLength(1);
   });
@@ -291,7 +377,10 @@ describe("bodies of all kinds", () => {
   test("a division by zero of the body's own is its failure, not a lost lease", async () => {
     await start();
     const { failure } = await applyTexts("CREATE TABLE a ();", "SELECT 1 / 0;");
-    expect(failure).toMatchObject({ code: "MIGRATION_FAILED", fields: { migration: "2_body.up.sql", sqlstate: "22012" } });
+    expect(failure).toMatchObject({
+      code: "MIGRATION_FAILED",
+      fields: { migration: "2_body.up.sql", sqlstate: "22012" },
+    });
   });
 
   test("where backslashes are escapes in plain strings nothing is batched, and all is applied", async () => {
@@ -299,10 +388,18 @@ describe("bodies of all kinds", () => {
     await database.query(`ALTER DATABASE ${database.name} SET standard_conforming_strings = off`);
     await driver.close();
     driver = await openDriver(database.url);
-    const escaped = rawStep("SET escape_string_warning = off; CREATE TABLE t1 (a text DEFAULT 'it\\'s');", { seq: 1 });
-    const others = await transactionSteps(numbered(["SELECT 1", "CREATE TABLE t2 ();", "CREATE TABLE t3 ();"]));
+    const escaped = rawStep("SET escape_string_warning = off; CREATE TABLE t1 (a text DEFAULT 'it\\'s');", {
+      seq: 1,
+    });
+    const others = await transactionSteps(
+      numbered(["SELECT 1", "CREATE TABLE t2 ();", "CREATE TABLE t3 ();"]),
+    );
     const { failure, done } = await apply([escaped, ...others.slice(1)]);
     expect({ failure, done: done.length }).toEqual({ failure: null, done: 3 });
-    expect(await database.query("SELECT pg_get_expr(adbin, adrelid) AS d FROM pg_attrdef WHERE adrelid = 't1'::regclass")).toEqual([{ d: "'it''s'::text" }]);
+    expect(
+      await database.query(
+        "SELECT pg_get_expr(adbin, adrelid) AS d FROM pg_attrdef WHERE adrelid = 't1'::regclass",
+      ),
+    ).toEqual([{ d: "'it''s'::text" }]);
   });
 });

@@ -41,8 +41,14 @@ function underTest(database: TestDatabase, url: string): Promise<DriverUnderTest
   const name = `part_${made}`;
   return Promise.resolve({
     open: (options) => openDriver(url, { ...options, schema: `${name} "of" it's own` }),
-    adds: (n) => ({ path: `${n}_add.up.sql`, up: `CREATE TABLE ${name}_${n} (); COMMENT ON TABLE ${name}_${n} IS 'it''s here';` }),
-    fails: (n) => ({ path: `${n}_fail.up.sql`, up: `CREATE TABLE ${name}_${n} ();\nSELECT nothing FROM nowhere;` }),
+    adds: (n) => ({
+      path: `${n}_add.up.sql`,
+      up: `CREATE TABLE ${name}_${n} (); COMMENT ON TABLE ${name}_${n} IS 'it''s here';`,
+    }),
+    fails: (n) => ({
+      path: `${n}_fail.up.sql`,
+      up: `CREATE TABLE ${name}_${n} ();\nSELECT nothing FROM nowhere;`,
+    }),
     async effects() {
       const rows = await database.query<{ n: number }>(
         "SELECT split_part(tablename, '_', 3)::int AS n FROM pg_tables WHERE starts_with(tablename, $1) ORDER BY 1",

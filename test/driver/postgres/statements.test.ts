@@ -19,7 +19,8 @@ async function start(...prepared: readonly string[]): Promise<void> {
 async function run(step: StatementStep, own = settings): Promise<Error | undefined> {
   let failure: Error | undefined;
   const onStatement = (done: number) => void seen.push(done);
-  const apply = (session: LeasedSession) => session.applyStatements(step, own, onStatement).catch((error: Error) => void (failure = error));
+  const apply = (session: LeasedSession) =>
+    session.applyStatements(step, own, onStatement).catch((error: Error) => void (failure = error));
   seen.length = 0;
   await driver.withLease(leaseOptions(), async (session) => void (await apply(session)));
   return failure;
@@ -28,7 +29,12 @@ const seen: number[] = [];
 
 async function newest(): Promise<{ status: string; done: number; of: number; code: string | undefined }> {
   const [entry] = await driver.history("orders", { last: 1 }, never);
-  return { status: entry?.status ?? "none", done: entry?.statementsDone ?? -1, of: entry?.statements ?? -1, code: entry?.error?.code };
+  return {
+    status: entry?.status ?? "none",
+    done: entry?.statementsDone ?? -1,
+    of: entry?.statements ?? -1,
+    code: entry?.error?.code,
+  };
 }
 
 async function indexes(): Promise<readonly string[]> {
@@ -41,7 +47,9 @@ async function indexes(): Promise<readonly string[]> {
 describe("a body outside transactions", () => {
   test("runs its statements one by one and checkpoints each", async () => {
     await start("CREATE TABLE t (a int, b int)", "INSERT INTO t SELECT n, n FROM generate_series(1, 100) n");
-    const step = await statementStep("CREATE INDEX CONCURRENTLY i1 ON t (a);\nALTER TABLE t ADD c int;\nCREATE UNIQUE INDEX CONCURRENTLY i2 ON t (b);\nVACUUM t;\nDROP INDEX CONCURRENTLY i1;\nREINDEX TABLE CONCURRENTLY t;");
+    const step = await statementStep(
+      "CREATE INDEX CONCURRENTLY i1 ON t (a);\nALTER TABLE t ADD c int;\nCREATE UNIQUE INDEX CONCURRENTLY i2 ON t (b);\nVACUUM t;\nDROP INDEX CONCURRENTLY i1;\nREINDEX TABLE CONCURRENTLY t;",
+    );
     expect(await run(step)).toBeUndefined();
     expect(seen).toEqual([1, 2, 3, 4, 5, 6]);
     expect(await newest()).toEqual({ status: "done", done: 6, of: 6, code: undefined });
@@ -54,14 +62,21 @@ describe("a body outside transactions", () => {
   test("index builds do not wait for our own fence, nor for twenty that wait for the lease", async () => {
     await start("CREATE TABLE t (a int)", "INSERT INTO t SELECT generate_series(1, 50000)");
     const stop = new AbortController();
-    const step = await statementStep(Array.from({ length: 6 }, (_, n) => `CREATE INDEX CONCURRENTLY i${n} ON t (a);`).join("\n"));
+    const step = await statementStep(
+      Array.from({ length: 6 }, (_, n) => `CREATE INDEX CONCURRENTLY i${n} ON t (a);`).join("\n"),
+    );
     const waiting = Promise.withResolvers<void>();
     let waiters: Promise<unknown>[] = [];
     await driver.withLease(leaseOptions(), async (session) => {
       const others = await openDriver(database.url);
       onTestFinished(() => others.close());
       waiters = Array.from({ length: 10 }, () =>
-        others.withLease(leaseOptions({ waitMs: 60_000, signal: stop.signal, onWaiting: () => waiting.resolve() }), () => Promise.resolve()).catch(() => undefined),
+        others
+          .withLease(
+            leaseOptions({ waitMs: 60_000, signal: stop.signal, onWaiting: () => waiting.resolve() }),
+            () => Promise.resolve(),
+          )
+          .catch(() => undefined),
       );
       await waiting.promise;
       await session.applyStatements(step, settings, () => undefined);
@@ -74,11 +89,16 @@ describe("a body outside transactions", () => {
   test("the fence holds no snapshot, the lease lives on, and the fence is there to be found", async () => {
     await start("CREATE TABLE t (a int)");
     const step = await statementStep("-- lockkeeper: tx=none\nCALL wait();");
-    await database.query("CREATE PROCEDURE wait() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.5); END $$");
+    await database.query(
+      "CREATE PROCEDURE wait() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.5); END $$",
+    );
     driver = await openDriver(database.url, { times: shortTimes });
     onTestFinished(() => driver.close());
     const running = run(step);
-    const fences = () => database.query<{ xmin: string | null; locks: number }>("SELECT backend_xmin::text AS xmin FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'");
+    const fences = () =>
+      database.query<{ xmin: string | null; locks: number }>(
+        "SELECT backend_xmin::text AS xmin FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'",
+      );
     let found = await fences();
     while (found.length === 0) found = await fences();
     expect(found).toEqual([{ xmin: null }]);
@@ -90,41 +110,66 @@ describe("a body outside transactions", () => {
     ["first", 0],
     ["middle", 1],
     ["last", 2],
-  ] as const)("that fails in its %s statement says where, keeps what is done, and goes on there when it is corrected", async ([, index]) => {
-    await start("CREATE TABLE t (a int)", "INSERT INTO t VALUES (1), (1)");
-    const good = ["CREATE INDEX CONCURRENTLY i0 ON t (a);", "CREATE INDEX CONCURRENTLY i1 ON t (a);", "CREATE INDEX CONCURRENTLY i2 ON t (a);"];
-    const bad = good.with(index, `-- ä\n  CREATE UNIQUE INDEX CONCURRENTLY i${index} ON t (a);`);
-    expect(await run(await statementStep(bad.join("\n")))).toMatchObject({
-      code: "MIGRATION_FAILED",
-      fields: { sqlstate: "23505", statement: index + 1, statements: 3, line: index + 2, column: 3 },
-    });
-    expect(await newest()).toEqual({ status: "failed", done: index, of: 3, code: "MIGRATION_FAILED" });
-    expect(await indexes()).toContain(`i${index} invalid`);
-    expect((await driver.state("orders", never)).position.length).toBe(0);
+  ] as const)(
+    "that fails in its %s statement says where, keeps what is done, and goes on there when it is corrected",
+    async ([, index]) => {
+      await start("CREATE TABLE t (a int)", "INSERT INTO t VALUES (1), (1)");
+      const good = [
+        "CREATE INDEX CONCURRENTLY i0 ON t (a);",
+        "CREATE INDEX CONCURRENTLY i1 ON t (a);",
+        "CREATE INDEX CONCURRENTLY i2 ON t (a);",
+      ];
+      const bad = good.with(index, `-- ä\n  CREATE UNIQUE INDEX CONCURRENTLY i${index} ON t (a);`);
+      expect(await run(await statementStep(bad.join("\n")))).toMatchObject({
+        code: "MIGRATION_FAILED",
+        fields: { sqlstate: "23505", statement: index + 1, statements: 3, line: index + 2, column: 3 },
+      });
+      expect(await newest()).toEqual({ status: "failed", done: index, of: 3, code: "MIGRATION_FAILED" });
+      expect(await indexes()).toContain(`i${index} invalid`);
+      expect((await driver.state("orders", never)).position.length).toBe(0);
 
-    expect(await run(await statementStep(good.join("\n"), { resumeAt: index }))).toBeUndefined();
-    expect(seen).toEqual([1, 2, 3].slice(index));
-    expect(await newest()).toMatchObject({ status: "done", done: 3 });
-    expect(await indexes()).toEqual(["i0", "i1", "i2"]);
-    const [entry] = await driver.history("orders", { last: 1 }, never);
-    expect(entry?.statementChecksums).toHaveLength(3);
-  });
+      expect(await run(await statementStep(good.join("\n"), { resumeAt: index }))).toBeUndefined();
+      expect(seen).toEqual([1, 2, 3].slice(index));
+      expect(await newest()).toMatchObject({ status: "done", done: 3 });
+      expect(await indexes()).toEqual(["i0", "i1", "i2"]);
+      const [entry] = await driver.history("orders", { last: 1 }, never);
+      expect(entry?.statementChecksums).toHaveLength(3);
+    },
+  );
 
   test("an invalid index of the same name is replaced also where IF NOT EXISTS would have taken it, in whatever schema", async () => {
-    await start('CREATE SCHEMA "My"', 'CREATE TABLE "My"."T t" (a int)', 'INSERT INTO "My"."T t" VALUES (1), (1)');
-    expect(await run(await statementStep('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I ""x" ON "My"."T t" (a);'))).toMatchObject({ code: "MIGRATION_FAILED" });
+    await start(
+      'CREATE SCHEMA "My"',
+      'CREATE TABLE "My"."T t" (a int)',
+      'INSERT INTO "My"."T t" VALUES (1), (1)',
+    );
+    expect(
+      await run(
+        await statementStep('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I ""x" ON "My"."T t" (a);'),
+      ),
+    ).toMatchObject({ code: "MIGRATION_FAILED" });
     expect(await indexes()).toEqual(['I "x invalid']);
     await database.query('DELETE FROM "My"."T t"');
-    expect(await run(await statementStep('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I ""x" ON "My"."T t" (a);'))).toBeUndefined();
+    expect(
+      await run(
+        await statementStep('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I ""x" ON "My"."T t" (a);'),
+      ),
+    ).toBeUndefined();
     expect(await indexes()).toEqual(['I "x']);
   });
 
   test("a transactional statement commits with its checkpoint, or not at all", async () => {
     await start("CREATE TABLE t (a int)");
-    const text = "-- lockkeeper: tx=none\nCREATE TABLE a ();\nCREATE TABLE b (); -- next\nINSERT INTO t SELECT 1/0;";
-    expect(await run(await statementStep(text))).toMatchObject({ code: "MIGRATION_FAILED", fields: { sqlstate: "22012", statement: 3, line: 4 } });
+    const text =
+      "-- lockkeeper: tx=none\nCREATE TABLE a ();\nCREATE TABLE b (); -- next\nINSERT INTO t SELECT 1/0;";
+    expect(await run(await statementStep(text))).toMatchObject({
+      code: "MIGRATION_FAILED",
+      fields: { sqlstate: "22012", statement: 3, line: 4 },
+    });
     expect(await newest()).toMatchObject({ status: "failed", done: 2 });
-    expect(await database.query("SELECT count(*)::int AS n FROM pg_tables WHERE tablename IN ('a', 'b')")).toEqual([{ n: 2 }]);
+    expect(
+      await database.query("SELECT count(*)::int AS n FROM pg_tables WHERE tablename IN ('a', 'b')"),
+    ).toEqual([{ n: 2 }]);
   });
 
   test("SET holds for the rest of the file, also when it is resumed, and no longer", async () => {
@@ -134,17 +179,24 @@ describe("a body outside transactions", () => {
     expect(await run(await statementStep(text("UNIQUE")))).toMatchObject({ fields: { sqlstate: "23505" } });
     expect(await run(await statementStep(text(""), { resumeAt: 3 }))).toBeUndefined();
     expect(await database.query("SELECT s FROM app.seen")).toEqual([{ s: "77s" }]);
-    expect(await database.query("SELECT schemaname FROM pg_indexes WHERE indexname = 'i'")).toEqual([{ schemaname: "app" }]);
-    const next = await statementStep("-- lockkeeper: tx=none\nCREATE TABLE after AS SELECT current_setting('search_path') AS s;");
+    expect(await database.query("SELECT schemaname FROM pg_indexes WHERE indexname = 'i'")).toEqual([
+      { schemaname: "app" },
+    ]);
+    const next = await statementStep(
+      "-- lockkeeper: tx=none\nCREATE TABLE after AS SELECT current_setting('search_path') AS s;",
+    );
     expect(await run(next)).toBeUndefined();
     expect(await database.query("SELECT s FROM public.after")).toEqual([{ s: '"$user", public' }]);
   });
 
   test("a role that the file takes is not the one that writes the history", async () => {
     await start("CREATE TABLE t (a int)", "GRANT CREATE ON SCHEMA public TO pg_monitor");
-    const text = "-- lockkeeper: tx=none\nSET ROLE pg_monitor;\nCREATE TABLE mine ();\nCREATE INDEX CONCURRENTLY i ON mine ((1));";
+    const text =
+      "-- lockkeeper: tx=none\nSET ROLE pg_monitor;\nCREATE TABLE mine ();\nCREATE INDEX CONCURRENTLY i ON mine ((1));";
     expect(await run(await statementStep(text))).toBeUndefined();
-    expect(await database.query("SELECT tableowner FROM pg_tables WHERE tablename = 'mine'")).toEqual([{ tableowner: "pg_monitor" }]);
+    expect(await database.query("SELECT tableowner FROM pg_tables WHERE tablename = 'mine'")).toEqual([
+      { tableowner: "pg_monitor" },
+    ]);
     expect(await newest()).toMatchObject({ status: "done", done: 3 });
   });
 
@@ -153,11 +205,17 @@ describe("a body outside transactions", () => {
     const blocker = await database.connect();
     await blocker.query("BEGIN; LOCK TABLE t");
     const retries: string[] = [];
-    const own = { ...settings, lockTimeoutMs: 50, onRetry: (path: string, attempt: number, sqlstate: string) => {
-      retries.push(`${path} ${attempt} ${sqlstate}`);
-      if (attempt === 2) void blocker.query("COMMIT");
-    } };
-    expect(await run(await statementStep("-- lockkeeper: tx=none\nALTER TABLE t ADD b int;"), own)).toBeUndefined();
+    const own = {
+      ...settings,
+      lockTimeoutMs: 50,
+      onRetry: (path: string, attempt: number, sqlstate: string) => {
+        retries.push(`${path} ${attempt} ${sqlstate}`);
+        if (attempt === 2) void blocker.query("COMMIT");
+      },
+    };
+    expect(
+      await run(await statementStep("-- lockkeeper: tx=none\nALTER TABLE t ADD b int;"), own),
+    ).toBeUndefined();
     expect(retries.slice(0, 2)).toEqual(["1_outside.up.sql 1 55P03", "1_outside.up.sql 2 55P03"]);
   });
 
@@ -167,16 +225,22 @@ describe("a body outside transactions", () => {
       "CREATE PROCEDURE p(last int) LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..last LOOP INSERT INTO t VALUES (n); COMMIT; END LOOP; PERFORM 1 / (3 - last); END $$",
     );
     expect(await run(await statementStep("-- lockkeeper: tx=none\nCALL p(2);"))).toBeUndefined();
-    expect(await run(await statementStep("-- lockkeeper: tx=none\nCALL p(3);"))).toMatchObject({ code: "MIGRATION_FAILED", fields: { sqlstate: "22012" } });
+    expect(await run(await statementStep("-- lockkeeper: tx=none\nCALL p(3);"))).toMatchObject({
+      code: "MIGRATION_FAILED",
+      fields: { sqlstate: "22012" },
+    });
     expect(await database.query("SELECT count(*)::int AS n FROM t")).toEqual([{ n: 5 }]);
   });
 
   test("through a lost connection of its statements a transactional one happens once", async () => {
     await start("CREATE TABLE t (a int)");
-    const text = "-- lockkeeper: tx=none\nINSERT INTO t VALUES (1);\nINSERT INTO t SELECT 2 FROM pg_sleep(0.5);\nINSERT INTO t VALUES (3);";
+    const text =
+      "-- lockkeeper: tx=none\nINSERT INTO t VALUES (1);\nINSERT INTO t SELECT 2 FROM pg_sleep(0.5);\nINSERT INTO t VALUES (3);";
     const cutting = driver.state("orders", never).then(async () => {
-      for (let cut = 0; cut === 0; ) {
-        const rows = await database.query<{ cut: boolean }>("SELECT pg_terminate_backend(pid) AS cut FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%/*lockkeeper:%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()");
+      for (let cut = 0; cut === 0;) {
+        const rows = await database.query<{ cut: boolean }>(
+          "SELECT pg_terminate_backend(pid) AS cut FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%/*lockkeeper:%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()",
+        );
         cut = rows.length;
       }
     });
@@ -187,20 +251,37 @@ describe("a body outside transactions", () => {
   });
 
   test("a lost connection of one that cannot be in a transaction leaves its outcome open, and says so", async () => {
-    await start("CREATE TABLE t (a int)", "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$");
-    expect(await run(await statementStep("-- lockkeeper: tx=none\nSELECT 1;\nCALL p();"))).toMatchObject({ code: "NEEDS_ATTENTION", fields: { statement: 2, statements: 2 } });
+    await start(
+      "CREATE TABLE t (a int)",
+      "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$",
+    );
+    expect(await run(await statementStep("-- lockkeeper: tx=none\nSELECT 1;\nCALL p();"))).toMatchObject({
+      code: "NEEDS_ATTENTION",
+      fields: { statement: 2, statements: 2 },
+    });
     expect(await newest()).toEqual({ status: "needs_attention", done: 1, of: 2, code: "NEEDS_ATTENTION" });
   });
 
   test("a lost fence is replaced before the next statement", async () => {
-    await start("CREATE TABLE t (a int)", "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); END $$");
+    await start(
+      "CREATE TABLE t (a int)",
+      "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1); END $$",
+    );
     let fencesCut = 0;
-    const step = await statementStep("-- lockkeeper: tx=none\nSELECT 1;\nCALL p();\nCREATE INDEX CONCURRENTLY i1 ON t (a);");
+    const step = await statementStep(
+      "-- lockkeeper: tx=none\nSELECT 1;\nCALL p();\nCREATE INDEX CONCURRENTLY i1 ON t (a);",
+    );
     await driver.withLease(leaseOptions(), async (session) => {
       const cuts: Promise<unknown>[] = [];
       await session.applyStatements(step, settings, (done) => {
         if (done !== 1) return;
-        cuts.push(database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'").then((rows) => (fencesCut = rows.length)));
+        cuts.push(
+          database
+            .query(
+              "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'",
+            )
+            .then((rows) => (fencesCut = rows.length)),
+        );
       });
       await Promise.all(cuts);
     });
@@ -209,7 +290,10 @@ describe("a body outside transactions", () => {
   });
 
   test("a cancel ends the statement on the server, records why, and lets the run go on there later", async () => {
-    await start("CREATE TABLE t (a int)", "CREATE PROCEDURE p(s float) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(s); END $$");
+    await start(
+      "CREATE TABLE t (a int)",
+      "CREATE PROCEDURE p(s float) LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(s); END $$",
+    );
     const stop = new AbortController();
     const began = performance.now();
     const result = driver.withLease(leaseOptions({ signal: stop.signal }), async (session) => {
@@ -218,7 +302,11 @@ describe("a body outside transactions", () => {
     });
     await expect(result).rejects.toBeDefined();
     expect(performance.now() - began).toBeLessThan(10_000);
-    expect(await database.query("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()")).toEqual([]);
+    expect(
+      await database.query(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()",
+      ),
+    ).toEqual([]);
     expect(await newest()).toEqual({ status: "failed", done: 1, of: 2, code: "CANCELED" });
     expect((await driver.state("orders", never)).lease).toBeNull();
   });
@@ -228,20 +316,28 @@ describe("a body outside transactions", () => {
     const orphan = await database.connect();
     await driver.withLease(leaseOptions(), () => Promise.resolve());
     await orphan.query("SELECT pg_advisory_lock(hashtextextended('lockkeeper/worker/orders', 0))");
-    await expect(driver.withLease(leaseOptions(), () => Promise.resolve())).rejects.toMatchObject({ code: "LEASE_HELD" });
-    const waiting = driver.withLease(leaseOptions({ waitMs: 20_000 }), (session) => Promise.resolve(session.token));
+    await expect(driver.withLease(leaseOptions(), () => Promise.resolve())).rejects.toMatchObject({
+      code: "LEASE_HELD",
+    });
+    const waiting = driver.withLease(leaseOptions({ waitMs: 20_000 }), (session) =>
+      Promise.resolve(session.token),
+    );
     await orphan.end();
     expect(await waiting).toBe(2);
   });
 
   test("a stale session runs no statement and moves no checkpoint", async () => {
     await start("CREATE TABLE t (a int)");
-    const stale = await openDriver(database.url, { times: { leaseMs: 300, heartbeatMs: 3_600_000, marginMs: -3_600_000, cancelPollMs: 3_600_000 } });
+    const stale = await openDriver(database.url, {
+      times: { leaseMs: 300, heartbeatMs: 3_600_000, marginMs: -3_600_000, cancelPollMs: 3_600_000 },
+    });
     onTestFinished(() => stale.close());
     const step = await statementStep("CREATE INDEX CONCURRENTLY i ON t (a);");
     await stale.withLease(leaseOptions(), async (session) => {
       await driver.withLease(leaseOptions({ waitMs: 10_000 }), () => Promise.resolve());
-      await expect(session.applyStatements(step, settings, () => undefined)).rejects.toMatchObject({ code: "LEASE_LOST" });
+      await expect(session.applyStatements(step, settings, () => undefined)).rejects.toMatchObject({
+        code: "LEASE_LOST",
+      });
     });
     expect(await indexes()).toEqual([]);
     expect(await driver.history("orders", {}, never)).toEqual([]);
@@ -251,7 +347,10 @@ describe("a body outside transactions", () => {
 describe("the index that a statement builds", () => {
   test.for([
     ["CREATE INDEX CONCURRENTLY i ON t (a)", { name: "i", table: "t" }],
-    ['create unique index concurrently if not exists "I x" on only "S"."T" using btree (a)', { name: "I x", table: '"S"."T"' }],
+    [
+      'create unique index concurrently if not exists "I x" on only "S"."T" using btree (a)',
+      { name: "I x", table: '"S"."T"' },
+    ],
     ["CREATE INDEX /* c */ CONCURRENTLY -- d\n Idx ON app.Users(a)", { name: "idx", table: "app.Users" }],
     ["CREATE INDEX CONCURRENTLY ON t (a)", undefined],
   ] as const)("%s", ([sql, expected]) => {
