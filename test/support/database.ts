@@ -5,7 +5,7 @@ import pg from "pg";
 import { afterAll, inject, onTestFinished } from "vitest";
 import { type PostgresOptions, type PostgresServer, startPostgres } from "./postgres.ts";
 
-export { type PostgresMajor, type PostgresServer, postgresMajors } from "./postgres.ts";
+export { type PostgresServer, postgresMajors } from "./postgres.ts";
 
 /** An empty database of a test's own, dropped when the test has ended (or the file, when made outside of a test). */
 export interface TestDatabase extends AsyncDisposable {
