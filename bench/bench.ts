@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 import { findPart, partsFolder } from "../test/support/parts.ts";
 import { describeEnvironment } from "./environment.ts";
 import { measure } from "./measure.ts";
+import { openMemoryLimit } from "./memory-limit.ts";
 import { startProxy, type Proxy } from "./proxy.ts";
 import { writeTables } from "./readme.ts";
 import { addResult, beginResults, type Measured, readResults } from "./result.ts";
@@ -38,6 +39,8 @@ const delays = { bucketMs: 20, databaseMs: 5 };
 /** How many migrations the fresh `far` runs have: golang-migrate takes more than a minute for these. */
 const farSize = 1_000;
 const slowFrom = 10_000;
+/** A usual limit of an initContainer. */
+const containerMb = 128;
 
 await main();
 
@@ -56,6 +59,7 @@ async function main(): Promise<void> {
     const runs = Number(size >= slowFrom ? options["slow-runs"] : options.runs);
     await fresh({ site, place, size, distance: "near", contestants }, runs);
     await noop({ site, place, size, distance: "near", contestants }, Number(options["noop-runs"]));
+    if (size >= slowFrom) await limited({ site, place, size, distance: "near", contestants });
   }
   {
     await using database = await startProxy(site.postgresPort, "postgres", delays.databaseMs);
@@ -105,6 +109,30 @@ async function noop(round: Round, runs: number): Promise<void> {
   }
 }
 
+/** Brings an empty database up once within a container's memory; whether that is enough is the result. */
+async function limited(round: Round): Promise<void> {
+  using limit = openMemoryLimit(containerMb);
+  if (limit === undefined)
+    return console.log("not run: a limit of memory needs Linux, control groups and root");
+  const { site, place, size: migrations } = round;
+  const database = "bench_limited";
+  for (const { name: tool, up } of round.contestants) {
+    await site.createDatabase(database);
+    const cost = await measure(limit.inside(up(place, site.databaseUrl(database)))).catch(() => null);
+    if (cost !== null) await assertApplied(round, tool, database);
+    console.log(
+      `within ${containerMb} MiB ${migrations} ${tool}: ${cost === null ? "failed" : `${cost.peakMb} MiB`}`,
+    );
+    addResult(options.out, {
+      kind: "limited",
+      tool,
+      migrations,
+      limitMb: containerMb,
+      cost: cost && { ms: cost.ms, peakMb: cost.peakMb },
+    });
+  }
+}
+
 async function runOnce(
   round: Round,
   which: Measured["case"],
@@ -117,8 +145,7 @@ async function runOnce(
   proxies?.bucket.reset();
   proxies?.database.reset();
   const cost = await measure(tool.up(place, site.databaseUrl(database, proxies?.database.port)));
-  const applied = await site.applied(database);
-  if (applied !== size) throw new Error(`${tool.name} applied ${applied} of ${size} migrations`);
+  await assertApplied(round, tool.name, database);
   const line: Measured = {
     kind: "run",
     distance,
@@ -135,6 +162,11 @@ async function runOnce(
     `${counts ? "" : "(warm-up) "}${distance} ${which} ${size} ${tool.name}: ${cost.ms} ms, load ${cost.load}`,
   );
   if (counts) addResult(options.out, line);
+}
+
+async function assertApplied({ site, size }: Round, tool: string, database: string): Promise<void> {
+  const applied = await site.applied(database);
+  if (applied !== size) throw new Error(`${tool} applied ${applied} of ${size} migrations`);
 }
 
 function databaseName({ size }: Round, index: number): string {

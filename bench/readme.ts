@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import type { Measured, Results } from "./result.ts";
+import type { Limited, Measured, Results } from "./result.ts";
 
 const begin = "<!-- results: written by npm run bench -->";
 const end = "<!-- end of results -->";
@@ -57,6 +57,7 @@ function tables(results: Results): string {
       ({ peakMb }) => peakMb,
       (mb) => mb.toFixed(0),
     ),
+    ...limitedTable(results.limited),
     "### Processor time",
     "User and system time of the tool's own process, without the servers'.",
     toolTable(near, ({ cpuMs }) => cpuMs, duration),
@@ -135,6 +136,21 @@ function toolTable(
     return [label.replace(/, far$/, "")].concat(cells, String(runs.length / tools));
   });
   return markdown(["", ...names, "runs each"], rows);
+}
+
+function limitedTable(limited: readonly Limited[]): readonly string[] {
+  const [first] = limited;
+  if (first === undefined) return [];
+  const rows = limited.map(({ tool, cost }) => [
+    tool,
+    cost === null ? "failed" : duration(cost.ms),
+    cost?.peakMb.toFixed(0) ?? "",
+  ]);
+  const count = first.migrations.toLocaleString("en");
+  return [
+    `An empty database, ${count} migrations, within a control group of ${first.limitMb} MiB as a container has it, one run each:`,
+    markdown(["", "time", "peak MiB"], rows),
+  ];
 }
 
 function spread(values: readonly number[], show: (value: number) => string): string {

@@ -35,13 +35,25 @@ const Floor = v.object({
   load: v.number(),
 });
 
-const Line = v.variant("kind", [Environment, Measured, Floor]);
+const Limited = v.object({
+  kind: v.literal("limited"),
+  tool: v.string(),
+  migrations: v.number(),
+  limitMb: v.number(),
+  /** what the run cost; null: it was ended, or gave up */
+  cost: v.nullable(v.object({ ms: v.number(), peakMb: v.number() })),
+});
+
+const Line = v.variant("kind", [Environment, Measured, Limited, Floor]);
 
 /** Where and with what a benchmark ran: the first line of a file of results. */
 export type Environment = v.InferOutput<typeof Environment>;
 
 /** One run of one tool, checked to have applied what it should. */
 export type Measured = v.InferOutput<typeof Measured>;
+
+/** One fresh run within a limit of memory. */
+export type Limited = v.InferOutput<typeof Limited>;
 
 /** One start of Node that does nothing: what no program on it can be faster than. */
 export type Floor = v.InferOutput<typeof Floor>;
@@ -50,6 +62,7 @@ export type Floor = v.InferOutput<typeof Floor>;
 export interface Results {
   readonly environment: Environment;
   readonly runs: readonly Measured[];
+  readonly limited: readonly Limited[];
   readonly floors: readonly Floor[];
 }
 
@@ -59,7 +72,7 @@ export function beginResults(file: string, environment: Environment): void {
 }
 
 /** Adds a line to a file of results. */
-export function addResult(file: string, line: Measured | Floor): void {
+export function addResult(file: string, line: Measured | Limited | Floor): void {
   appendFileSync(file, `${JSON.stringify(line)}\n`);
 }
 
@@ -72,6 +85,7 @@ export function readResults(file: string): Results {
   return {
     environment,
     runs: parsed.filter((line) => line.kind === "run"),
+    limited: parsed.filter((line) => line.kind === "limited"),
     floors: parsed.filter((line) => line.kind === "floor"),
   };
 }
