@@ -1,4 +1,4 @@
-import type { RunEvent } from "../executor/event.ts";
+import type { Emit, RunEvent } from "../executor/event.ts";
 import { formatDuration } from "./duration.ts";
 import { redactText } from "./redact.ts";
 import type { Reporter, Sink } from "./sink.ts";
@@ -32,6 +32,21 @@ export function plainLines(sink: Sink, isVerbose: boolean, now: () => number): R
       sink.write(`${describeProgress(done, total, current)}\n`),
     ),
     end: () => undefined,
+  };
+}
+
+/** Between two lines that say whom a run waits for, milliseconds; the lease is asked for several times a second. */
+const waitingMs = 15_000;
+
+/** Leaves out that the same holder is still waited for, unless it was long since that was told. */
+export function withoutRepeats(emit: Emit, now: () => number): Emit {
+  let told: { readonly runId: string; readonly at: number } | undefined;
+  return (event) => {
+    if (event.kind === "lease.waiting") {
+      if (told?.runId === event.runId && now() - told.at < waitingMs) return;
+      told = { runId: event.runId, at: now() };
+    }
+    emit(event);
   };
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { formatDuration } from "../../src/report/duration.ts";
-import { jsonLines, plainLines } from "../../src/report/lines.ts";
+import { jsonLines, plainLines, withoutRepeats } from "../../src/report/lines.ts";
 import { formatBar, progressBar } from "../../src/report/progress.ts";
 import type { RunEvent } from "../../src/executor/event.ts";
 import type { Sink } from "../../src/report/sink.ts";
@@ -86,6 +86,22 @@ describe("lines", () => {
     expect(parsed).toHaveLength(run.length);
     expect(parsed[3]).toEqual({ at: "2026-11-20T10:00:00.000Z", ...run[3] });
     expect(sink.lines().join("\n")).not.toContain("hunter2");
+  });
+
+  test("of waiting come once for each holder, and again when it takes long", () => {
+    const told: string[] = [];
+    let clock = 0;
+    const emit = withoutRepeats(
+      (event) => told.push(event.kind === "lease.waiting" ? event.runId : event.kind),
+      () => clock,
+    );
+    const since = new Date(0);
+    for (let second = 0; second < 40; second++) {
+      clock = second * 1_000;
+      emit({ kind: "lease.waiting", holder: "host/1", runId: second < 35 ? "first" : "second", since });
+    }
+    emit({ kind: "lease.acquired", token: 2 });
+    expect(told).toEqual(["first", "first", "first", "second", "lease.acquired"]);
   });
 
   test("of progress come once a second, and when all is done", () => {
