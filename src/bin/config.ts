@@ -106,7 +106,7 @@ export async function loadConfig(file: string = defaultFile): Promise<Config> {
 export async function chooseSettings(choice: TargetChoice, variables: Variables): Promise<TargetSettings> {
   const base = choice.target === undefined ? undefined : await namedTarget(choice.target, choice.config);
   if (choice.isUnsigned && choice.trust.length > 0) {
-    throw new RunnerError("USAGE", "--unsigned and --trust do not go together", {
+    throw new RunnerError("USAGE", "--unsigned and --trust (or LOCKKEEPER_TRUST) do not go together", {
       hint: "--unsigned takes files whoever wrote them; leave it out to have signatures checked",
     });
   }

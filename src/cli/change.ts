@@ -118,12 +118,12 @@ function describeState(result: RunResult): string {
   const at = `at version ${result.to.version ?? "0"}`;
   const before = result.done.length === 0 ? `unchanged, ${at}` : `${at} after ${result.done.length} done`;
   const left = result.left === 0 ? "" : `; ${result.left} left`;
-  const { statementsDone, statements } = result.error?.fields ?? {};
+  const { statement, statements } = result.error?.fields ?? {};
   switch (result.error?.code) {
     case "MIGRATION_FAILED":
     case "LOCK_TIMEOUT":
-      return typeof statementsDone === "number" && statementsDone > 0
-        ? `${at}, and of the failed migration ${statementsDone} of ${statements ?? "?"} statements took effect; the next run goes on after them${left}`
+      return typeof statement === "number" && statement > 1
+        ? `${at}, and ${statement - 1} of ${String(statements)} statements of the failed migration; the next run goes on after them${left}`
         : `${before}; the failed migration left nothing behind${left}`;
     case "NEEDS_ATTENTION":
       return `${at}; one migration needs attention: see "lockkeeper status"${left}`;

@@ -73,7 +73,7 @@ function bashScript(program: Command, entries: readonly Entry[]): string {
     const other = words.includes("shells")
       ? 'COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur"))'
       : words.includes("folder")
-        ? 'COMPREPLY=($(compgen -d -- "$cur"))'
+        ? "_lockkeeper_files -d"
         : "COMPREPLY=()";
     return `    "${entry.path}")
       case "$prev" in
@@ -89,7 +89,11 @@ ${values.join("\n")}
       `    "${group.name()}") COMPREPLY=($(compgen -W "${group.commands.map((command) => command.name()).join(" ")}" -- "$cur")) ;;`,
   );
   const paths = [...groups.map((group) => group.name()), ...entries.map((entry) => entry.path)];
-  return `_lockkeeper() {
+  return `_lockkeeper_files() {
+  compopt -o filenames 2>/dev/null
+  COMPREPLY=($(compgen "$1" -- "$cur"))
+}
+_lockkeeper() {
   local cur="\${COMP_WORDS[COMP_CWORD]}" prev="\${COMP_WORDS[COMP_CWORD-1]}" verb="" next i
   for ((i = 1; i < COMP_CWORD; i++)); do
     next="\${verb:+$verb }\${COMP_WORDS[i]}"
@@ -103,7 +107,7 @@ ${values.join("\n")}
 ${[...inner, ...cases].join("\n")}
   esac
 }
-complete -o filenames -F _lockkeeper lockkeeper
+complete -F _lockkeeper lockkeeper
 `;
 }
 
@@ -114,9 +118,9 @@ function bashValues(option: Option): string | undefined {
     case "choice":
       return `COMPREPLY=($(compgen -W "${choicesOf(option.flags).join(" ")}" -- "$cur"))`;
     case "file":
-      return 'COMPREPLY=($(compgen -f -- "$cur"))';
+      return "_lockkeeper_files -f";
     case "folder":
-      return 'COMPREPLY=($(compgen -d -- "$cur"))';
+      return "_lockkeeper_files -d";
     case "text":
       return "COMPREPLY=()";
   }

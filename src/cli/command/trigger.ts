@@ -73,6 +73,7 @@ export const trigger: Verb = {
       labels: parseLabels(get(label)),
       waitMs: get(patience) ?? defaultWaitMs,
     };
+    if (isExposed(request.url)) output.note("warning: the token travels unencrypted; use an https URL");
     const reporter = await openReporter(output);
     try {
       let shown = "";
@@ -95,6 +96,12 @@ export const trigger: Verb = {
     }
   },
 };
+
+/** Plain http to another machine. */
+function isExposed(text: string): boolean {
+  const parsed = URL.parse(text);
+  return parsed?.protocol === "http:" && !["localhost", "127.0.0.1", "[::1]"].includes(parsed.hostname);
+}
 
 function parseLabels(texts: readonly string[]): Readonly<Record<string, string>> {
   return Object.fromEntries(
