@@ -27,7 +27,7 @@ export interface RunOrder {
 interface ActiveRun {
   readonly target: string;
   readonly abort: AbortController;
-  readonly ended: Promise<void>;
+  ended: Promise<void>;
   /** resolved and replaced at every event */
   change: PromiseWithResolvers<void>;
 }
@@ -68,7 +68,9 @@ export class ActiveRuns {
   async begin(order: RunOrder, target: Target): Promise<Begun> {
     const { sameAs } = order;
     if (sameAs === null) return this.#begin(order, target);
-    const earlier = await this.#begun.get(sameAs)?.catch(() => undefined);
+    const pending = this.#earlier(sameAs);
+    // No `await` where there is none: of two equal requests at once, one has to see the other's promise.
+    const earlier = pending === undefined ? undefined : await pending;
     if (earlier !== undefined) return earlier;
     const begun = this.#begin(order, target);
     this.#begun.set(sameAs, begun);
@@ -79,6 +81,16 @@ export class ActiveRuns {
       .then((result) => (result.kind === "here" ? this.ended(result.runId) : undefined))
       .then(forget, forget);
     return begun;
+  }
+
+  /** What an equal request has begun, and is not being canceled; decided without a pause when there is none. */
+  #earlier(sameAs: string): Promise<Begun | undefined> | undefined {
+    const isWanted = (found: Begun): boolean =>
+      found.kind === "existing" || this.#runs.get(found.runId)?.abort.signal.aborted !== true;
+    return this.#begun.get(sameAs)?.then(
+      (found) => (isWanted(found) ? found : undefined),
+      () => undefined,
+    );
   }
 
   /** Resolves when a run of this process has ended; at once for any other. */
@@ -147,7 +159,7 @@ export class ActiveRuns {
 
   #start(request: RunRequest, target: Target, release: () => void): void {
     const abort = new AbortController();
-    const active: { -readonly [Key in keyof ActiveRun]: ActiveRun[Key] } = {
+    const active: ActiveRun = {
       target: target.name,
       abort,
       ended: Promise.resolve(),
@@ -261,7 +273,7 @@ function recordOf(event: RunEvent, run: string, target: string): LogRecord {
   return { level, event: kind, fields: { ...Object.fromEntries(flat), run, target } };
 }
 
-/** First line of what is behind an error, for the log. */
+/** What is behind an error, with where it came from, for the log. */
 function causeOf(error: RunnerError): string | null {
   return error.cause instanceof Error ? (error.cause.stack ?? error.cause.message).slice(0, 2000) : null;
 }

@@ -7,6 +7,9 @@ import { unknownRun } from "./auth/access.ts";
 import type { HttpLimits } from "./limits.ts";
 import { within } from "./patience.ts";
 
+/** Milliseconds that one look at the database may take. */
+const readMs = 10_000;
+
 /** Where a watcher looks. The database is what all processes share, so a run is watched in the same way wherever it goes on. */
 export interface WatchOptions {
   readonly active: ActiveRuns;
@@ -94,9 +97,6 @@ export async function* watchRun(
     await (change === undefined ? pause(limits.pollMs, signal) : soonAfter(change, limits, signal));
   }
 }
-
-/** Longest that one look at the database may take. */
-const readMs = 10_000;
 
 async function soonAfter(
   change: Promise<void>,

@@ -19,9 +19,14 @@ export async function whileWatching<T>(
   }
 }
 
+/** Whether one more caller may wait. */
+export function isWatchable(parts: HttpParts): boolean {
+  return parts.watchers.open < parts.limits.watchers;
+}
+
 /** Counts one more watcher until the returned function is called, which may happen more than once. */
 export function openWatcher(parts: HttpParts): () => void {
-  if (parts.watchers.open >= parts.limits.watchers) {
+  if (!isWatchable(parts)) {
     throw new RunnerError("RATE_LIMITED", "too many callers are waiting on this server", {
       hint: "try again soon, or wait on another replica",
       fields: { retryAfterSeconds: 5 },

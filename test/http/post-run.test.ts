@@ -177,6 +177,20 @@ describe("POST /v1/runs", () => {
     expect(ended.body).toMatchObject({ status: "succeeded", outcome: "applied" });
   });
 
+  test("answers 202 at once when nobody more can wait: the run has begun all the same", async () => {
+    const world = await createWorld({ limits: { watchers: 0 } });
+    await world.bucket.publish(users);
+    const { status, body } = await world.send("POST", "/v1/runs", {
+      body: { target: "orders", action: "apply" },
+    });
+    expect([202, 200]).toContain(status);
+    await world.app.active.drained();
+    expect((await world.send("GET", `/v1/targets/orders`)).body.lastRun).toMatchObject({
+      id: body.id,
+      outcome: "applied",
+    });
+  });
+
   test("ends a run at its deadline", async () => {
     const world = await createWorld();
     const barrier = await openBarrier(world);
@@ -291,6 +305,25 @@ describe("asking twice", () => {
     expect(ended.body.outcome).toBe("applied");
     const listed = await world.send("GET", "/v1/runs?target=orders");
     expect(listed.body.runs).toHaveLength(1);
+  });
+
+  test("for the release of a run that is being canceled begins another", async () => {
+    const world = await createWorld();
+    const barrier = await openBarrier(world);
+    const digest = await world.bucket.publish(barrier.migration);
+    const request = {
+      body: { target: "orders", action: "apply", release: { digest } },
+      headers: { prefer: "respond-async" },
+    };
+    const first = await world.send("POST", "/v1/runs", request);
+    await barrier.reached();
+    await world.send("POST", `/v1/runs/${first.body.id}/cancel`, { body: {} });
+    const second = await world.send("POST", "/v1/runs", request);
+    expect(second.body.id).not.toBe(first.body.id);
+    await barrier.release();
+    // the first one's transaction may have been past its last safe point
+    expect((await world.send("GET", `/v1/runs/${second.body.id}?wait=20`)).body.status).toBe("succeeded");
+    await expect(world.database.query("select * from behind")).resolves.toEqual([]);
   });
 
   test("for different releases lets one wait for the other", async () => {

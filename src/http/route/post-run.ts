@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import type { Hono } from "hono";
 import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
+import type { RunRecord } from "../../history/run.ts";
 import type { Goal } from "../../plan/plan.ts";
-import { newRunId } from "../../runner.ts";
+import { newRunId, type Target } from "../../runner.ts";
 import type { RunOrder } from "../active-runs.ts";
 import { answerBegun, answerGate } from "../answer.ts";
 import { authorize, type Access } from "../auth/access.ts";
@@ -13,7 +14,7 @@ import { inspect } from "../inspect.ts";
 import { parseIdempotencyKey, parsePrefer } from "../prefer.ts";
 import { parseIsoDuration, runRequestSchema, type RunBody } from "../run-request.ts";
 import { waitForEnd } from "../watch.ts";
-import { whileWatching } from "../watching.ts";
+import { isWatchable, whileWatching } from "../watching.ts";
 
 /** In environments of this name a release is only applied when the caller names its digest, so that a bucket cannot choose which. */
 const digestRequiredIn = "production";
@@ -36,16 +37,27 @@ export function addPostRunRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const begun = await parts.active.begin(order, access.target);
     const runId = begun.kind === "here" ? begun.runId : begun.run.id;
     c.get("note")["run"] = runId;
-    const run = await whileWatching(c, parts, (signal) =>
-      waitForEnd(access.target, runId, waitMs, { active: parts.active, limits: parts.limits, signal }),
-    );
+    const run = await runAfter(isWatchable(parts) ? waitMs : 0, runId, access.target, c, parts);
     if (applied !== undefined) c.header("preference-applied", applied);
     return gate === "1" ? answerGate(c, run, parts) : answerBegun(c, run, parts);
   });
 }
 
+/** The run has begun, so also where nobody more can wait for it the answer is the run. */
+function runAfter(
+  waitMs: number,
+  runId: string,
+  target: Target,
+  c: HttpContext,
+  parts: HttpParts,
+): Promise<RunRecord> {
+  const wait = (signal: AbortSignal): Promise<RunRecord> =>
+    waitForEnd(target, runId, waitMs, { active: parts.active, limits: parts.limits, signal });
+  return waitMs === 0 ? wait(parts.signal) : whileWatching(c, parts, wait);
+}
+
 /** A request that changes something, unlike one that only looks. */
-export type ChangeBody = RunBody & { readonly action: "apply" | "rollback" };
+type ChangeBody = RunBody & { readonly action: "apply" | "rollback" };
 
 function isChange(body: RunBody): body is ChangeBody {
   return body.action === "apply" || body.action === "rollback";
