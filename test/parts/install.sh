@@ -53,7 +53,7 @@ install_uv() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "uv==$uv_ver
 
 # Without pip inside: uv fills it, in a few seconds where pip takes half a minute.
 install_locked() {
-  python3 -m venv --without-pip "$1" && "$uv/bin/uv" pip install --quiet --python "$1/bin/python" --requirement "$2"
+  python3 -m venv --without-pip "$1" && "$uv/bin/uv" pip install --quiet --system-certs --python "$1/bin/python" --requirement "$2"
 }
 
 python_parts() {
@@ -75,6 +75,8 @@ python_parts() {
 }
 
 go_parts() {
+  # Where Go's own instructions put it.
+  local PATH=$PATH:/usr/local/go/bin
   if ! command -v go >/dev/null; then
     missing 'versitygw, fake-gcs-server: need Go 1.25 or newer (https://go.dev/dl)'
     return 0
