@@ -3,6 +3,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { sha256Hex } from "../../src/migration/checksum.ts";
+import { mapConcurrently } from "../../src/release/concurrent.ts";
 import { layout } from "../../src/release/layout.ts";
 import { plainReleases } from "../../src/release/plain.ts";
 import type { ReleaseContext } from "../../src/release/release.ts";
@@ -68,8 +69,8 @@ describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name)
   test("are plain too: every page of the listing, and each body as it was listed", async () => {
     const bucket = await server.createBucket();
     const url = `${bucket}/plain`;
-    await Promise.all(
-      Object.entries(many).map(([path, content]) => server.put(url, path, Buffer.from(content))),
+    await mapConcurrently(Object.entries(many), 32, never, ([path, content]) =>
+      server.put(url, path, Buffer.from(content)),
     );
     const source = await openSource(url, server.options);
     const releases = plainReleases({
