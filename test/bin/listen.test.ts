@@ -100,6 +100,31 @@ describe("a server on a socket", () => {
       .toEqual({ status: "succeeded" });
   });
 
+  test("forgets a watcher whose client has gone", async () => {
+    const world = await createWorld({ limits: { watchers: 1 } });
+    const server = await onSocket(world);
+    const barrier = await openBarrier(world);
+    await world.bucket.publish(barrier.migration);
+    const { body: run } = await world.send("POST", "/v1/runs", {
+      body: { target: "orders", action: "apply" },
+      headers: { prefer: "respond-async" },
+    });
+    const headers = { authorization: `Bearer ${await world.token()}` };
+    const events = `${server.url}/v1/runs/${run.id}/events`;
+    const leave = new AbortController();
+    const first = await fetch(events, { headers, signal: leave.signal });
+    await first.body?.getReader().read();
+    expect((await fetch(events, { headers })).status).toBe(429);
+    leave.abort();
+    const next = async (): Promise<number> => {
+      const response = await fetch(events, { headers });
+      await response.body?.cancel();
+      return response.status;
+    };
+    await expect.poll(next, { timeout: 5_000 }).toBe(200);
+    await barrier.release();
+  });
+
   test("stops when told: runs end, streams and waits end, then nobody listens", async () => {
     const world = await createWorld({ limits: { watchers: 2 } });
     const server = await onSocket(world);
