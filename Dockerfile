@@ -1,7 +1,8 @@
 # One image for every way to run lockkeeper: `serve` (the default), `up`, `plan`, `verify`…
 #
 #   docker build -t lockkeeper .
-#   docker run --read-only --user 12345:12345 lockkeeper up --source s3://bucket/orders --trust /keys/prod.pub
+#   docker run --read-only -v ./settings:/etc/lockkeeper:ro -p 8080:8080 lockkeeper
+#   docker run --read-only --user 12345:12345 -e DATABASE_URL lockkeeper up --source s3://bucket/orders --trust /keys/prod.pub
 #
 # Runs as any user id, on a read-only root, and writes nowhere.
 
@@ -25,6 +26,8 @@ ENV NODE_ENV=production
 # In a container, loopback would be nobody's. Another address: this variable, or --listen.
 ENV LOCKKEEPER_LISTEN=0.0.0.0:8080
 EXPOSE 8080
+# Where a ConfigMap or a volume is mounted; paths in the file are relative to it.
+ENV LOCKKEEPER_CONFIG=/etc/lockkeeper/lockkeeper.yaml
 COPY --from=dependencies /build/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
 COPY package.json LICENSE ./

@@ -97,6 +97,17 @@ describe("the image", () => {
     expect(stdout.trim()).toMatch(/^(lockkeeper )?\d+\.\d+\.\d+$/);
   });
 
+  test("carries what runs, and no compiler, test or source", async () => {
+    const look =
+      "console.log(fs.readdirSync('/app').concat(fs.readdirSync('/app/node_modules')).join(' '), process.getuid())";
+    const stdout = await run(part("podman"), confined(["-e", look], ["--entrypoint=node"]));
+    const found = stdout.trim().split(" ");
+    expect(found).toEqual(expect.arrayContaining(["dist", "LICENSE", "pg", "hono", String(anyUser)]));
+    expect(
+      found.filter((name) => ["src", "test", "typescript", "vitest", "oxlint", "node"].includes(name)),
+    ).toEqual([]);
+  });
+
   test("applies a folder of migrations as any user id on a read-only root", async () => {
     const database = await createDatabase();
     const migrations = path.join(folder, "migrations");
@@ -117,7 +128,7 @@ describe("the image", () => {
     expect(await database.query("select id from orders")).toEqual([]);
   });
 
-  test("serves the API until it is told to stop, and applies a signed release", async () => {
+  test("serves the API by default until it is told to stop, and applies a signed release", async () => {
     const database = await createDatabase();
     const issuer = await createIssuer();
     const key = makeKey();
@@ -163,8 +174,12 @@ describe("the image", () => {
     const [command, ...args] = [
       part("podman"),
       ...confined(
-        ["serve", "--config", "/settings/lockkeeper.yaml", "--listen", `127.0.0.1:${port}`],
-        [`--volume=${settings}:/settings:ro`, `--env=DATABASE_URL=${database.url}`],
+        [],
+        [
+          `--volume=${settings}:/etc/lockkeeper:ro`,
+          `--env=DATABASE_URL=${database.url}`,
+          `--env=LOCKKEEPER_LISTEN=127.0.0.1:${port}`,
+        ],
       ),
     ] as const;
     await using server = startServer({
