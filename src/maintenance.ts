@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 
 import type { DeclaredEntry, LeasedSession } from "./driver/driver.ts";
-import { RunnerError } from "./error.ts";
+import { RunnerError, toRunnerError } from "./error.ts";
 import type { HistoryEntry } from "./history/entry.ts";
 import { makePlan } from "./plan/make-plan.ts";
 import { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
@@ -151,9 +151,17 @@ function declareUnderLease<T>(
         }),
     },
     async (session) => {
-      const result = await work(session);
-      await session.finish({ status: "succeeded", outcome: "applied" });
-      return result;
+      try {
+        const result = await work(session);
+        await session.finish({ status: "succeeded", outcome: "applied" });
+        return result;
+      } catch (cause) {
+        const { code, message, hint = null, fields } = toRunnerError(cause);
+        await session
+          .finish({ status: "failed", outcome: "refused", error: { code, message, hint, fields } })
+          .catch(() => undefined);
+        throw cause;
+      }
     },
   );
 }

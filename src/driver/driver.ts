@@ -53,7 +53,12 @@ export interface Driver {
    *
    * @throws RunnerError `LEASE_ALIVE` while the lease has not expired; `UNKNOWN_RUN` when another run, or none, holds it
    */
-  unlock(stream: string, runId: string, reason: string, signal: AbortSignal): Promise<{ readonly token: number }>;
+  unlock(
+    stream: string,
+    runId: string,
+    reason: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly token: number }>;
 
   close(): Promise<void>;
 }
@@ -141,7 +146,11 @@ export interface LeasedSession {
    *
    * @throws RunnerError `MIGRATION_FAILED` with the entry recorded as failed; `NEEDS_ATTENTION` when the outcome of one statement cannot be known
    */
-  applyStatements(step: StatementStep, settings: SessionSettings, onStatement: (done: number) => void): Promise<{ readonly durationMs: number }>;
+  applyStatements(
+    step: StatementStep,
+    settings: SessionSettings,
+    onStatement: (done: number) => void,
+  ): Promise<{ readonly durationMs: number }>;
 
   /** Adds entries that a person declared instead of running them (baseline, repair). */
   declare(entries: readonly DeclaredEntry[]): Promise<void>;

@@ -230,7 +230,7 @@ export class RunLog {
 
 function outcomeOf(error: RunnerError, hasBegun: boolean): RunOutcome {
   if (error.code === "NEEDS_ATTENTION") return "needs_attention";
-  return !hasBegun && error.exit === 20 ? "refused" : "failed";
+  return !hasBegun && (error.exit === 20 || error.exit === 2) ? "refused" : "failed";
 }
 
 function entryError(error: RunnerError): EntryError {

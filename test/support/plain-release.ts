@@ -18,20 +18,9 @@ export interface MadeRelease {
   readonly bodies: ReadonlyMap<string, Buffer>;
 }
 
-/** What can be said of a release besides its migrations. */
-export interface ReleaseTraits {
-  readonly stream?: string;
-  /** makes it one that passes for signed: whoever needs real signatures publishes one */
-  readonly rank?: Release["rank"];
-  readonly digest?: string;
-}
-
 /** Migrations as a release, analysed by the product's own analysis; nothing of a bucket takes part. */
-export async function makeRelease(
-  texts: readonly MigrationText[],
-  traits: ReleaseTraits = {},
-): Promise<MadeRelease> {
-  const stream = traits.stream ?? "orders";
+export async function makeRelease(texts: readonly MigrationText[]): Promise<MadeRelease> {
+  const stream = "orders";
   const bodies = new Map<string, Buffer>();
   const body = async (path: string, text: string | Buffer): Promise<Body> => {
     const bytes = Buffer.from(text);
@@ -57,16 +46,11 @@ export async function makeRelease(
     const downBody = down === undefined ? {} : { down: await body(path.replace(".up.", ".down."), down) };
     migrations.push({ ...upBody, seq, version: path.split("_")[0] ?? path, chain, ...downBody });
   }
-  const kind = traits.rank === undefined ? "plain" : "signed";
-  const digest =
-    traits.digest ??
-    (kind === "plain" ? `plain:${chain}` : `sha256:${sha256Hex(`${chain} ${traits.rank?.version}`)}`);
   const release: Release = {
-    kind,
+    kind: "plain",
     stream,
     engine: "postgres",
-    digest,
-    ...(traits.rank === undefined ? {} : { rank: traits.rank }),
+    digest: `plain:${chain}`,
     migrations,
     signers: [],
     warnings: [],
@@ -91,7 +75,7 @@ export function provide(made: MadeRelease): HeldReleases {
     asked,
     head() {
       asked.head += 1;
-      return Promise.resolve(this.kind === "signed" ? this.current.release.digest : undefined);
+      return Promise.resolve(undefined);
     },
     fetch() {
       asked.fetch += 1;

@@ -1,31 +1,33 @@
 import type { EntryError, EntryOrigin, EntryStatus, HistoryEntry } from "../../history/entry.ts";
 import type { Direction } from "../../migration/migration.ts";
-import type { HistoryQuery } from "../driver.ts";
+import type { HistoryQuery, TransactionStep } from "../driver.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
+import type { LeaseKey } from "./lease.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
-/** Values of a new entry; times and duration come from the database's clock. */
-export interface NewEntry {
+/** Values of a new entry; its id, its time and its duration come from the database. */
+export interface NewEntry extends Omit<HistoryEntry, "id" | "startedAt" | "durationMs"> {
   readonly stream: string;
-  readonly seq: number;
-  readonly version: string;
-  readonly path: string;
-  readonly direction: Direction;
-  readonly sha256: string;
-  readonly size: number;
-  readonly chain: string;
-  readonly origin: EntryOrigin;
-  readonly status: EntryStatus;
-  readonly statementsDone: number;
-  readonly statements: number;
-  readonly statementChecksums: readonly string[];
-  readonly signed: boolean;
-  readonly runId: string;
-  readonly token: number;
-  readonly appliedBy: string;
-  readonly note: string | null;
-  readonly error: EntryError | null;
+}
+
+/** How far a body came, for {@link entryOfStep}. */
+export type EntryProgress = Pick<
+  NewEntry,
+  "status" | "statementsDone" | "statements" | "statementChecksums" | "error"
+>;
+
+/** The entry of a body that a run carries out. */
+export function entryOfStep(
+  step: Pick<TransactionStep, "migration" | "path" | "direction" | "sha256" | "signed">,
+  { stream, runId, token }: LeaseKey,
+  appliedBy: string,
+  progress: EntryProgress,
+): NewEntry {
+  const { seq, version, size, chain } = step.migration;
+  const { path, direction, sha256, signed } = step;
+  const run = { stream, runId, token, appliedBy, origin: "run", note: null } as const;
+  return { ...run, seq, version, path, direction, sha256, size, chain, signed, ...progress };
 }
 
 const columns = `stream, seq, version, path, direction, sha256, size, chain, origin, status, statements_done, statements,

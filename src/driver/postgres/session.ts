@@ -12,7 +12,7 @@ import type {
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
 import { isConnectionLoss } from "./failure.ts";
-import { insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
+import { entryOfStep, insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
 import { mayTryAgain } from "./retry.ts";
 import { beginRun, updateRun } from "./runs.ts";
@@ -83,9 +83,16 @@ function finishStatements(bench: Workbench, end: RunEnd): string {
 }
 
 function declared(entry: DeclaredEntry, key: LeaseKey): NewEntry {
+  // By name: what a repair hands over is a whole earlier entry, with a status of its own.
+  const { seq, version, path, sha256, size, chain } = entry.migration;
   return {
     ...entry,
-    ...entry.migration,
+    seq,
+    version,
+    path,
+    sha256,
+    size,
+    chain,
     stream: key.stream,
     runId: key.runId,
     token: key.token,
@@ -215,30 +222,15 @@ async function recordFailure(
   settings: SessionSettings,
   failure: RunnerError,
 ): Promise<void> {
-  const { migration } = step;
-  const { stream, runId, token } = bench.key();
-  const entry: NewEntry = {
-    stream,
-    seq: migration.seq,
-    version: migration.version,
-    path: step.path,
-    direction: step.direction,
-    sha256: step.sha256,
-    size: migration.size,
-    chain: migration.chain,
-    origin: "run",
+  const error = toEntryError(failure);
+  const progress = {
     status: "failed",
     statementsDone: 0,
     statements: 1,
     statementChecksums: [],
-    signed: step.signed,
-    runId,
-    token,
-    appliedBy: settings.appliedBy,
-    note: null,
-    error: toEntryError(failure),
-  };
-  await write(bench, insertEntry(bench.t, entry));
+    error,
+  } as const;
+  await write(bench, insertEntry(bench.t, entryOfStep(step, bench.key(), settings.appliedBy, progress)));
 }
 
 function readDurations(

@@ -5,7 +5,7 @@ import { countCodePoints } from "../../migration/position.ts";
 import type { SessionSettings, StatementStep } from "../driver.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import { isConnectionLoss } from "./failure.ts";
-import { insertEntry } from "./history.ts";
+import { entryOfStep, insertEntry } from "./history.ts";
 import { assertIndexIsValid, builtIndex, dropInvalidIndex } from "./index-build.ts";
 import { begin, fence } from "./lease.ts";
 import { mayTryAgain } from "./retry.ts";
@@ -84,33 +84,17 @@ async function startEntry(
   settings: SessionSettings,
 ): Promise<Checkpoint> {
   const { t } = bench;
-  const { stream, runId, token } = bench.key();
-  const { migration } = step;
   const checksums = step.statements
     .slice(0, step.resumeAt)
     .map((statement) => sha256Hex(textOf(step, statement)));
-  const insert = insertEntry(t, {
-    stream,
-    seq: migration.seq,
-    version: migration.version,
-    path: step.path,
-    direction: step.direction,
-    sha256: step.sha256,
-    size: migration.size,
-    chain: migration.chain,
-    origin: "run",
+  const entry = entryOfStep(step, bench.key(), settings.appliedBy, {
     status: "started",
     statementsDone: step.resumeAt,
     statements: step.statements.length,
     statementChecksums: checksums,
-    signed: step.signed,
-    runId,
-    token,
-    appliedBy: settings.appliedBy,
-    note: null,
     error: null,
   });
-  const results = await worker.write(insert);
+  const results = await worker.write(insertEntry(t, entry));
   const id = Number(
     results.flatMap((result) => result.rows).find((row) => "lockkeeper_entry" in row)?.["lockkeeper_entry"],
   );

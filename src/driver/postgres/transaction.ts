@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 
 import type { SessionSettings, TransactionStep } from "../driver.ts";
-import { insertEntry } from "./history.ts";
+import { entryOfStep, insertEntry } from "./history.ts";
 import { begin, fence, type LeaseKey } from "./lease.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -84,6 +84,15 @@ function settingsOf(step: TransactionStep, around: Surroundings, nonce: string):
   return `SELECT ${began}, ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
 }
 
+/** A body in one transaction counts as one statement. */
+const doneInOne = {
+  status: "done",
+  statementsDone: 1,
+  statements: 1,
+  statementChecksums: [],
+  error: null,
+} as const;
+
 /**
  * The nonce is gone when the body ended its transaction: then the guard asks for a bucket between 0 and 0, which
  * raises `sqlstate.bodyEndedTransaction`, a code that no body has a reason to raise, and no wrong entry is written.
@@ -92,32 +101,10 @@ function settingsOf(step: TransactionStep, around: Surroundings, nonce: string):
 function after(step: TransactionStep, around: Surroundings, nonce: string, isLast: boolean): string {
   const holds = `(coalesce(pg_catalog.current_setting('lockkeeper.tx', true), '') = ${literal(nonce)})::int`;
   const guard = `pg_catalog.width_bucket(0.5, 0, ${holds}, 1)`;
-  const { migration } = step;
-  const entry = insertEntry(
-    around.t,
-    {
-      stream: around.key.stream,
-      seq: migration.seq,
-      version: migration.version,
-      path: step.path,
-      direction: step.direction,
-      sha256: step.sha256,
-      size: migration.size,
-      chain: migration.chain,
-      origin: "run",
-      status: "done",
-      statementsDone: 1,
-      statements: 1,
-      statementChecksums: [],
-      signed: step.signed,
-      runId: around.key.runId,
-      token: around.key.token,
-      appliedBy: around.settings.appliedBy,
-      note: null,
-      error: null,
-    },
-    { guard, startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)" },
-  );
+  const entry = insertEntry(around.t, entryOfStep(step, around.key, around.settings.appliedBy, doneInOne), {
+    guard,
+    startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)",
+  });
   return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
 }
 
