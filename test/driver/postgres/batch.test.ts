@@ -164,13 +164,13 @@ describe("the place of an error", () => {
     expect(entry?.error).toMatchObject({ code: "MIGRATION_FAILED", fields: { line, column } });
   });
 
-  test("is left out where the server names none, and the server's hint is passed on", async () => {
+  test("is that of the statement the server had reached where it names none, and its hint is passed on", async () => {
     await start();
     const { failure } = await applyTexts(
-      "DO $$ BEGIN RAISE EXCEPTION 'not like this' USING HINT = 'do it otherwise', ERRCODE = 'LK001'; END $$;",
+      "SELECT 1;\n/* é */ DO $$ BEGIN RAISE EXCEPTION 'not like this' USING HINT = 'do it otherwise', ERRCODE = 'LK001'; END $$;",
     );
     expect(failure).toMatchObject({ code: "MIGRATION_FAILED", fields: { sqlstate: "LK001" } });
-    expect(failure?.fields).not.toHaveProperty("line");
+    expect(failure?.fields).toMatchObject({ line: 2, column: 9 });
     expect(failure?.hint).toContain("do it otherwise");
     expect(failure?.message).toContain("not like this");
   });

@@ -1,3 +1,0 @@
-DROP TABLE order_lines;
-DROP TABLE orders;
-DROP TYPE order_state;
