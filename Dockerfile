@@ -18,7 +18,8 @@ RUN npm run build
 FROM docker.io/library/node:24-bookworm-slim AS dependencies
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --omit=dev --ignore-scripts
+# valibot may be used with TypeScript, which makes npm count the compiler as optional, not only as ours.
+RUN npm ci --omit=dev --omit=optional --ignore-scripts
 
 FROM docker.io/library/node:24-bookworm-slim
 WORKDIR /app
