@@ -1,5 +1,6 @@
 import type { EventEmitter } from "node:events";
 import type { Duplex } from "node:stream";
+import { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import pg from "pg";
@@ -74,7 +75,12 @@ export function openPool(address: Address): ConnectionPool {
       for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
         signal.throwIfAborted();
         try {
-          return wrap(await unlessAborted((await pool()).connect(), signal));
+          return wrap(
+            await unlessAborted(
+              pool().then((opened) => opened.connect()),
+              signal,
+            ),
+          );
         } catch (cause) {
           if (!isNotReadyYet(cause) || performance.now() > giveUpAt)
             throw databaseFailure(cause, address.shown);
@@ -85,8 +91,8 @@ export function openPool(address: Address): ConnectionPool {
     async close() {
       const closing = opening;
       opening = undefined;
-      const opened = await closing?.catch(() => undefined);
-      await Promise.race([opened?.end(), sleep(closeMs, undefined, { ref: false })]);
+      const ended = closing?.then((opened) => opened.end()).catch(() => undefined);
+      await Promise.race([ended, sleep(closeMs, undefined, { ref: false })]);
     },
   };
 }
@@ -109,18 +115,20 @@ function unlessAborted(connecting: Promise<pg.PoolClient>, signal: AbortSignal):
 
 /** Finds out once, for all callers, whether the server wants TLS, as libpq does for `allow` and `prefer`. */
 async function negotiate(address: Address): Promise<pg.Pool> {
-  const plain = poolOf(address, false);
-  const secured = poolOf(address, true);
-  const order = { disable: [plain], allow: [plain, secured], prefer: [secured, plain], require: [secured] }[
+  const ways = { disable: [false], allow: [false, true], prefer: [true, false], require: [true] }[
     address.tls
   ];
-  for (const [index, candidate] of order.entries()) {
+  for (const [index, secured] of ways.entries()) {
+    const sockets: Socket[] = [];
+    const candidate = poolOf(address, secured, sockets);
     try {
       (await candidate.connect()).release();
       return candidate;
     } catch (cause) {
       await candidate.end();
-      if (index + 1 === order.length || !isAboutTls(cause)) throw cause;
+      // `pg` leaves a connection open whose log-in failed on our side; the server would wait for it for a minute.
+      for (const socket of sockets) socket.destroy();
+      if (index + 1 === ways.length || !isAboutTls(cause)) throw cause;
     }
   }
   throw new RunnerError("INTERNAL", "no way of connecting was tried");
@@ -134,7 +142,8 @@ function isAboutTls(cause: unknown): boolean {
     : server.sqlstate === "28000";
 }
 
-function poolOf(address: Address, secured: boolean): pg.Pool {
+/** `sockets` gets those of the first connections, until one has succeeded. */
+function poolOf(address: Address, secured: boolean, sockets: Socket[]): pg.Pool {
   const pool = new pg.Pool({
     host: address.host,
     port: address.port,
@@ -142,6 +151,11 @@ function poolOf(address: Address, secured: boolean): pg.Pool {
     user: address.user,
     password: address.password,
     ssl: secured ? address.tlsOptions : false,
+    stream: () => {
+      const socket = new Socket();
+      if (pool.totalCount < 2) sockets.push(socket);
+      return socket;
+    },
     options: address.startupOptions,
     application_name: address.applicationName,
     connectionTimeoutMillis: address.connectTimeoutMs,

@@ -104,6 +104,13 @@ function networkFailure(thrown: unknown, shownUrl: string): RunnerError {
   const code =
     thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
   const message = thrown instanceof Error ? thrown.message : "unknown failure";
+  // How `pg` says that it was given no password, or that the server's proof of knowing it is wrong.
+  if (message.startsWith("SASL:")) {
+    return new RunnerError("DATABASE_DENIED", `${shownUrl}: no password that the server would take`, {
+      hint: "put the password into the URL, or name the file that holds it",
+      cause: thrown,
+    });
+  }
   if (tlsCodes.test(code) || /SSL/.test(message)) {
     return new RunnerError("DATABASE_TLS", `${shownUrl}: no TLS connection: ${message}`, {
       hint: "check sslmode and sslrootcert of the URL against the server's certificate",

@@ -92,6 +92,12 @@ export function endDeadRuns(t: TableNames, stream: string, id: string, where: st
  WHERE stream = ${literal(stream)} AND id <> ${literal(id)} AND status IN ('running', 'canceling') AND ${where}`;
 }
 
+/** The run has the lease. `where` may name a further condition. */
+export function startRun(t: TableNames, id: string, where: string): string {
+  return `UPDATE ${t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp())
+ WHERE id = ${literal(id)} AND status IN ('queued', 'waiting_lock') AND ${where}`;
+}
+
 /** Changes a run that has not ended. */
 export function updateRun(t: TableNames, id: string, change: RunChange): string {
   const values = [`status = ${literal(change.status)}`];

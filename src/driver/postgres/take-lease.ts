@@ -1,0 +1,113 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { RunnerError } from "../../error.ts";
+import type { LeaseOptions, StreamState } from "../driver.ts";
+import type { Connection } from "./connection.ts";
+import { firstValue, type PostgresDatabase } from "./database.ts";
+import { acquire, insertStream, selectCancel } from "./lease.ts";
+import { endDeadRuns, insertRun, startRun } from "./runs.ts";
+import { literal } from "./tables.ts";
+
+/** A lease that was just taken. */
+export interface TakenLease {
+  readonly token: number;
+  readonly backendPid: number;
+  /** `performance.now()` before it was asked for */
+  readonly acquiredAt: number;
+}
+
+/** milliseconds between two looks at a lease that another holds */
+const pollMs = { shortest: 50, longest: 1_000 };
+
+/**
+ * Takes the lease of a stream, or waits for it. Nobody ever waits inside a query: who waits looks at the row now and
+ * then, with jitter, and tries only when it says that trying may succeed.
+ *
+ * @throws RunnerError `LEASE_HELD` - another still has it after `options.waitMs`; `CANCELED` - somebody asked the run to stop
+ */
+export async function takeLease(
+  database: PostgresDatabase,
+  connection: Connection,
+  options: LeaseOptions,
+  leaseMs: number,
+): Promise<TakenLease> {
+  const giveUpAt = performance.now() + options.waitMs;
+  let isFree = true;
+  for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
+    options.signal.throwIfAborted();
+    const acquiredAt = performance.now();
+    const taken = isFree
+      ? await database.withTables(connection, options.signal, () =>
+          tryLease(database, connection, options, leaseMs),
+        )
+      : undefined;
+    if (taken !== undefined) return { ...taken, acquiredAt };
+    const state = await database.readState(connection, options.stream, options.signal);
+    if (!state.exists) {
+      await connection.send(insertStream(database.t, options.stream), options.signal);
+      continue;
+    }
+    options.assertStillWanted?.(state);
+    const wasFree = isFree;
+    isFree = state.lease === null || state.lease.expiresAt < state.now;
+    if (isFree && !wasFree) continue;
+    if (state.lease !== null) options.onWaiting(state.lease);
+    await assertNotCanceled(database, connection, options);
+    if (performance.now() >= giveUpAt)
+      throw heldBy(state, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
+    await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() =>
+      options.signal.throwIfAborted(),
+    );
+  }
+}
+
+/** A run that waits has no heartbeat that would tell it. */
+async function assertNotCanceled(
+  database: PostgresDatabase,
+  connection: Connection,
+  { run, signal }: LeaseOptions,
+): Promise<void> {
+  const reason = firstValue(await connection.send(selectCancel(database.t, run.id), signal), "cancel_reason");
+  if (typeof reason === "string") throw new RunnerError("CANCELED", `the run was asked to stop: ${reason}`);
+}
+
+async function tryLease(
+  { t }: PostgresDatabase,
+  connection: Connection,
+  options: LeaseOptions,
+  leaseMs: number,
+): Promise<Omit<TakenLease, "acquiredAt"> | undefined> {
+  const { stream, run, holder, targetId } = options;
+  const isHolder = `EXISTS (SELECT FROM ${t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(run.id)})`;
+  const also = [
+    endDeadRuns(t, stream, run.id, isHolder),
+    insertRun(t, run, "running", isHolder),
+    startRun(t, run.id, isHolder),
+  ].join("; ");
+  try {
+    const results = await connection.send(
+      acquire(t, { stream, runId: run.id, holder, targetId, leaseMs }, also),
+      options.signal,
+    );
+    const token = firstValue(results, "lockkeeper_token");
+    return token === undefined
+      ? undefined
+      : { token: Number(token), backendPid: Number(firstValue(results, "lockkeeper_backend")) };
+  } catch (cause) {
+    await connection.send("ROLLBACK").catch(() => undefined);
+    throw cause;
+  }
+}
+
+function heldBy(state: StreamState, why: string): RunnerError {
+  const { lease } = state;
+  const who =
+    lease === null
+      ? "a statement of an earlier run"
+      : `run ${lease.runId} on ${lease.holder}, since ${lease.acquiredAt.toISOString()},`;
+  return new RunnerError("LEASE_HELD", `${who} holds the lease ${why}`, {
+    hint: "wait for it (--wait), or see what it does with status",
+    fields:
+      lease === null ? {} : { run: lease.runId, holder: lease.holder, since: lease.acquiredAt.toISOString() },
+  });
+}
