@@ -39,6 +39,9 @@ function tables(results: Results): string {
       [...scenarios(near), ...scenarios(far)],
       `with ${bucketMs} ms to the bucket and ${databaseMs} ms to the database`,
     ),
+    "### How it grows",
+    "On loopback; medians divided by medians.",
+    growthTable(near),
     "### Times on loopback",
     "Median (fastest to slowest) of the whole process, from start to exit.",
     toolTable(near, ({ ms }) => ms, duration),
@@ -71,7 +74,7 @@ function describe({ environment, runs, floors }: Results): string {
     `Measured ${environment.date} UTC at commit \`${environment.commit}\`.`,
     `- Machine: ${environment.machine}. Load average while measuring: ${Math.min(...loads)} to ${Math.max(...loads)}, median ${median(loads)}.`,
     `- Versions: ${versions.join(", ")}.`,
-    `- PostgreSQL settings that differ from its defaults or from the tests': ${environment.settings}.`,
+    `- PostgreSQL's settings: ${environment.settings}.`,
     `- \`node -e 0\`, the least that any program on Node takes: ${spread(
       floors.map(({ ms }) => ms),
       duration,
@@ -107,6 +110,25 @@ function ratioTable(all: readonly Scenario[], far: string): string {
   ]);
   const heads = comparisons.map(({ ours, theirs }) => `${theirs} ÷ ${ours}`);
   return markdown(["", ...heads], rows);
+}
+
+/** How times follow the number of migrations: fresh from the middle size to the largest, nothing to do from the smallest. */
+function growthTable(runs: readonly Measured[]): string {
+  const names = [...new Set(runs.map(({ tool }) => tool))];
+  const sizes = [...new Set(runs.map(({ migrations }) => migrations))].toSorted((a, b) => a - b);
+  const [smallest, largest] = [sizes[0], sizes.at(-1)];
+  const middle = sizes.at(-2);
+  const row = (label: string, which: Measured["case"], from: number | undefined): readonly string[] => {
+    const of = (size: number | undefined) =>
+      runs.filter((run) => run.case === which && run.migrations === size);
+    const cells = names.map((name) => ratio(times(of(largest), name), times(of(from), name)));
+    return [`${label}, ${show(largest)} ÷ ${show(from)} migrations`].concat(cells);
+  };
+  const show = (size: number | undefined) => size?.toLocaleString("en") ?? "";
+  return markdown(
+    ["", ...names],
+    [row("empty database", "fresh", middle), row("nothing to do", "noop", smallest)],
+  );
 }
 
 function times(runs: readonly Measured[], tool: string): readonly number[] {
