@@ -1,15 +1,32 @@
 #!/usr/bin/env node
-import { abortOnInterrupt } from "../cli/interrupt.ts";
-import { main } from "../cli/main.ts";
-import { sinkOf } from "../cli/terminal.ts";
-import { readVariables } from "./config.ts";
 
-const variables = readVariables();
-const stderr = sinkOf(process.stderr);
-process.exitCode = await main(process.argv.slice(2), {
-  variables,
-  stdout: sinkOf(process.stdout),
-  stderr,
-  signal: abortOnInterrupt(),
-  wire: async () => (await import("./wire.ts")).makeWiring(variables),
-});
+/** The oldest Node that this program runs on; `engines` of package.json says the same, but only npm reads that. */
+const oldest = { major: 24, minor: 15 } as const;
+
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < oldest.major || (major === oldest.major && minor < oldest.minor)) {
+  process.stderr.write(
+    `error: lockkeeper needs Node ${oldest.major}.${oldest.minor} or later, this is ${process.versions.node}\n`,
+  );
+  process.exitCode = 2;
+} else {
+  await start();
+}
+
+/** All imports come after the check: an older Node may not even read them. */
+async function start(): Promise<void> {
+  const [{ abortOnInterrupt }, { main }, { sinkOf }, { readVariables }] = await Promise.all([
+    import("../cli/interrupt.ts"),
+    import("../cli/main.ts"),
+    import("../cli/terminal.ts"),
+    import("./config.ts"),
+  ]);
+  const variables = readVariables();
+  process.exitCode = await main(process.argv.slice(2), {
+    variables,
+    stdout: sinkOf(process.stdout),
+    stderr: sinkOf(process.stderr),
+    signal: abortOnInterrupt(),
+    wire: async () => (await import("./wire.ts")).makeWiring(variables),
+  });
+}
