@@ -1,0 +1,221 @@
+import type pg from "pg";
+import { describe, expect, test } from "vitest";
+import { acquire, begin, fence, insertStream, type LeaseKey } from "../../../src/driver/postgres/lease.ts";
+import { createTables, tableNames } from "../../../src/driver/postgres/tables.ts";
+import { transactionMessage } from "../../../src/driver/postgres/transaction.ts";
+import { createDatabase, type TestDatabase } from "../../support/database.ts";
+import { settings, transactionSteps } from "../../support/steps.ts";
+
+/**
+ * The guarantee of the lease, and the proof that these tests would see it broken: the same attack on two weaker
+ * protocols finds what it must find there (`protocol.md`, negative controls).
+ */
+
+const t = tableNames("lockkeeper");
+const leaseMs = 120;
+
+async function start(): Promise<TestDatabase> {
+  const database = await createDatabase();
+  await database.query(createTables(t));
+  await database.query(insertStream(t, "orders"));
+  await database.query("CREATE TABLE effects (n int, token bigint)");
+  return database;
+}
+
+/** A fence as one might write it: it locks, but only gives no row when the lease is lost. */
+function silentFence(key: LeaseKey): string {
+  return `SELECT 1 FROM ${t.streams} WHERE name = '${key.stream}' AND token = ${key.token} AND run_id = '${key.runId}' FOR KEY SHARE`;
+}
+
+async function take(client: pg.Client, runId: string): Promise<number | undefined> {
+  const results: unknown = await client.query(acquire(t, { stream: "orders", runId, holder: runId, leaseMs, targetId: "t" }, "SELECT 1"));
+  const rows = (results as readonly pg.QueryResult<{ lockkeeper_token?: string }>[]).flatMap((result) => result.rows);
+  const token = rows.find((row) => row.lockkeeper_token !== undefined)?.lockkeeper_token;
+  return token === undefined ? undefined : Number(token);
+}
+
+async function message(key: LeaseKey, sql: string, seq = 1): Promise<string> {
+  const steps = await transactionSteps(Array.from({ length: seq }, (_, index) => ({ path: `${index + 1}_n.up.sql`, up: sql })));
+  return transactionMessage(steps.slice(-1), { t, key, settings, leaseMs: 10_000, isPooled: false, checkIntervalMs: undefined }).text;
+}
+
+describe("a fence", () => {
+  test.for([
+    ["that raises keeps a stale batch from taking effect", true],
+    ["that merely gives no row does not (negative control)", false],
+  ] as const)("%s", async ([, isOurs]) => {
+    const database = await start();
+    const stale = await database.connect();
+    const taker = await database.connect();
+    const key = { stream: "orders", runId: "stale", token: (await take(stale, "stale")) ?? 0 };
+    await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
+    expect(await take(taker, "taker")).toBe(key.token + 1);
+    const batch = await message(key, "INSERT INTO effects VALUES (1, 0)");
+    const sent = stale.query(isOurs ? batch : batch.replaceAll(fence(t, key), silentFence(key)));
+    if (isOurs) await expect(sent).rejects.toMatchObject({ code: "22012" });
+    else await sent;
+    await stale.query("ROLLBACK");
+    expect(await database.query("SELECT n FROM effects")).toHaveLength(isOurs ? 0 : 1);
+  });
+
+  test.for([
+    ["waits while a fenced transaction is open, because of the index", true],
+    ["goes through without the index (negative control)", false],
+  ] as const)("a person's plain change of the token %s", async ([, hasIndex]) => {
+    const database = await start();
+    if (!hasIndex) await database.query(`DROP INDEX ${t.schema}.streams_name_token`);
+    const holder = await database.connect();
+    const person = await database.connect();
+    const key = { stream: "orders", runId: "holder", token: (await take(holder, "holder")) ?? 0 };
+    await holder.query(`${begin}; ${fence(t, key)}`);
+    await person.query("SET lock_timeout = '300ms'");
+    const change = person.query(`UPDATE ${t.streams} SET token = token + 1`);
+    if (hasIndex) await expect(change).rejects.toMatchObject({ code: "55P03" });
+    else await change;
+    // A heartbeat never waits.
+    await person.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp()`);
+    await holder.query("COMMIT");
+  });
+
+  test("of a transaction that began under another default isolation raises as well", async () => {
+    const database = await start();
+    const stale = await database.connect();
+    await stale.query("SET default_transaction_isolation = 'repeatable read'");
+    const key = { stream: "orders", runId: "stale", token: (await take(stale, "stale")) ?? 0 };
+    const taker = await database.connect();
+    await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
+    await take(taker, "taker");
+    await expect(stale.query(await message(key, "INSERT INTO effects VALUES (1, 0)"))).rejects.toMatchObject({ code: "22012" });
+  });
+
+  test("a token is durable also where the role's commits are not", async () => {
+    const database = await start();
+    const client = await database.connect();
+    await client.query("SET synchronous_commit = off");
+    expect(acquire(t, { stream: "orders", runId: "r", holder: "h", leaseMs, targetId: "t" }, "SELECT 1")).toContain("SET LOCAL synchronous_commit = on");
+    expect(await take(client, "r")).toBe(1);
+  });
+
+  test("nobody who tries for the lease waits for anybody", async () => {
+    const database = await start();
+    const holder = await database.connect();
+    const key = { stream: "orders", runId: "holder", token: (await take(holder, "holder")) ?? 0 };
+    await holder.query(`${begin}; ${fence(t, key)}`);
+    await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
+    const taker = await database.connect();
+    await taker.query("SET lock_timeout = '1ms'");
+    expect(await take(taker, "taker")).toBeUndefined();
+    await holder.query("COMMIT");
+    expect(await take(taker, "taker")).toBe(2);
+  });
+});
+
+/** What an attack found. */
+interface Findings {
+  readonly migrations: number;
+  readonly tokens: number;
+  readonly terminated: number;
+  readonly duplicates: number;
+  readonly gaps: number;
+  readonly differences: number;
+}
+
+/** How a protocol differs from ours. */
+interface Weakness {
+  readonly fence?: (key: LeaseKey) => string;
+  /** take-over by a plain UPDATE, and no index */
+  readonly plainTakeOver?: boolean;
+}
+
+/**
+ * Workers with a lease of a tenth of a second that nobody renews: each takes it, looks what is next, is held up for a
+ * random time, and sends the next migration, whose body takes a random time; now and then a backend is terminated.
+ */
+async function attack(database: TestDatabase, weakness: Weakness, forMs: number): Promise<Findings> {
+  if (weakness.plainTakeOver === true) await database.query(`DROP INDEX ${t.schema}.streams_name_token`);
+  const giveUpAt = performance.now() + forMs;
+  let migrations = 0;
+  let terminated = 0;
+  const worker = async (name: number): Promise<void> => {
+    let client = await database.connect();
+    for (let round = 0; performance.now() < giveUpAt; round += 1) {
+      const runId = `worker-${name}-${round}`;
+      try {
+        const token = weakness.plainTakeOver === true ? await takePlainly(client, runId) : await take(client, runId);
+        if (token === undefined) {
+          await pause(20);
+          continue;
+        }
+        const { rows } = await client.query<{ next: number }>(`SELECT coalesce(max(seq), 0) + 1 AS next FROM ${t.history} WHERE status = 'done'`);
+        const next = rows[0]?.next ?? 1;
+        await pause(leaseMs * 2);
+        const key = { stream: "orders", runId, token };
+        const sleep = `SELECT pg_sleep(${((Math.random() * leaseMs * 2) / 1000).toFixed(3)})`;
+        const text = await oneMessage(key, next, `INSERT INTO effects VALUES (${next}, ${token}); ${sleep}`);
+        await client.query(weakness.fence === undefined ? text : text.replaceAll(fence(t, key), weakness.fence(key)));
+        migrations += 1;
+      } catch {
+        await client.query("ROLLBACK").catch(async () => {
+          client = await database.connect();
+        });
+      }
+    }
+  };
+  const killer = async (): Promise<void> => {
+    while (performance.now() < giveUpAt) {
+      await pause(400);
+      const cut = await database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '/*lockkeeper%' ORDER BY random() LIMIT 1",
+      );
+      terminated += cut.length;
+    }
+  };
+  await Promise.all([...Array.from({ length: 6 }, (_, name) => worker(name)), killer()]);
+  const effects = (await database.query<{ n: number }>("SELECT n FROM effects ORDER BY n")).map(({ n }) => n);
+  const history = (await database.query<{ seq: number }>(`SELECT seq FROM ${t.history} WHERE status = 'done' ORDER BY id`)).map(({ seq }) => seq);
+  const [row] = await database.query<{ token: string }>(`SELECT token FROM ${t.streams}`);
+  return {
+    migrations,
+    terminated,
+    tokens: Number(row?.token),
+    duplicates: effects.length - new Set(effects).size,
+    gaps: (effects.at(-1) ?? 0) - new Set(effects).size,
+    differences: history.filter((seq, index) => seq !== effects[index]).length + Math.abs(history.length - effects.length),
+  };
+}
+
+async function takePlainly(client: pg.Client, runId: string): Promise<number | undefined> {
+  const { rows } = await client.query<{ token: string }>(
+    `UPDATE ${t.streams} SET token = token + 1, run_id = '${runId}', holder = '${runId}', expires_at = clock_timestamp() + interval '${leaseMs} milliseconds' WHERE holder IS NULL OR expires_at < clock_timestamp() RETURNING token`,
+  );
+  return rows[0] === undefined ? undefined : Number(rows[0].token);
+}
+
+async function oneMessage(key: LeaseKey, seq: number, sql: string): Promise<string> {
+  const [step] = await transactionSteps([{ path: "1_n.up.sql", up: "SELECT 1" }]);
+  if (step === undefined) throw new TypeError("one step was made");
+  const numbered = { ...step, sql, text: sql, migration: { ...step.migration, seq, version: String(seq) } };
+  return transactionMessage([numbered], { t, key, settings, leaseMs: 10_000, isPooled: false, checkIntervalMs: undefined }).text;
+}
+
+function pause(mostMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.random() * mostMs));
+}
+
+describe("an attack on the lease", () => {
+  test("by stalled and terminated workers finds no duplicate, no gap, and a history that is what was done", async () => {
+    const found = await attack(await start(), {}, 8_000);
+    expect(found).toMatchObject({ duplicates: 0, gaps: 0, differences: 0 });
+    expect(found.tokens).toBeGreaterThan(20);
+    expect(found.migrations).toBeGreaterThan(5);
+    expect(found.terminated).toBeGreaterThan(0);
+  });
+
+  test("finds duplicates where the fence does not raise (negative control)", async () => {
+    expect((await attack(await start(), { fence: silentFence }, 3_000)).duplicates).toBeGreaterThan(0);
+  });
+
+  test("finds duplicates where the token may change beside a fenced transaction (negative control)", async () => {
+    expect((await attack(await start(), { plainTakeOver: true }, 3_000)).duplicates).toBeGreaterThan(0);
+  });
+});
