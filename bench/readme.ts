@@ -135,9 +135,9 @@ function times(runs: readonly Measured[], tool: string): readonly number[] {
   return runs.filter((run) => run.tool === tool).map(({ ms }) => ms);
 }
 
-function ratio(theirs: readonly number[], ours: readonly number[]): string {
-  if (theirs.length === 0 || ours.length === 0) return "";
-  const value = median(theirs) / median(ours);
+function ratio(dividends: readonly number[], divisors: readonly number[]): string {
+  if (dividends.length === 0 || divisors.length === 0) return "";
+  const value = median(dividends) / median(divisors);
   return value < 10 ? value.toFixed(1) : value.toFixed(0);
 }
 
