@@ -194,6 +194,22 @@ export function required<T>(flag: Flag<T | undefined>): Flag<T> {
   };
 }
 
+/** Names of streams and environments: they stand in paths, statements and run ids, and are compared byte by byte. */
+const nameShape = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/;
+
+/** The same flag, one that takes names only: of streams or environments. */
+export function named<T extends string | undefined | readonly string[]>(flag: Flag<T>): Flag<T> {
+  return {
+    ...flag,
+    from(texts, origin) {
+      const wrongName = texts.find((text) => !nameShape.test(text));
+      if (wrongName === undefined) return flag.from(texts, origin);
+      const rule = "expected a name of letters, digits, . _ - with a letter or digit first";
+      throw wrong(origin, `${rule}, got ${JSON.stringify(wrongName.slice(0, 80))}`);
+    },
+  };
+}
+
 /** A whole number written in digits, from `least` to the largest exact one. */
 export function parseCount(text: string, least: number): number | undefined {
   if (!/^\d{1,15}$/.test(text)) return undefined;

@@ -1,5 +1,5 @@
 import type { StorageChoice, TargetChoice } from "./context.ts";
-import { choiceFlag, countFlag, durationFlag, listFlag, switchFlag, textFlag } from "./flag.ts";
+import { choiceFlag, countFlag, durationFlag, listFlag, named, switchFlag, textFlag } from "./flag.ts";
 import type { Flag } from "./flag.ts";
 import type { Invocation } from "./verb.ts";
 
@@ -28,16 +28,20 @@ export const schema = textFlag("schema", {
   text: "schema of lockkeeper's own tables",
   explained: "lockkeeper",
 });
-export const stream = textFlag("stream", {
-  placeholder: "<name>",
-  text: "name of the release stream",
-  explained: "the database's name",
-});
-export const environment = textFlag("environment", {
-  placeholder: "<name>",
-  text: "a release must have been published for it",
-  explained: "default",
-});
+export const stream = named(
+  textFlag("stream", {
+    placeholder: "<name>",
+    text: "name of the release stream",
+    explained: "the database's name",
+  }),
+);
+export const environment = named(
+  textFlag("environment", {
+    placeholder: "<name>",
+    text: "a release must have been published for it",
+    explained: "default",
+  }),
+);
 export const trust = listFlag("trust", {
   placeholder: "<file>",
   text: "public key or trust file whose signatures count; can be repeated",

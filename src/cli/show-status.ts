@@ -79,12 +79,14 @@ function pendingOf({ pending, problem }: TargetStatus, paint: Paint): string {
   return pending.length === 0 ? paint.good("none") : paint.warn(String(pending.length));
 }
 
-function attentionOf({ unfinished }: TargetStatus, paint: Paint): string | undefined {
+function attentionOf({ unfinished, lease }: TargetStatus, paint: Paint): string | undefined {
   if (unfinished === null) return undefined;
   const where = `${unfinished.path} (${unfinished.direction}), ${unfinished.statementsDone} of ${unfinished.statements} statements done`;
   const why = unfinished.error === null ? "" : `: ${redactText(unfinished.error.message)}`;
   if (unfinished.status === "failed") return paint.bad(`${where}${why}; correct it and run up again`);
-  if (unfinished.status === "started") return paint.warn(`${where}, under way or its runner died`);
+  // a runner that works holds the lease
+  if (unfinished.status === "started" && lease !== null)
+    return paint.warn(`${where}, under way, or its runner died`);
   return paint.bad(
     `${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`,
   );

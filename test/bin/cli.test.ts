@@ -67,6 +67,63 @@ describe("an interrupted run", () => {
   });
 });
 
+describe("a run that was killed in the middle of a statement outside a transaction", () => {
+  test(
+    "needs attention: exit 22, told by status, decided by repair, and then it goes on",
+    { timeout: 120_000 },
+    async () => {
+      const database = await createDatabase();
+      const folder = await folderWith({
+        "m/1_t.up.sql": "create table t (id int);",
+        "m/1_t.down.sql": "drop table t;",
+        "m/2_i.up.sql":
+          "-- lockkeeper: tx=none lock_timeout=0\ninsert into t values (1);\ncreate index concurrently i on t (id);\n",
+        "m/2_i.down.sql": "drop index i;",
+      });
+      const variables = { DATABASE_URL: database.url };
+      const plain = ["--source", "m", "--unsigned"];
+      expect(await run(["up", "1", ...plain], folder, variables)).toMatchObject({ code: 0 });
+      // the index waits for a transaction that is older
+      const older = await database.connect();
+      await older.query("begin; insert into t values (2)");
+      const building = `select from pg_stat_activity where query ilike '%create index concurrently i%' and pid <> pg_backend_pid()
+      and datname = current_database() and state = 'active'`;
+      const builders = async (): Promise<number> => (await database.query(building)).length;
+      const killed = start(["up", ...plain], folder, variables);
+      await expect.poll(builders, { timeout: 20_000 }).toBe(1);
+      killed.child.kill("SIGKILL");
+      await killed.ended;
+      await older.query("commit");
+      await expect.poll(builders, { timeout: 20_000 }).toBe(0);
+
+      const stuck = await run(["up", ...plain], folder, variables);
+      expect(stuck).toMatchObject({ code: 22, stderr: expect.stringContaining("code:     NEEDS_ATTENTION") });
+      expect(stuck.stderr).toContain("lockkeeper repair --as applied|not-applied");
+      const status = await run(["status", ...plain], folder, variables);
+      expect(status.stdout).toMatch(/^attention +2_i\.up\.sql \(up\), 1 of 2 statements done/m);
+
+      const [index] = await database.query<{ valid: boolean }>(
+        "select indisvalid as valid from pg_index where indexrelid = to_regclass('i')",
+      );
+      const found = index?.valid === true ? "applied" : "not-applied";
+      const repaired = await run(
+        ["repair", "--as", found, "--reason", "looked at pg_index", ...plain],
+        folder,
+        variables,
+      );
+      expect(repaired).toMatchObject({
+        code: 0,
+        stdout: expect.stringContaining(`statement 2 of 2 counts as ${found}`),
+      });
+      expect(await run(["up", ...plain], folder, variables)).toMatchObject({ code: 0 });
+      expect(await run(["version", ...plain], folder, variables)).toMatchObject({ stdout: "2\n" });
+      const history = await run(["history"], folder, variables);
+      expect(history.stdout).toMatch(/\(repair\).*looked at pg_index/);
+      expect(await database.query("select count(*)::int as n from t where id = 1")).toEqual([{ n: 1 }]);
+    },
+  );
+});
+
 describe("many programs at once", () => {
   test(
     "32 on one fresh database apply each migration exactly once, and all exit 0",

@@ -2,7 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { SigningKey } from "../../release/key.ts";
 import type { PublishResult } from "../../release/publish.ts";
 import type { Trust } from "../../release/trust.ts";
-import { countFlag, listFlag, parseCount, required, switchFlag, textFlag } from "../flag.ts";
+import { countFlag, listFlag, named, parseCount, required, switchFlag, textFlag } from "../flag.ts";
 import type { Flag } from "../flag.ts";
 import { allowLate, chooseStorage, format, storageFlags, trust } from "../flags.ts";
 import { formatPairs } from "../output.ts";
@@ -10,10 +10,12 @@ import type { Paint } from "../output.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
 const name = required(
-  textFlag("stream", {
-    placeholder: "<name>",
-    text: "name of the release stream: runners ask for exactly this one",
-  }),
+  named(
+    textFlag("stream", {
+      placeholder: "<name>",
+      text: "name of the release stream: runners ask for exactly this one",
+    }),
+  ),
 );
 const key = listFlag("key", {
   placeholder: "<file>",
@@ -23,11 +25,13 @@ const passphraseFile = textFlag("passphrase-file", {
   placeholder: "<file>",
   text: "file with the passphrase of the private keys",
 });
-const environments = listFlag("environment", {
-  placeholder: "<name>",
-  text: "where the release may be applied; can be repeated",
-  fallback: ["default"],
-});
+const environments = named(
+  listFlag("environment", {
+    placeholder: "<name>",
+    text: "where the release may be applied; can be repeated",
+    fallback: ["default"],
+  }),
+);
 const expires: Flag<number> = {
   ...textFlag("expires", {
     placeholder: "<days>",
