@@ -28,15 +28,28 @@ function silentFence(key: LeaseKey): string {
 }
 
 async function take(client: pg.Client, runId: string): Promise<number | undefined> {
-  const results: unknown = await client.query(acquire(t, { stream: "orders", runId, holder: runId, leaseMs, targetId: "t" }, "SELECT 1"));
-  const rows = (results as readonly pg.QueryResult<{ lockkeeper_token?: string }>[]).flatMap((result) => result.rows);
+  const results: unknown = await client.query(
+    acquire(t, { stream: "orders", runId, holder: runId, leaseMs, targetId: "t" }, "SELECT 1"),
+  );
+  const rows = (results as readonly pg.QueryResult<{ lockkeeper_token?: string }>[]).flatMap(
+    (result) => result.rows,
+  );
   const token = rows.find((row) => row.lockkeeper_token !== undefined)?.lockkeeper_token;
   return token === undefined ? undefined : Number(token);
 }
 
 async function message(key: LeaseKey, sql: string, seq = 1): Promise<string> {
-  const steps = await transactionSteps(Array.from({ length: seq }, (_, index) => ({ path: `${index + 1}_n.up.sql`, up: sql })));
-  return transactionMessage(steps.slice(-1), { t, key, settings, leaseMs: 10_000, isPooled: false, checkIntervalMs: undefined }).text;
+  const steps = await transactionSteps(
+    Array.from({ length: seq }, (_, index) => ({ path: `${index + 1}_n.up.sql`, up: sql })),
+  );
+  return transactionMessage(steps.slice(-1), {
+    t,
+    key,
+    settings,
+    leaseMs: 10_000,
+    isPooled: false,
+    checkIntervalMs: undefined,
+  }).text;
 }
 
 describe("a fence", () => {
@@ -85,14 +98,18 @@ describe("a fence", () => {
     const taker = await database.connect();
     await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
     await take(taker, "taker");
-    await expect(stale.query(await message(key, "INSERT INTO effects VALUES (1, 0)"))).rejects.toMatchObject({ code: "22012" });
+    await expect(stale.query(await message(key, "INSERT INTO effects VALUES (1, 0)"))).rejects.toMatchObject({
+      code: "22012",
+    });
   });
 
   test("a token is durable also where the role's commits are not", async () => {
     const database = await start();
     const client = await database.connect();
     await client.query("SET synchronous_commit = off");
-    expect(acquire(t, { stream: "orders", runId: "r", holder: "h", leaseMs, targetId: "t" }, "SELECT 1")).toContain("SET LOCAL synchronous_commit = on");
+    expect(
+      acquire(t, { stream: "orders", runId: "r", holder: "h", leaseMs, targetId: "t" }, "SELECT 1"),
+    ).toContain("SET LOCAL synchronous_commit = on");
     expect(await take(client, "r")).toBe(1);
   });
 
@@ -141,18 +158,23 @@ async function attack(database: TestDatabase, weakness: Weakness, forMs: number)
     for (let round = 0; performance.now() < giveUpAt; round += 1) {
       const runId = `worker-${name}-${round}`;
       try {
-        const token = weakness.plainTakeOver === true ? await takePlainly(client, runId) : await take(client, runId);
+        const token =
+          weakness.plainTakeOver === true ? await takePlainly(client, runId) : await take(client, runId);
         if (token === undefined) {
           await pause(20);
           continue;
         }
-        const { rows } = await client.query<{ next: number }>(`SELECT coalesce(max(seq), 0) + 1 AS next FROM ${t.history} WHERE status = 'done'`);
+        const { rows } = await client.query<{ next: number }>(
+          `SELECT coalesce(max(seq), 0) + 1 AS next FROM ${t.history} WHERE status = 'done'`,
+        );
         const next = rows[0]?.next ?? 1;
         await pause(leaseMs * 2);
         const key = { stream: "orders", runId, token };
         const sleep = `SELECT pg_sleep(${((Math.random() * leaseMs * 2) / 1000).toFixed(3)})`;
         const text = await oneMessage(key, next, `INSERT INTO effects VALUES (${next}, ${token}); ${sleep}`);
-        await client.query(weakness.fence === undefined ? text : text.replaceAll(fence(t, key), weakness.fence(key)));
+        await client.query(
+          weakness.fence === undefined ? text : text.replaceAll(fence(t, key), weakness.fence(key)),
+        );
         migrations += 1;
       } catch {
         await client.query("ROLLBACK").catch(async () => {
@@ -172,7 +194,9 @@ async function attack(database: TestDatabase, weakness: Weakness, forMs: number)
   };
   await Promise.all([...Array.from({ length: 6 }, (_, name) => worker(name)), killer()]);
   const effects = (await database.query<{ n: number }>("SELECT n FROM effects ORDER BY n")).map(({ n }) => n);
-  const history = (await database.query<{ seq: number }>(`SELECT seq FROM ${t.history} WHERE status = 'done' ORDER BY id`)).map(({ seq }) => seq);
+  const history = (
+    await database.query<{ seq: number }>(`SELECT seq FROM ${t.history} WHERE status = 'done' ORDER BY id`)
+  ).map(({ seq }) => seq);
   const [row] = await database.query<{ token: string }>(`SELECT token FROM ${t.streams}`);
   return {
     migrations,
@@ -180,7 +204,9 @@ async function attack(database: TestDatabase, weakness: Weakness, forMs: number)
     tokens: Number(row?.token),
     duplicates: effects.length - new Set(effects).size,
     gaps: (effects.at(-1) ?? 0) - new Set(effects).size,
-    differences: history.filter((seq, index) => seq !== effects[index]).length + Math.abs(history.length - effects.length),
+    differences:
+      history.filter((seq, index) => seq !== effects[index]).length +
+      Math.abs(history.length - effects.length),
   };
 }
 
@@ -195,7 +221,14 @@ async function oneMessage(key: LeaseKey, seq: number, sql: string): Promise<stri
   const [step] = await transactionSteps([{ path: "1_n.up.sql", up: "SELECT 1" }]);
   if (step === undefined) throw new TypeError("one step was made");
   const numbered = { ...step, sql, text: sql, migration: { ...step.migration, seq, version: String(seq) } };
-  return transactionMessage([numbered], { t, key, settings, leaseMs: 10_000, isPooled: false, checkIntervalMs: undefined }).text;
+  return transactionMessage([numbered], {
+    t,
+    key,
+    settings,
+    leaseMs: 10_000,
+    isPooled: false,
+    checkIntervalMs: undefined,
+  }).text;
 }
 
 function pause(mostMs: number): Promise<void> {
