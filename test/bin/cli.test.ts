@@ -124,33 +124,6 @@ describe("a run that was killed in the middle of a statement outside a transacti
   );
 });
 
-describe("many programs at once", () => {
-  test(
-    "32 on one fresh database apply each migration exactly once, and all exit 0",
-    { timeout: 240_000 },
-    async () => {
-      const database = await createDatabase();
-      const files = Array.from({ length: 20 }, (_, index) => index + 1).flatMap((version) => [
-        [`m/${version}_t.up.sql`, `create table t${version} (id int);`],
-        [`m/${version}_t.down.sql`, `drop table t${version};`],
-      ]);
-      const folder = await folderWith(Object.fromEntries(files));
-      const argv = ["up", "--source", "m", "--unsigned", "--output", "json"];
-      const ended = await Promise.all(
-        Array.from({ length: 32 }, () => run(argv, folder, { DATABASE_URL: database.url })),
-      );
-      expect(ended.filter(({ code }) => code !== 0)).toEqual([]);
-      const done = ended.flatMap(
-        ({ stdout }) => (JSON.parse(stdout) as { done: { version: string }[] }).done,
-      );
-      expect(done.map(({ version }) => Number(version)).toSorted((a, b) => a - b)).toEqual(
-        files.filter((_, at) => at % 2 === 0).map((_, at) => at + 1),
-      );
-      expect(await database.query("select count(*)::int as n from lockkeeper.history")).toEqual([{ n: 20 }]);
-    },
-  );
-});
-
 describe("the program", () => {
   test("ends quietly when its reader goes away", async () => {
     const folder = await folderWith({});

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { meaningOf } from "../../src/cli/exit-code.ts";
 import { variableOf } from "../../src/cli/flag.ts";
 import type { TargetChoice } from "../../src/cli/context.ts";
 import { everywhere } from "../../src/cli/flags.ts";
 import { loadVerbs, verbNames } from "../../src/cli/verbs.ts";
-import { RunnerError } from "../../src/error.ts";
+import { RunnerError, traits } from "../../src/error.ts";
 import { call } from "./terminal.ts";
 
 const verbs = await loadVerbs();
@@ -194,6 +195,13 @@ describe("a flag", () => {
     expect((await call(["status"], { variables: { LOCKKEEPER_ALLOW_LATE: "perhaps" } })).stderr).toContain(
       "LOCKKEEPER_ALLOW_LATE: expected true or false",
     );
+  });
+});
+
+describe("exit codes", () => {
+  test("all have a meaning that help can tell", () => {
+    const given = [...Object.values(traits).map(({ exit }) => exit), ...verbs.flatMap((verb) => verb.exits)];
+    for (const code of new Set(given)) expect(meaningOf(code), String(code)).not.toBe("");
   });
 });
 
