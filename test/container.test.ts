@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
@@ -16,9 +16,14 @@ const root = path.join(import.meta.dirname, "..");
 const image = "localhost/lockkeeper-test";
 
 /** Runs a program to its end; when it fails, the error says what it printed. */
-async function run(command: string, args: readonly string[]): Promise<string> {
+async function run(
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
   try {
-    return (await promisify(execFile)(command, args, { cwd: root, maxBuffer: 1e8 })).stdout;
+    const options = { cwd: root, env: { ...process.env, ...env }, maxBuffer: 1e8 };
+    return (await promisify(execFile)(command, args, options)).stdout;
   } catch (error) {
     const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
     throw new Error(`${path.basename(command)} failed:\n${stdout.slice(-4_000)}\n${stderr.slice(-4_000)}`, {
@@ -27,19 +32,28 @@ async function run(command: string, args: readonly string[]): Promise<string> {
   }
 }
 
-/** Images are kept beside the other parts, not among those of the machine. */
-const store = () => [
-  "--root",
-  path.join(part("base-image"), "root"),
-  "--runroot",
-  path.join(part("base-image"), "run"),
-];
-
 let folder: string;
+
+/** Makes images and containers of our own folder, starting from the images that `npm run parts` keeps. */
+function container(tool: "buildah" | "podman", args: readonly string[]): Promise<string> {
+  return run(part(tool), args, { CONTAINERS_STORAGE_CONF: path.join(folder, "storage.conf") });
+}
+
 beforeAll(async () => {
-  folder = mkdtempSync(path.join(tmpdir(), "lockkeeper-container-"));
+  // A short name: podman takes no path of more than 50 characters for what it keeps while it runs.
+  folder = mkdtempSync(path.join(tmpdir(), "c-"));
   // The container's user is a stranger here as well.
   chmodSync(folder, 0o755);
+  writeFileSync(
+    path.join(folder, "storage.conf"),
+    `[storage]
+driver = "overlay"
+graphroot = "${folder}/images"
+runroot = "${folder}/run"
+[storage.options]
+additionalimagestores = ["${realpathSync(part("base-image"))}/root"]
+`,
+  );
   // The build asks the registry that npm asks here, trusts whom this machine trusts, and shares its cache.
   const npm = async (name: string) => (await run("npm", ["config", "get", name])).trim();
   const certificates = "/etc/ssl/certs/ca-certificates.crt";
@@ -50,27 +64,11 @@ beforeAll(async () => {
     `/etc/ssl/certs:/etc/ssl/certs:ro`,
     `${await npm("cache")}:/root/.npm`,
   ];
-  const options = [
-    "--isolation=chroot",
-    "--pull-never",
-    "--no-cache",
-    "--force-rm",
-    "--format=docker",
-    `--tag=${image}`,
-  ];
-  await run(part("buildah"), [
-    ...store(),
-    "bud",
-    ...options,
-    ...volumes.map((volume) => `--volume=${volume}`),
-    root,
-  ]);
+  const options = ["--isolation=chroot", "--pull-never", "--format=docker", `--tag=${image}`];
+  await container("buildah", ["bud", ...options, ...volumes.map((volume) => `--volume=${volume}`), root]);
 }, 300_000);
 
-afterAll(async () => {
-  await run(part("buildah"), [...store(), "rmi", "--force", image]).catch(() => undefined);
-  rmSync(folder, { recursive: true, force: true });
-});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** One migration, up and down. */
 const orders = {
@@ -83,7 +81,7 @@ const anyUser = 20_000 + Math.floor(Math.random() * 40_000);
 
 /** Arguments of podman that start the image as a stranger who may write nothing. */
 function confined(command: readonly string[], options: readonly string[] = []): string[] {
-  const engine = [...store(), "--cgroup-manager=cgroupfs", "--runtime=runc"];
+  const engine = ["--cgroup-manager=cgroupfs", "--runtime=runc"];
   const stranger = [`--user=${anyUser}:${anyUser}`, "--cap-drop=all", "--security-opt=no-new-privileges"];
   const readOnly = ["--read-only", "--read-only-tmpfs=false"];
   const limits = ["--memory=256m", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"];
@@ -93,14 +91,14 @@ function confined(command: readonly string[], options: readonly string[] = []): 
 
 describe("the image", () => {
   test("tells its version", async () => {
-    const stdout = await run(part("podman"), confined(["--version"]));
+    const stdout = await container("podman", confined(["--version"]));
     expect(stdout.trim()).toMatch(/^(lockkeeper )?\d+\.\d+\.\d+$/);
   });
 
   test("carries what runs, and no compiler, test or source", async () => {
     const look =
       "console.log(fs.readdirSync('/app').concat(fs.readdirSync('/app/node_modules')).join(' '), process.getuid())";
-    const stdout = await run(part("podman"), confined(["-e", look], ["--entrypoint=node"]));
+    const stdout = await container("podman", confined(["-e", look], ["--entrypoint=node"]));
     const found = stdout.trim().split(" ");
     expect(found).toEqual(expect.arrayContaining(["dist", "LICENSE", "pg", "hono", String(anyUser)]));
     expect(
@@ -117,8 +115,8 @@ describe("the image", () => {
       "create table orders (id bigint primary key);\n",
     );
     writeFileSync(path.join(migrations, "000001_orders.down.sql"), "drop table orders;\n");
-    const stdout = await run(
-      part("podman"),
+    const stdout = await container(
+      "podman",
       confined(
         ["up", "--source", "/migrations", "--unsigned", "--stream", "orders", "--output", "json"],
         [`--volume=${migrations}:/migrations:ro`, `--env=DATABASE_URL=${database.url}`],
@@ -185,6 +183,7 @@ describe("the image", () => {
     await using server = startServer({
       command,
       args,
+      env: { CONTAINERS_STORAGE_CONF: path.join(folder, "storage.conf") },
       folder: mkdtempSync(path.join(tmpdir(), "lockkeeper-podman-")),
     });
     const url = `http://127.0.0.1:${port}`;
