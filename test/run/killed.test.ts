@@ -1,0 +1,198 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { tempFolder } from "../support/release.ts";
+
+/** Real processes of the command line, killed and frozen in the middle of their work; the lease is the real one of 15 s. */
+
+const program = join(import.meta.dirname, "../../src/bin/cli.ts");
+const started = new Set<ChildProcess>();
+/** Made before the tests, because they run side by side: what a lease takes to expire they wait for together. */
+const databases: TestDatabase[] = [];
+const folders: AsyncDisposable[] = [];
+beforeAll(async () => {
+  for (let n = 0; n < 4; n += 1) databases.push(await createDatabase());
+});
+afterAll(async () => {
+  for (const child of started) child.kill("SIGKILL");
+  for (const folder of folders) await folder[Symbol.asyncDispose]();
+});
+
+interface Site {
+  readonly database: TestDatabase;
+  /** Starts the program on the database and its folder. */
+  start(...verb: readonly string[]): { readonly child: ChildProcess; readonly ended: Promise<Ended> };
+  waitFor(sql: string): Promise<void>;
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly result: {
+    readonly outcome?: string;
+    readonly error?: { readonly code: string } | null;
+    readonly code?: string;
+  };
+}
+
+async function site(prepared: string, files: Readonly<Record<string, string>>): Promise<Site> {
+  const database = databases.pop();
+  if (database === undefined) throw new TypeError("there is a database for each test");
+  await database.query(prepared);
+  const folder = await tempFolder(files);
+  folders.push(folder);
+  return {
+    database,
+    start(...verb) {
+      const at = [
+        "--source",
+        folder.path,
+        "--unsigned",
+        "--stream",
+        "orders",
+        "--database",
+        database.url,
+        "--output",
+        "json",
+      ];
+      const child = spawn(process.execPath, [program, ...verb, ...at], {
+        cwd: folder.path,
+        env: { PATH: process.env["PATH"], HOME: folder.path },
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      started.add(child);
+      let said = "";
+      child.stdout.on("data", (text: Buffer) => (said += text.toString()));
+      const ended = new Promise<Ended>((resolve) => {
+        child.once("close", (code) =>
+          resolve({ code, result: said === "" ? {} : (JSON.parse(said) as Ended["result"]) }),
+        );
+      });
+      return { child, ended };
+    },
+    async waitFor(sql) {
+      while ((await database.query(sql)).length === 0)
+        await new Promise((resolve) => setTimeout(resolve, 50));
+    },
+  };
+}
+
+/** A function that makes an index over 250 rows take some 3 seconds. */
+const slowly = `CREATE FUNCTION slowly(a int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.006); RETURN a; END $$;
+ CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 250)`;
+const building =
+  "SELECT 1 FROM pg_stat_progress_create_index WHERE datname = current_database() AND phase LIKE 'building index%'";
+const built = {
+  "1_index.up.sql": "CREATE INDEX CONCURRENTLY i ON t (slowly(a));\nCREATE TABLE after ();",
+  "2_more.up.sql": "CREATE TABLE more ();",
+};
+const indexes =
+  "SELECT x.indisvalid AS valid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE i.relname = 'i'";
+
+describe.concurrent("a runner", () => {
+  test(
+    "killed while it builds an index: the build goes on, a person says that it is there, and the next run goes on after it",
+    { timeout: 90_000 },
+    async () => {
+      const { database, start, waitFor } = await site(slowly, built);
+      const first = start("up");
+      await waitFor(building);
+      first.child.kill("SIGKILL");
+      await first.ended;
+      expect(await start("up").ended).toMatchObject({
+        code: 22,
+        result: { outcome: "needs_attention", error: { code: "NEEDS_ATTENTION" } },
+      });
+      expect(await database.query(indexes)).toEqual([{ valid: true }]);
+      expect(await start("repair", "--as", "applied", "--reason", "it is there").ended).toMatchObject({
+        code: 0,
+      });
+      expect(await start("up").ended).toMatchObject({ code: 0, result: { outcome: "applied" } });
+      expect(
+        await database.query(
+          "SELECT tablename FROM pg_tables WHERE tablename IN ('after', 'more') ORDER BY 1",
+        ),
+      ).toEqual([{ tablename: "after" }, { tablename: "more" }]);
+    },
+  );
+
+  test(
+    "killed with its statement while it builds an index: a person says that it is not there, and the next run builds it",
+    { timeout: 90_000 },
+    async () => {
+      const { database, start, waitFor } = await site(slowly, built);
+      const first = start("up");
+      await waitFor(building);
+      first.child.kill("SIGKILL");
+      await database.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index WHERE datname = current_database()",
+      );
+      await first.ended;
+      expect(await start("up").ended).toMatchObject({ code: 22, result: { outcome: "needs_attention" } });
+      expect(await database.query(indexes)).toEqual([{ valid: false }]);
+      expect(await start("repair", "--as", "not-applied", "--reason", "it is invalid").ended).toMatchObject({
+        code: 0,
+      });
+      expect(await start("up").ended).toMatchObject({ code: 0, result: { outcome: "applied" } });
+      expect(await database.query(indexes)).toEqual([{ valid: true }]);
+    },
+  );
+
+  test(
+    "frozen for longer than its lease changes nothing when it wakes, and each migration is done once",
+    { timeout: 90_000 },
+    async () => {
+      const bodies = Array.from({ length: 30 }, (_, index) => [
+        `${index + 1}_n.up.sql`,
+        `INSERT INTO done VALUES (${index + 1}); SELECT pg_sleep(0.05);`,
+      ]);
+      const { database, start, waitFor } = await site(
+        "CREATE TABLE done (n int)",
+        Object.fromEntries(bodies) as Record<string, string>,
+      );
+      const first = start("up");
+      await waitFor("SELECT 1 FROM done");
+      first.child.kill("SIGSTOP");
+      expect(await start("up").ended).toMatchObject({ code: 0 });
+      first.child.kill("SIGCONT");
+      expect(await first.ended).toMatchObject({ code: 30, result: { error: { code: "LEASE_LOST" } } });
+      const done = await database.query<{ n: number }>("SELECT n FROM done ORDER BY n");
+      expect(done.map(({ n }) => n)).toEqual(Array.from({ length: 30 }, (_, index) => index + 1));
+      expect(
+        await database.query(
+          "SELECT count(*)::int AS n, count(DISTINCT seq)::int AS seqs FROM lockkeeper.history WHERE status = 'done'",
+        ),
+      ).toEqual([{ n: 30, seqs: 30 }]);
+    },
+  );
+
+  test(
+    "told to end by SIGTERM stops its statement, says what is left, and gives the lease back",
+    { timeout: 60_000 },
+    async () => {
+      const { database, start, waitFor } = await site("CREATE TABLE done (n int)", {
+        "1_a.up.sql": "INSERT INTO done VALUES (1);",
+        "2_b.up.sql": "SELECT pg_sleep(300);",
+      });
+      const first = start("up");
+      await waitFor(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+      );
+      const began = performance.now();
+      first.child.kill("SIGTERM");
+      expect(await first.ended).toMatchObject({
+        code: 32,
+        result: { error: { code: "CANCELED" }, left: 1, done: [{ version: "1" }] },
+      });
+      expect(performance.now() - began).toBeLessThan(15_000);
+      expect(await database.query("SELECT holder FROM lockkeeper.streams")).toEqual([{ holder: null }]);
+      expect(
+        await database.query(
+          "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+        ),
+      ).toEqual([]);
+    },
+  );
+});
