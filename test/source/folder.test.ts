@@ -168,6 +168,13 @@ describe("folder source, as a place", () => {
     expect(await readdir(join(folder, "blobs"))).toEqual(["sha256-aa"]);
   });
 
+  test("says so where the system makes no folders, instead of trying for ever", async () => {
+    // Linux only: elsewhere there is no /proc, and a root folder is refused in its own way.
+    const source = await openSource("/proc/lockkeeper/bucket", { folder: { create: true } });
+    const write = source.write("head.json", Buffer.from("1"), { absent: true }, signal);
+    await expect(write).rejects.toMatchObject({ name: "RunnerError", fields: { key: "head.json" } });
+  });
+
   test("leaves nothing but the objects behind", async () => {
     const folder = await makeFolder();
     const source = await openSource(folder);
