@@ -515,6 +515,40 @@ describe("a statement whose outcome nobody knows", () => {
   });
 });
 
+describe("a run that died in the middle of a body outside transactions", () => {
+  const up =
+    "-- lockkeeper: tx=none\nCREATE TABLE a ();\nCREATE TABLE b ();\nCREATE INDEX CONCURRENTLY i ON c ((1));";
+
+  /** As its entry is when the runner was killed after `done` statements. */
+  async function diedAfter(done: number): Promise<{ database: TestDatabase; target: PlainTarget }> {
+    const database = await createDatabase();
+    const target = await openTarget(database.url, [{ path: "1_a.up.sql", up }]);
+    expect(await target.run()).toMatchObject({ error: { fields: { statement: 3, sqlstate: "42P01" } } });
+    await database.query(
+      `UPDATE lockkeeper.history SET status = 'started', error = NULL, statements_done = ${done}, statement_checksums = statement_checksums[1:${done}]`,
+    );
+    if (done === 1) await database.query("DROP TABLE b");
+    await database.query("CREATE TABLE c ()");
+    return { database, target };
+  }
+
+  test("goes on by itself where the next statement commits with its checkpoint", async () => {
+    const { database, target } = await diedAfter(1);
+    expect(await target.run()).toMatchObject({ outcome: "applied", error: null });
+    expect(await tables(database)).toEqual(["a", "b", "c"]);
+  });
+
+  test("asks a person where the next one does not, and takes another file for no answer", async () => {
+    const { target } = await diedAfter(2);
+    expect(await target.run()).toMatchObject({
+      outcome: "needs_attention",
+      error: { code: "NEEDS_ATTENTION", fields: { statement: 3 } },
+    });
+    await target.publish([{ path: "1_a.up.sql", up: `${up}\nSELECT 1;` }]);
+    expect(await target.run()).toMatchObject({ error: { code: "NEEDS_ATTENTION" } });
+  });
+});
+
 describe("a body outside transactions that failed", () => {
   const text = (last: string, first = "CREATE TABLE a ();") => [
     { path: "1_a.up.sql", up: `-- lockkeeper: tx=none\n${first}\n${last}`, down: "DROP TABLE a" },

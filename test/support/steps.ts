@@ -11,8 +11,8 @@ import { sqlToSend } from "../../src/migration/unwrap-sql.ts";
 import { newRunId } from "../../src/run/request.ts";
 import { makeRelease, type MigrationText } from "./plain-release.ts";
 
-/** A lease short enough to see it expire in a test. */
-export const shortTimes: LeaseTimes = { leaseMs: 600, heartbeatMs: 100, marginMs: 100, cancelPollMs: 50 };
+/** A lease short enough to see it renewed in a test, and long enough to live through a busy machine. */
+export const shortTimes: LeaseTimes = { leaseMs: 3_000, heartbeatMs: 200, marginMs: 500, cancelPollMs: 50 };
 
 /** A signal that never fires: the test's own time-out is the bound. */
 export const never: AbortSignal = new AbortController().signal;

@@ -117,7 +117,7 @@ describe("bodies that share a message", () => {
     await start();
     const { done } = await applyTexts("SELECT 1", "SELECT pg_sleep(0.2)", "SELECT 1");
     expect(done[1]?.durationMs).toBeGreaterThan(190);
-    expect(done[2]?.durationMs).toBeLessThan(150);
+    expect(done[2]?.durationMs).toBeLessThan(done[1]?.durationMs ?? 0);
     const entries = await driver.history("orders", {}, never);
     expect((entries[2]?.startedAt.getTime() ?? 0) - (entries[0]?.startedAt.getTime() ?? 0)).toBeGreaterThan(
       190,

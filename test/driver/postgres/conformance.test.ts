@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe } from "vitest";
 import { openDriver } from "../../../src/driver/open.ts";
-import { type DriverUnderTest, driverSuite } from "../../conformance/driver.ts";
+import { driverSuite } from "../../conformance/driver.ts";
+import type { DriverUnderTest } from "../../conformance/driver-start.ts";
 import { createDatabase, ownPostgres, type TestDatabase } from "../../support/database.ts";
 import { needs } from "../../support/parts.ts";
 import { type Pooler, startPgBouncer } from "../../support/pgbouncer.ts";

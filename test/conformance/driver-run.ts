@@ -1,0 +1,173 @@
+import { expect, test } from "vitest";
+import type { Driver } from "../../src/driver/driver.ts";
+import { newRunId } from "../../src/run/request.ts";
+import { leaseOptions, never, newRun, shortTimes } from "../support/steps.ts";
+import { aborted, type Start } from "./driver-start.ts";
+
+/** Runs that are asked for, listed and canceled. */
+export function runSuite(start: Start): void {
+  test("21. an accepted run is there at once, as queued", async () => {
+    const { driver } = await start();
+    const run = newRun({
+      labels: { job: "17" },
+      caller: { issuer: "https://issuer", subject: "o'brien", rule: "r" },
+      trigger: "http",
+    });
+    expect(await driver.acceptRun(run, never)).toMatchObject({
+      kind: "accepted",
+      state: { position: { length: 0 } },
+    });
+    expect(await driver.run(run.id, never)).toMatchObject({
+      status: "queued",
+      outcome: null,
+      labels: { job: "17" },
+      caller: run.caller,
+      trigger: "http",
+      cancelRequested: false,
+      startedAt: null,
+    });
+  });
+
+  test("22. the same idempotency key gives the first run for the same body, and a mismatch for another", async () => {
+    const { driver } = await start();
+    const first = newRun({ idempotencyKey: "k", bodyDigest: "b1" });
+    expect((await driver.acceptRun(first, never)).kind).toBe("accepted");
+    const again = newRun({ idempotencyKey: "k", bodyDigest: "b1" });
+    expect(await driver.acceptRun(again, never)).toMatchObject({ kind: "existing", run: { id: first.id } });
+    expect(await driver.run(again.id, never)).toBeUndefined();
+    expect(await driver.acceptRun(newRun({ idempotencyKey: "k", bodyDigest: "b2" }), never)).toEqual({
+      kind: "idempotency-mismatch",
+    });
+  });
+
+  test("23. a single-use id is good for one body: the same body gives the first run, another is a replay", async () => {
+    const { driver } = await start();
+    const singleUse = { issuer: "https://issuer", jti: "j", expiresAt: new Date(Date.now() + 60_000) };
+    const first = newRun({ singleUse, bodyDigest: "b1" });
+    expect((await driver.acceptRun(first, never)).kind).toBe("accepted");
+    expect(await driver.acceptRun(newRun({ singleUse, bodyDigest: "b1" }), never)).toMatchObject({
+      kind: "existing",
+      run: { id: first.id },
+    });
+    expect(await driver.acceptRun(newRun({ singleUse, bodyDigest: "b2" }), never)).toEqual({
+      kind: "replay",
+    });
+    expect(
+      await driver.acceptRun(
+        newRun({ singleUse: { ...singleUse, issuer: "https://other" }, bodyDigest: "b2" }),
+        never,
+      ),
+    ).toMatchObject({ kind: "accepted" });
+  });
+
+  test("24. an honest retry with a new token and the same key is the first run, however often the token is shown", async () => {
+    const { driver } = await start();
+    const singleUse = (jti: string) => ({
+      issuer: "https://issuer",
+      jti,
+      expiresAt: new Date(Date.now() + 60_000),
+    });
+    const first = newRun({ idempotencyKey: "k", bodyDigest: "b1", singleUse: singleUse("j1") });
+    await driver.acceptRun(first, never);
+    for (const idempotencyKey of ["k", "k", null]) {
+      const retry = newRun({ idempotencyKey, bodyDigest: "b1", singleUse: singleUse("j2") });
+      expect(await driver.acceptRun(retry, never)).toMatchObject({ kind: "existing", run: { id: first.id } });
+    }
+  });
+
+  test("25. of many equal requests at once one is accepted and the others are given its run", async () => {
+    const { driver, open } = await start();
+    const others = [driver, await open(), await open()];
+    const requests = Array.from({ length: 9 }, () => newRun({ idempotencyKey: "k", bodyDigest: "b" }));
+    const answers = await Promise.all(
+      requests.map((run, index) => (others[index % 3] ?? driver).acceptRun(run, never)),
+    );
+    const accepted = answers.flatMap(({ kind }, index) => (kind === "accepted" ? [requests[index]?.id] : []));
+    expect(accepted).toHaveLength(1);
+    const existing = answers.flatMap((answer) => (answer.kind === "existing" ? [answer.run.id] : []));
+    expect(existing).toEqual(Array.from({ length: 8 }, () => accepted[0]));
+  });
+
+  test("26. an accepted run becomes the running one when it gets the lease", async () => {
+    const { driver } = await start();
+    const run = newRun();
+    await driver.acceptRun(run, never);
+    await driver.withLease(leaseOptions({ run }), async () =>
+      expect((await driver.run(run.id, never))?.status).toBe("running"),
+    );
+  });
+
+  test("27. a run's row changes until it has ended, and no longer", async () => {
+    const { driver } = await start();
+    const run = newRun();
+    await driver.acceptRun(run, never);
+    await driver.updateRun(run.id, { status: "waiting_lock" }, never);
+    expect((await driver.run(run.id, never))?.status).toBe("waiting_lock");
+    const error = {
+      code: "SOURCE_DENIED",
+      message: "it's denied",
+      hint: null,
+      fields: { key: "a\\b" },
+    } as const;
+    await driver.updateRun(run.id, { status: "failed", outcome: "refused", error }, never);
+    await driver.updateRun(run.id, { status: "running" }, never);
+    const ended = await driver.run(run.id, never);
+    expect(ended).toMatchObject({ status: "failed", outcome: "refused", error });
+    expect(ended?.endedAt).toBeInstanceOf(Date);
+  });
+
+  test("28. the holder hears of a cancel, with its reason", async () => {
+    const { driver, open } = await start({ times: shortTimes });
+    const other = await open();
+    const options = leaseOptions();
+    await driver
+      .withLease(options, async (session) => {
+        expect(await other.requestCancel(options.run.id, "not today", never)).toBe(true);
+        await aborted(session.signal);
+        expect(session.signal.reason).toMatchObject({
+          code: "CANCELED",
+          message: expect.stringContaining("not today") as string,
+        });
+        expect(await other.run(options.run.id, never)).toMatchObject({
+          cancelRequested: true,
+          status: "canceling",
+        });
+      })
+      .catch((error: unknown) => expect(error).toBeUndefined());
+    await driver.updateRun(options.run.id, { status: "canceled" }, never);
+    expect(await other.requestCancel(options.run.id, "again", never)).toBe(false);
+  });
+
+  test("29. who waits for the lease hears of a cancel as well", async () => {
+    const { driver, open } = await start({ times: shortTimes });
+    const other = await open();
+    await driver.withLease(leaseOptions(), async () => {
+      const run = newRun();
+      await other.acceptRun(run, never);
+      const told = Promise.withResolvers<void>();
+      const waiting = other.withLease(
+        leaseOptions({ run, waitMs: 20_000, onWaiting: () => told.resolve() }),
+        () => Promise.resolve(),
+      );
+      const canceled = told.promise.then(() => driver.requestCancel(run.id, "not today", never));
+      await expect(waiting).rejects.toMatchObject({ code: "CANCELED" });
+      expect(await canceled).toBe(true);
+    });
+  });
+
+  test("32. runs are listed newest first, by status and time, page by page", async () => {
+    const { driver } = await start();
+    const ids = Array.from({ length: 5 }, (_, n) => `t.01ARZ3NDEKTSV4RRFFQ69G5FA${n}`);
+    for (const id of ids) await driver.acceptRun(newRun({ id }), never);
+    await driver.acceptRun(newRun({ id: newRunId("u"), target: "u" }), never);
+    await driver.updateRun(ids[1] ?? "", { status: "succeeded", outcome: "applied" }, never);
+    const list = async (query: Omit<Parameters<Driver["runs"]>[0], "target">) =>
+      (await driver.runs({ target: "t", ...query }, never)).map(({ id }) => id);
+    expect(await list({ limit: 10 })).toEqual(ids.toReversed());
+    expect(await list({ limit: 2 })).toEqual([ids[4], ids[3]]);
+    expect(await list({ limit: 2, beforeId: ids[3] ?? "" })).toEqual([ids[2], ids[1]]);
+    expect(await list({ limit: 10, status: "succeeded" })).toEqual([ids[1]]);
+    expect(await list({ limit: 10, since: new Date(Date.now() + 3_600_000) })).toEqual([]);
+    expect(await list({ limit: 10, since: new Date(Date.now() - 3_600_000) })).toHaveLength(5);
+  });
+}
