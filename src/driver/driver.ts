@@ -83,6 +83,7 @@ export interface StreamState {
   readonly now: Date;
 }
 
+/** Why a stream waits for a person, or for a newer release. */
 export interface Hold {
   readonly runId: string;
   readonly version: string | null;
@@ -98,6 +99,7 @@ export interface LeaseHolder {
   readonly expiresAt: Date;
 }
 
+/** Which entries of a stream are wanted. */
 export interface HistoryQuery {
   /** only entries with a greater id */
   readonly afterId?: number;
@@ -106,6 +108,7 @@ export interface HistoryQuery {
   readonly last?: number;
 }
 
+/** Who asks for the lease of which stream, and how long to wait for it. */
 export interface LeaseOptions {
   readonly stream: string;
   readonly environment: string;
@@ -195,6 +198,7 @@ export interface SessionSettings {
   onRetry(path: string, attempt: number, sqlstate: string, delayMs: number): void;
 }
 
+/** What became of steps in transactions. */
 export interface AppliedSteps {
   /** one for each step that committed, in order */
   readonly done: readonly { readonly durationMs: number }[];
@@ -202,6 +206,7 @@ export interface AppliedSteps {
   readonly failure: RunnerError | null;
 }
 
+/** What a person says of one migration, in place of running it. */
 export interface DeclaredEntry {
   readonly migration: Pick<Migration, "seq" | "version" | "path" | "sha256" | "size" | "chain">;
   readonly direction: Direction;
@@ -225,12 +230,14 @@ export interface RunBeginning {
   readonly steps: number;
 }
 
+/** How a run ended, and what that makes of its stream. */
 export interface RunEnd extends RunChange {
   /** undefined leaves it, null clears it */
   readonly completed?: string | null;
   readonly held?: Hold | null;
 }
 
+/** A run that is asked for. */
 export interface NewRun {
   readonly id: string;
   readonly target: string;
@@ -247,6 +254,7 @@ export interface NewRun {
   readonly singleUse: { readonly issuer: string; readonly jti: string; readonly expiresAt: Date } | null;
 }
 
+/** What a request for a run came to. */
 export type AcceptedRun =
   | { readonly kind: "accepted"; readonly state: StreamState }
   /** an honest retry: the run of the first call */
@@ -256,6 +264,7 @@ export type AcceptedRun =
   /** the idempotency key was used with another body */
   | { readonly kind: "idempotency-mismatch" };
 
+/** What is to change in a run's row; what is undefined stays as it is. */
 export interface RunChange {
   readonly status: RunStatus;
   readonly outcome?: RunOutcome | null;
@@ -266,6 +275,7 @@ export interface RunChange {
   readonly error?: EntryError | null;
 }
 
+/** Which runs of a target are wanted. */
 export interface RunQuery {
   readonly target: string;
   readonly status?: RunStatus;

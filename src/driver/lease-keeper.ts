@@ -11,6 +11,7 @@ export interface LeaseTimes {
   readonly cancelPollMs: number;
 }
 
+/** The times that hold wherever a test does not say otherwise. */
 export const leaseTimes: LeaseTimes = {
   leaseMs: 15_000,
   heartbeatMs: 5_000,

@@ -72,4 +72,5 @@ export type RunEvent =
       readonly outcome: string | null;
     };
 
+/** Takes what a run says. */
 export type Emit = (event: RunEvent) => void;

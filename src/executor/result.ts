@@ -21,6 +21,7 @@ export interface RunResult {
   readonly error: RunnerError | null;
 }
 
+/** One step that was done. */
 export interface StepResult {
   readonly version: string;
   readonly path: string;

@@ -26,7 +26,9 @@ export interface RunRecord {
   readonly error: EntryError | null;
 }
 
+/** What a run was asked to do. */
 export type RunAction = "apply" | "rollback";
+/** How far a run is. */
 export type RunStatus =
   | "queued"
   | "waiting_lock"
@@ -35,7 +37,9 @@ export type RunStatus =
   | "succeeded"
   | "failed"
   | "canceled";
+/** What a run came to. */
 export type RunOutcome = "applied" | "noop" | "refused" | "rolled_back" | "needs_attention" | "failed";
+/** What woke a run. */
 export type RunTrigger = "http" | "cli" | "library" | "event";
 
 /** Whether nothing more will happen in a run. */
@@ -51,6 +55,7 @@ export interface Caller {
   readonly rule: string | null;
 }
 
+/** How much of a run is done. */
 export interface RunProgress {
   readonly applied: number;
   readonly total: number;

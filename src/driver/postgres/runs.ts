@@ -64,6 +64,7 @@ export function selectRuns(t: TableNames, where: string, limit: number): string 
  FROM ${t.runs} r WHERE ${where} ORDER BY r.id DESC LIMIT ${limit}`;
 }
 
+/** The condition for {@link selectRuns} that a query stands for. */
 export function runConditions(query: RunQuery): string {
   const conditions = [`r.target = ${literal(query.target)}`];
   if (query.status !== undefined) conditions.push(`r.status = ${literal(query.status)}`);
@@ -125,6 +126,7 @@ export function requestCancel(t: TableNames, id: string, reason: string): string
  WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses} RETURNING id AS lockkeeper_run`;
 }
 
+/** One row of {@link selectRuns}. */
 export function readRun(row: Row): RunRecord {
   return {
     id: String(row["id"]),

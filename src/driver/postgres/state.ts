@@ -37,6 +37,7 @@ export function selectState(t: TableNames, stream: string): string {
   ORDER BY id DESC LIMIT 1) p ON true`;
 }
 
+/** The server's facts in a row of {@link selectFacts} or {@link selectState}. */
 export function readFacts(row: Row): ServerFacts {
   return {
     backendPid: Number(row["backend"]),

@@ -40,6 +40,7 @@ export interface TableNames {
   readonly setupLock: string;
 }
 
+/** The names in a schema of this name. */
 export function tableNames(schema: string): TableNames {
   const quoted = identifier(schema);
   return {
