@@ -289,6 +289,20 @@ describe("a body outside transactions", () => {
     expect(await newest()).toMatchObject({ status: "done", done: 3 });
   });
 
+  test("a database that ends idle sessions does not end a run whose statement takes longer", async () => {
+    await start(
+      "CREATE TABLE t (a int)",
+      "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(1.5); END $$",
+    );
+    await database.query(`ALTER DATABASE ${database.name} SET idle_session_timeout = '400ms'`);
+    expect(
+      await run(await statementStep("-- lockkeeper: tx=none\nSELECT 1;\nCALL p();\nCREATE TABLE after ();")),
+    ).toBeUndefined();
+    expect(await newest()).toMatchObject({ status: "done", done: 3 });
+    const [entry] = await driver.history("orders", {}, never);
+    expect(entry?.statementChecksums).toHaveLength(3);
+  });
+
   test("a cancel ends the statement on the server, records why, and lets the run go on there later", async () => {
     await start(
       "CREATE TABLE t (a int)",
