@@ -72,18 +72,3 @@ export interface Migration extends Body {
   readonly chain: string;
   readonly down?: Body;
 }
-
-/** A migration's files as a format read them from a folder, before a release gives it a place in the sequence. */
-export interface MigrationFiles {
-  readonly version: string;
-  /** `users` of `000001_users.up.sql` */
-  readonly title: string;
-  readonly up: MigrationFile;
-  readonly down?: MigrationFile;
-}
-
-/** One file: its label and its exact bytes. */
-export interface MigrationFile {
-  readonly path: string;
-  readonly bytes: Buffer;
-}

@@ -19,6 +19,7 @@ import type { ReleaseStatement } from "./statement.ts";
 import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
 import { contentOf, moveHead, uploadBundles, uploadContents } from "./upload.ts";
+import { check, nameText } from "./schema.ts";
 
 /** What to publish, where to, and in whose name. */
 export interface PublishOptions {
@@ -131,7 +132,9 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
 
 const dayMs = 86_400_000;
 
-function assertOptions({ environments, expiresInDays, trust }: PublishOptions): void {
+function assertOptions({ stream, environments, expiresInDays, trust }: PublishOptions): void {
+  for (const name of [stream, ...environments])
+    check(nameText, name, `the name ${JSON.stringify(name)}`, "USAGE");
   if (environments.length === 0) throw new RunnerError("USAGE", "a release needs at least one environment");
   for (const environment of environments) {
     const most = trust === undefined ? Infinity : ruleFor(trust, environment).maxValidityDays;

@@ -42,7 +42,7 @@ export function makeGcsRequests(source: string, options: GcsOptions, patience: P
   /**
    * The answer, its body still to be read, when it is a success or one of `expected`.
    *
-   * @throws RunnerError what any other answer, or none, stands for
+   * @throws RunnerError `SOURCE_UNAVAILABLE`, `SOURCE_DENIED`, `SOURCE_REFUSED` for what any other answer, or none, stands for
    */
   async function open(
     call: GcsCall,

@@ -337,6 +337,17 @@ describe("a publication is refused", () => {
     });
   });
 
+  test("as USAGE with a stream or an environment that no runner could name", async () => {
+    await using bucket = await tempFolder();
+    const { key } = makeKeys();
+    for (const options of [{ stream: "bad name" }, { stream: "a*/b" }, { environments: ["../x"] }]) {
+      await expect(publishTo(bucket.source, files, { keys: [key], ...options })).rejects.toMatchObject({
+        code: "USAGE",
+      });
+    }
+    expect(await bucket.source.list("", never)).toEqual([]);
+  });
+
   test("as VALIDITY for longer than the trust allows, and as USAGE for a lower epoch", async () => {
     await using bucket = await tempFolder();
     const { key } = makeKeys();

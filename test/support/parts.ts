@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { aroundAll, beforeEach, type RunnerTestSuite, TestRunner } from "vitest";
+import { aroundAll, beforeEach, type RunnerTestSuite, type TestContext, TestRunner } from "vitest";
 
 /** One real server or tool that tests use and npm alone does not install. */
 interface Part {
@@ -110,6 +110,16 @@ export function part(name: PartName): string {
   const found = findPart(name);
   if (found === undefined) throw new Error(missing(name));
   return found;
+}
+
+/**
+ * Ends the running test as *not run*, for what only the machine itself can give; it is listed at the end of the run.
+ *
+ * @throws Error where `CI` is set: there, everything runs
+ */
+export function notRun(context: TestContext, what: string): never {
+  if (process.env["CI"] !== undefined && process.env["CI"] !== "") throw new Error(`needs ${what}`);
+  return context.skip(`${notRunNote}${what}`);
 }
 
 /**

@@ -27,7 +27,8 @@ export function serverError(thrown: unknown): ServerError | undefined {
   const fields: Record<string, string> = { sqlstate: thrown.code };
   for (const name of ["schema", "table", "column", "constraint"]) {
     const value = read(name);
-    if (value !== undefined) fields[name] = value;
+    // `column` is the place in the file.
+    if (value !== undefined) fields[name === "column" ? "tableColumn" : name] = value;
   }
   const position = Number(read("position"));
   return {
