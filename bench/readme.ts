@@ -72,7 +72,7 @@ function describe({ environment, runs, floors }: Results): string {
   const loads = runs.map(({ load }) => load);
   return [
     `Measured ${environment.date} UTC at commit \`${environment.commit}\`.`,
-    `- Machine: ${environment.machine}. Load average while measuring: ${Math.min(...loads)} to ${Math.max(...loads)}, median ${median(loads)}.`,
+    `- Machine: ${environment.machine}. Load average while measuring: ${Math.min(...loads)} to ${Math.max(...loads)}, median ${median(loads).toFixed(1)}.`,
     `- Versions: ${versions.join(", ")}.`,
     `- PostgreSQL's settings: ${environment.settings}.`,
     `- \`node -e 0\`, the least that any program on Node takes: ${spread(
