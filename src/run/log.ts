@@ -27,6 +27,7 @@ export class RunLog {
   readonly #target: Target;
   readonly #began = performance.now();
   readonly #deadline: NodeJS.Timeout | undefined;
+  readonly #done: StepResult[] = [];
   #from: Position | null = null;
   #release: RunResult["release"] = null;
   #plan: Plan | undefined;
@@ -38,7 +39,10 @@ export class RunLog {
     this.#request = request;
     this.#target = target;
     this.startedAt = options.now();
-    this.emit = options.emit;
+    this.emit = (event) => {
+      if (event.kind === "step.succeeded") this.#done.push(stepOf(event));
+      options.emit(event);
+    };
     const deadline = new AbortController();
     const { deadlineMs } = request.limits;
     if (deadlineMs > 0) {
@@ -139,8 +143,7 @@ export class RunLog {
           ? { held: null }
           : {}),
     });
-    const done = this.#hasBegun ? await this.#stepsDone() : [];
-    return this.#end({ status: "succeeded", outcome, to, done, left: 0, error: null });
+    return this.#end({ status: "succeeded", outcome, to, done: this.#done, left: 0, error: null });
   }
 
   /** The run stopped; what it did before stays done and is in the result. */
@@ -197,11 +200,13 @@ export class RunLog {
       .catch(() => undefined);
   }
 
+  /** After a failure the history knows best: a message may have committed although its answer was lost. */
   async #stepsDone(): Promise<readonly StepResult[]> {
     const query = { runId: this.#request.id };
     const entries = await this.#target.driver
       .history(this.#target.stream, query, AbortSignal.timeout(lastWordMs))
-      .catch(() => []);
+      .catch(() => undefined);
+    if (entries === undefined) return this.#done;
     return entries
       .filter((entry) => entry.status === "done" && entry.origin === "run")
       .map(({ version, path, direction, durationMs }) => ({ version, path, direction, durationMs }));
@@ -226,6 +231,10 @@ export class RunLog {
       ...end,
     };
   }
+}
+
+function stepOf({ version, path, direction, durationMs }: StepResult): StepResult {
+  return { version, path, direction, durationMs };
 }
 
 function outcomeOf(error: RunnerError, hasBegun: boolean): RunOutcome {

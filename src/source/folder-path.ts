@@ -1,8 +1,9 @@
 import { constants } from "node:fs";
 import { type FileHandle, lstat, mkdir, open, realpath, stat } from "node:fs/promises";
-import { dirname, join, sep } from "node:path";
+import { join, sep } from "node:path";
 import { RunnerError } from "../error.ts";
 import { hasCode } from "./folder-write.ts";
+import { makeFolders } from "./make-folders.ts";
 import { assertKey, type FolderLocation } from "./location.ts";
 
 /** How a folder is taken. */
@@ -71,7 +72,7 @@ export function folderPaths({ folder, url }: FolderLocation, options: FolderOpti
 
   async function makeFolder(key: string): Promise<string> {
     assertKey(key, url);
-    if (options.create === true) await makeWithParents(folder);
+    if (options.create === true) await makeFolders(folder);
     const rootPath = (await root()) ?? folder;
     let path = rootPath;
     for (const segment of key.split("/").slice(0, -1)) {
@@ -92,20 +93,6 @@ export function folderPaths({ folder, url }: FolderLocation, options: FolderOpti
   }
 
   return { root, inside, openFile, makeFolder, unsafe };
-}
-
-/** Node's own `recursive` never ends where the system answers ENOENT under a folder that exists, as in /proc. */
-async function makeWithParents(path: string): Promise<void> {
-  try {
-    await mkdir(path);
-  } catch (error) {
-    if (hasCode(error, "EEXIST")) return;
-    if (!hasCode(error, "ENOENT") || dirname(path) === path) throw error;
-    await makeWithParents(dirname(path));
-    await mkdir(path).catch((again: unknown) => {
-      if (!hasCode(again, "EEXIST")) throw again;
-    });
-  }
 }
 
 /** As the promise; `undefined` where there is no such file, or a file where a folder should be. */

@@ -1,6 +1,7 @@
-import { mkdir, readdir, unlink, writeFile } from "node:fs/promises";
+import { readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RunnerError, toRunnerError } from "../../error.ts";
+import { makeFolders } from "../../source/make-folders.ts";
 import { choiceFlag, switchFlag, textFlag } from "../flag.ts";
 import type { Verb } from "../verb.ts";
 
@@ -79,7 +80,7 @@ function titleOf(name: string): string {
 
 async function listFolder(folder: string): Promise<readonly string[]> {
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolders(folder);
     return await readdir(folder);
   } catch (cause) {
     throw new RunnerError("USAGE", `--dir: "${folder}" cannot be used as a folder (${codeOf(cause)})`, {

@@ -106,8 +106,18 @@ export class Worker {
     clearInterval(this.#timer);
     await this.#beating;
     await this.#dropFence();
-    // Not used again: a body may have left anything in it, and our lock is in it as well.
+    await this.#unlock();
+    // Not used again: a body may have left anything in it.
     this.#connection.release(true);
+  }
+
+  /** By word, not only by closing: the server may notice a closed connection when the next runner has already looked. */
+  async #unlock(): Promise<void> {
+    if (this.isPooled || this.#connection.isLost()) return;
+    await this.rollBack();
+    await this.#connection
+      .send("SELECT pg_catalog.pg_advisory_unlock_all()", AbortSignal.timeout(this.#bench.times.leaseMs))
+      .catch(() => undefined);
   }
 
   /** The new token is waited for until nobody holds KEY SHARE on the row, so our own fence goes first. */
