@@ -47,65 +47,32 @@ const now = "pg_catalog.clock_timestamp()";
 export function insertEntry(
   t: TableNames,
   entry: NewEntry,
-  expressions: EntryExpressions = { guard: "1", startedAt: now },
+  { guard, startedAt }: EntryExpressions = { guard: "1", startedAt: now },
 ): string {
-  return insertValues(t, literalsOf(entry), expressions);
-}
-
-/** Prepares {@link insertEntry} under `name`; `guard` gets a text that each call gives, as an expression. */
-export function prepareEntry(
-  t: TableNames,
-  name: string,
-  expressions: Omit<EntryExpressions, "guard"> & { guard(nonce: string): string },
-): string {
-  const values = columnTypes.map((type, index) => `$${index + 1}::${type}`);
-  const guard = expressions.guard(`$${columnTypes.length + 1}`);
-  return `PREPARE ${name} (${[...columnTypes, "text"].join(", ")}) AS ${insertValues(t, values, { ...expressions, guard })}`;
-}
-
-/** Calls what {@link prepareEntry} prepared. */
-export function executeEntry(name: string, entry: NewEntry, nonce: string): string {
-  return `EXECUTE ${name} (${[...literalsOf(entry), literal(nonce)].join(", ")})`;
-}
-
-/** Types of the columns that an entry gives, in the order of {@link literalsOf}. */
-const columnTypes = [
-  ...["text", "int", "text", "text", "text", "text", "bigint", "text", "text", "text"],
-  ...["int", "int", "text[]", "boolean", "text", "bigint", "text", "text", "jsonb"],
-];
-
-function insertValues(
-  t: TableNames,
-  [stream, seq, ...rest]: readonly string[],
-  { guard, startedAt }: EntryExpressions,
-): string {
-  const elapsed = `extract(epoch FROM ${now} - ${startedAt}) * 1000`;
-  const values = [stream, `${seq} / (${guard})`, ...rest, startedAt, elapsed];
-  return `INSERT INTO ${t.history} (${columns}) SELECT ${values.join(", ")} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
-}
-
-function literalsOf(entry: NewEntry): readonly string[] {
-  return [
+  const checksums = `ARRAY[${entry.statementChecksums.map(literal).join(",")}]::text[]`;
+  return `INSERT INTO ${t.history} (${columns}) SELECT ${[
     literal(entry.stream),
-    literal(entry.seq),
+    `${entry.seq} / (${guard})`,
     literal(entry.version),
     literal(entry.path),
     literal(entry.direction),
     literal(entry.sha256),
-    literal(entry.size),
+    entry.size,
     literal(entry.chain),
     literal(entry.origin),
     literal(entry.status),
-    literal(entry.statementsDone),
-    literal(entry.statements),
-    `ARRAY[${entry.statementChecksums.map(literal).join(",")}]::text[]`,
-    literal(entry.signed),
+    entry.statementsDone,
+    entry.statements,
+    checksums,
+    entry.signed,
     literal(entry.runId),
-    literal(entry.token),
+    entry.token,
     literal(entry.appliedBy),
     literal(entry.note),
     jsonLiteral(entry.error),
-  ];
+    startedAt,
+    `extract(epoch FROM ${now} - ${startedAt}) * 1000`,
+  ].join(", ")} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
 }
 
 /** Entries of a stream, oldest first. */

@@ -14,13 +14,12 @@ import type { StatementResult } from "./connection.ts";
 import { isConnectionLoss } from "./failure.ts";
 import { entryOfStep, insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
-import type { Surroundings } from "./own-statements.ts";
 import { mayTryAgain } from "./retry.ts";
 import { beginRun, updateRun } from "./runs.ts";
 import { readState, selectState } from "./state.ts";
 import { runStatements } from "./statements.ts";
 import { jsonLiteral, literal } from "./tables.ts";
-import { transactionMessage } from "./transaction.ts";
+import { transactionMessage, type Surroundings } from "./transaction.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** What can be done while the lease of `bench` is held; see {@link LeasedSession}. */

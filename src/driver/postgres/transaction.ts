@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
 
-import type { TransactionStep } from "../driver.ts";
-import { begin, type LeaseKey } from "./lease.ts";
-import { plainStatements, preparedStatements, type Surroundings } from "./own-statements.ts";
-import { literal } from "./tables.ts";
+import type { SessionSettings, TransactionStep } from "../driver.ts";
+import { entryOfStep, insertEntry } from "./history.ts";
+import { begin, fence, type LeaseKey } from "./lease.ts";
+import { literal, type TableNames } from "./tables.ts";
 
 /**
  * The message that applies bodies, each in a transaction of its own with its history entry (`protocol.md` 3 to 6):
@@ -20,6 +20,19 @@ export interface TransactionMessage {
 /** Statements of a transaction before its body: BEGIN, the fence, the settings. */
 export const statementsBeforeBody = 3;
 
+/** What settings depend on besides the step. */
+export interface Surroundings {
+  readonly t: TableNames;
+  readonly key: LeaseKey;
+  readonly settings: SessionSettings;
+  /** milliseconds; how long the server lets a frozen runner keep a transaction open */
+  readonly leaseMs: number;
+  /** the backend is shared with a pooler's other clients */
+  readonly isPooled: boolean;
+  /** `client_connection_check_interval` in milliseconds; undefined where the server has none */
+  readonly checkIntervalMs: number | undefined;
+}
+
 /**
  * Writes the message. All transactions but the last commit without waiting for the disk: the log is in order, so
  * the last, synchronous commit covers them, and nothing is reported before it.
@@ -28,20 +41,15 @@ export function transactionMessage(
   steps: readonly TransactionStep[],
   around: Surroundings,
 ): TransactionMessage {
-  const own = steps.length > 1 && !around.isPooled ? preparedStatements(around) : plainStatements(around);
-  const parts: string[] = [runMark(around.key), own.prologue];
+  const mark = runMark(around.key);
+  const parts: string[] = [mark];
   let bodyOffset = 0;
   for (const [index, step] of steps.entries()) {
     const nonce = randomUUID();
-    parts.push(`${begin};${own.fence};${own.settings(step, nonce)};\n`);
+    parts.push(`${begin};${fence(around.t, around.key)};${settingsOf(step, around, nonce)};\n`);
     if (index === 0) bodyOffset = codePoints(parts.join(""));
-    parts.push(step.sql, "\n;", "RESET SESSION AUTHORIZATION;RESET ROLE;SET LOCAL search_path = pg_catalog;");
-    // Session settings are undone last, because that clears the nonce as well.
-    parts.push(own.entry(step, nonce), ";RESET ALL;");
-    parts.push(`SET LOCAL synchronous_commit = ${index + 1 === steps.length ? "on" : "off"};COMMIT;`);
-    if (!step.alone) parts.push(tidy(around.isPooled));
+    parts.push(step.sql, "\n;", after(step, around, nonce, index + 1 === steps.length));
   }
-  parts.push(own.epilogue);
   return { text: parts.join(""), bodyOffset };
 }
 
@@ -59,6 +67,46 @@ export function cancelRun(key: LeaseKey): string {
 
 /** Undoes whatever a body set for its session, so that nothing leaks into the next one, or to a pooler's next client. */
 export const resetSession = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE";
+
+function settingsOf(step: TransactionStep, around: Surroundings, nonce: string): string {
+  const values: [name: string, value: string][] = [
+    ["lockkeeper.tx", nonce],
+    ["idle_in_transaction_session_timeout", String(around.leaseMs)],
+    ["lock_timeout", String(step.lockTimeoutMs ?? around.settings.lockTimeoutMs)],
+    ["statement_timeout", String(step.statementTimeoutMs ?? around.settings.statementTimeoutMs)],
+  ];
+  if (around.checkIntervalMs !== undefined)
+    values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
+  // All transactions of one message have the same transaction_timestamp(), so each notes its own beginning.
+  // As seconds, because a body may change how dates are written.
+  const began =
+    "pg_catalog.set_config('lockkeeper.began', extract(epoch FROM pg_catalog.clock_timestamp())::text, true)";
+  return `SELECT ${began}, ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
+}
+
+/** A body in one transaction counts as one statement. */
+const doneInOne = {
+  status: "done",
+  statementsDone: 1,
+  statements: 1,
+  statementChecksums: [],
+  error: null,
+} as const;
+
+/**
+ * The nonce is gone when the body ended its transaction: then the guard asks for a bucket between 0 and 0, which
+ * raises `sqlstate.bodyEndedTransaction`, a code that no body has a reason to raise, and no wrong entry is written.
+ * Session settings are undone last, because that clears the nonce as well.
+ */
+function after(step: TransactionStep, around: Surroundings, nonce: string, isLast: boolean): string {
+  const holds = `(coalesce(pg_catalog.current_setting('lockkeeper.tx', true), '') = ${literal(nonce)})::int`;
+  const guard = `pg_catalog.width_bucket(0.5, 0, ${holds}, 1)`;
+  const entry = insertEntry(around.t, entryOfStep(step, around.key, around.settings.appliedBy, doneInOne), {
+    guard,
+    startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)",
+  });
+  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
+}
 
 /** After a body that may have left more in the session than settings: temporary tables, locks, cursors, prepared statements. */
 function tidy(isPooled: boolean): string {

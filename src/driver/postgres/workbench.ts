@@ -171,7 +171,6 @@ export class Workbench {
     if (this.isLost()) return;
     await this.#connection.send("ROLLBACK").catch(() => undefined);
     await this.#connection.send(resetSession).catch(() => undefined);
-    if (!this.isPooled) await this.#connection.send("DEALLOCATE ALL").catch(() => undefined);
   }
 
   /**
