@@ -3,12 +3,13 @@ import { analyzeSql } from "../migration/analyze.ts";
 import type { Format } from "../migration/format/format.ts";
 import type { Body, Migration } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
-import { emptyChain, nextChain } from "./chain.ts";
+import { emptyChain } from "./chain.ts";
 import { readAgain, readFolder } from "./folder.ts";
 import type { FileRead, FolderFile, FolderMigration } from "./folder.ts";
 import { makePack } from "./pack.ts";
 import type { Manifest, Pack } from "./manifest.ts";
 import { continueSequence } from "./sequence.ts";
+import { linkPlaces } from "./link-places.ts";
 import type { Place } from "./sequence.ts";
 import type { VerifiedRelease } from "./verify.ts";
 
@@ -72,7 +73,7 @@ export async function composeRelease(
     allowLate: options.allowLate,
     settledBy: "release",
   });
-  const migrations = inSequence(options.stream, places);
+  const migrations = linkPlaces(options.stream, places, toBody);
   const files = new Map(
     found.flatMap(({ up, down }) => (down ? [up, down] : [up])).map((file) => [file.sha256, file]),
   );
@@ -141,26 +142,6 @@ async function analyze({ bytes, path, direction }: FileRead): Promise<Learned> {
     if (error instanceof RunnerError) return error;
     throw error;
   }
-}
-
-function inSequence(
-  stream: string,
-  places: readonly Place<Migration, FolderMigration<Learned>>[],
-): readonly Migration[] {
-  let chain = emptyChain(stream);
-  return places.map(({ found, settled }, index) => {
-    const seq = index + 1;
-    // the label under which it was released is part of the chain
-    const up = { ...toBody(found.up), path: settled?.path ?? found.path };
-    chain = nextChain(chain, { ...up, seq });
-    return {
-      ...up,
-      seq,
-      version: settled?.version ?? found.version,
-      chain,
-      ...(found.down && { down: toBody(found.down) }),
-    };
-  });
 }
 
 function toBody({ path, sha256, size, learned }: FolderFile<Learned>): Body {

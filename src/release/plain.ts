@@ -2,11 +2,12 @@ import { RunnerError } from "../error.ts";
 import { analyzeUnsigned } from "../migration/analyze.ts";
 import type { Format } from "../migration/format/format.ts";
 import { golangMigrate } from "../migration/format/golang-migrate.ts";
-import type { Body, Engine, Migration } from "../migration/migration.ts";
+import type { Body, Engine } from "../migration/migration.ts";
 import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
 import { assertRunBytes } from "./body.ts";
-import { emptyChain, nextChain } from "./chain.ts";
+import { emptyChain } from "./chain.ts";
+import { linkPlaces } from "./link-places.ts";
 import { mapConcurrently } from "./concurrent.ts";
 import { readAgain, readFolder } from "./folder.ts";
 import type { FileRead, FolderFile, FolderMigration } from "./folder.ts";
@@ -110,7 +111,11 @@ async function fetchPlain(
     allowLate: options.allowLate,
     settledBy: "database",
   });
-  const migrations = inSequence(options.stream, places);
+  // what may run now must be fit to run; anything else is told when it is asked for
+  for (const { found, settled } of places) {
+    if (settled === undefined && found.up.learned instanceof RunnerError) throw found.up.learned;
+  }
+  const migrations = linkPlaces(options.stream, places, toBody);
   const release: Release = {
     kind: "plain",
     stream: options.stream,
@@ -123,29 +128,6 @@ async function fetchPlain(
   assertExpected(release, context.expected);
   const files = folder.migrations.flatMap(({ up, down }) => (down === undefined ? [up] : [up, down]));
   return { release, files: new Map(files.map((file) => [file.sha256, file])) };
-}
-
-/** Numbers the places and links the chain. */
-function inSequence(
-  stream: string,
-  places: readonly Place<AppliedMigration, FolderMigration<Analysis>>[],
-): readonly Migration[] {
-  let chain = emptyChain(stream);
-  return places.map(({ found, settled }, index) => {
-    // what may run now must be fit to run; anything else is told when it is asked for
-    if (settled === undefined && found.up.learned instanceof RunnerError) throw found.up.learned;
-    const seq = index + 1;
-    // the label under which it was applied is part of the chain in the database
-    const up = { ...toBody(found.up), path: settled?.path ?? found.path };
-    chain = nextChain(chain, { seq, path: up.path, sha256: up.sha256, size: up.size });
-    return {
-      ...up,
-      seq,
-      version: settled?.version ?? found.version,
-      chain,
-      ...(found.down && { down: toBody(found.down) }),
-    };
-  });
 }
 
 function toBody({ path, sha256, size, learned }: FolderFile<Analysis>): Body {
