@@ -1,8 +1,9 @@
+import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import * as v from "valibot";
 import { collectBody } from "./body.ts";
 import { type GcsAct, gcsFailure, gcsRefusal } from "./gcs-error.ts";
-import { makeHttpClient } from "./http.ts";
+import { HttpTimeout, makeHttpClient } from "./http.ts";
 import type { Patience } from "./retry.ts";
 
 /** How to reach Google Cloud Storage. What is absent, Google's library finds: its environment, the metadata server. */
@@ -54,7 +55,7 @@ export function makeGcsRequests(source: string, options: GcsOptions, patience: P
     url.search = new URLSearchParams(call.query).toString();
     let answer: IncomingMessage;
     try {
-      const headers = { ...call.headers, ...(await authorize(url)) };
+      const headers = { ...call.headers, ...(await withinTime(authorize(url), patience.idleMs, signal)) };
       const request = { method: call.method ?? "GET", url, headers } as const;
       answer = await send(
         call.body === undefined ? request : { ...request, body: call.body },
@@ -94,6 +95,17 @@ export function errorText(answer: IncomingMessage): Promise<string> {
 async function text(answer: IncomingMessage): Promise<string> {
   const expected = { source: "the answer", key: "", maxBytes: maxAnswerBytes, size: undefined };
   return (await collectBody(answer, expected)).toString("utf8");
+}
+
+/** Google's library can neither be aborted nor ends by itself: after its time it is left behind. */
+async function withinTime<T>(work: Promise<T>, idleMs: number, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const over = AbortSignal.any([signal, AbortSignal.timeout(idleMs)]);
+  const end = once(over, "abort").then((): never => {
+    signal.throwIfAborted();
+    throw new HttpTimeout(`no credentials within ${idleMs} ms`);
+  });
+  return Promise.race([work, end]);
 }
 
 /** Headers that show who asks. Google's library is loaded by the first request that needs it. */

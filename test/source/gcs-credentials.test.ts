@@ -22,6 +22,8 @@ test("shows Google's own library's token, fetched once for many requests", async
   });
   const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", await workloadIdentity(`${endpoint}/token`));
+  // Else the library looks for Google's own machines, and how long that takes depends on the network here.
+  vi.stubEnv("METADATA_SERVER_DETECTION", "none");
   const source = await openSource("gs://bucket/orders", { gcs: { endpoint, anonymous: false } });
 
   const { signal } = new AbortController();
@@ -54,3 +56,20 @@ async function workloadIdentity(tokenUrl: string): Promise<string> {
   );
   return file;
 }
+
+test("gives up a token that never comes, and says that the store is not to be had", async () => {
+  const server = createServer((request) => void request.resume());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", await workloadIdentity(`${endpoint}/token`));
+  vi.stubEnv("METADATA_SERVER_DETECTION", "none");
+  const patience = { attempts: 2, backoffMs: 1, maxBackoffMs: 1, connectMs: 300, idleMs: 300 };
+  const source = await openSource("gs://bucket/orders", { gcs: { endpoint, anonymous: false }, patience });
+  await expect(source.list("", new AbortController().signal)).rejects.toMatchObject({
+    code: "SOURCE_UNAVAILABLE",
+  });
+});
