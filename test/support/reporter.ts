@@ -3,7 +3,7 @@ import type { Reporter, TestModule } from "vitest/node";
 import { notRunNote } from "./parts.ts";
 
 /**
- * The last lines of a run: what was not run and why, what passed only at its second try, then `N passed, N failed` (and how many were skipped) alone on a line.
+ * The last lines of a run: what was not run and why, then `N passed, N failed` (and how many were skipped) alone on a line.
  *
  * A file that could not be loaded and an error outside of any test count as one failed each.
  */
@@ -11,14 +11,11 @@ export default class TotalReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[]): void {
     const count = { passed: 0, failed: unhandled.length, skipped: 0 };
     const notRun = new Map<string, number>();
-    const flaky: string[] = [];
     for (const module of modules) {
       if (module.state() === "failed" && module.errors().length > 0) count.failed += 1;
       for (const suite of module.children.allSuites()) if (suite.errors().length > 0) count.failed += 1;
       for (const test of module.children.allTests()) {
         const result = test.result();
-        if (test.diagnostic()?.flaky === true)
-          flaky.push(`flaky: ${module.relativeModuleId}: ${test.fullName}`);
         if (result.state === "passed") count.passed += 1;
         else if (result.state === "failed") count.failed += 1;
         else {
@@ -34,7 +31,6 @@ export default class TotalReporter implements Reporter {
     const lines = [...notRun].map(
       ([line, tests]) => `not run: ${line}${tests > 1 ? ` (${tests} tests)` : ""}`,
     );
-    lines.push(...flaky);
     const skipped = count.skipped > 0 ? `, ${count.skipped} skipped` : "";
     lines.push(`${count.passed} passed, ${count.failed} failed${skipped}`);
     // After the default reporter's own summary, which is printed in the same turn.
