@@ -11,8 +11,13 @@ import { sqlToSend } from "../../src/migration/unwrap-sql.ts";
 import { newRunId } from "../../src/run/request.ts";
 import { makeRelease, type MigrationText } from "./plain-release.ts";
 
-/** A lease short enough to see it renewed in a test, and long enough to live through a busy machine. */
-export const shortTimes: LeaseTimes = { leaseMs: 3_000, heartbeatMs: 200, marginMs: 500, cancelPollMs: 50 };
+/** Heartbeats often enough to see their effect in a test; the lease itself lives through a busy machine. */
+export const shortTimes: LeaseTimes = {
+  leaseMs: 15_000,
+  heartbeatMs: 200,
+  marginMs: 1_000,
+  cancelPollMs: 50,
+};
 
 /** A signal that never fires: the test's own time-out is the bound. */
 export const never: AbortSignal = new AbortController().signal;

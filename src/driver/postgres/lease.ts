@@ -20,9 +20,12 @@ export function workerLock(stream: string): string {
   return `pg_catalog.hashtextextended(${literal(`lockkeeper/worker/${stream}`)}, 0)`;
 }
 
-/** Adds the stream's row; harmless when it is there. */
+/**
+ * Adds the stream's row; harmless when it is there. Names no index: of runners that do this at once, one may meet the
+ * other's row in the index of the token first.
+ */
 export function insertStream(t: TableNames, stream: string): string {
-  return `INSERT INTO ${t.streams} (name) VALUES (${literal(stream)}) ON CONFLICT (name) DO NOTHING`;
+  return `INSERT INTO ${t.streams} (name) VALUES (${literal(stream)}) ON CONFLICT DO NOTHING`;
 }
 
 /**

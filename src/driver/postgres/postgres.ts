@@ -135,38 +135,41 @@ class PostgresDriver implements Driver {
   }
 
   async withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T> {
-    const database = this.#database;
-    const connection = await database.pool.connect(options.signal);
-    let bench: Workbench | undefined;
+    const { bench, acquiredAt } = await this.#takeLease(options);
     try {
-      const taken = await takeLease(database, connection, options, this.#times.leaseMs);
-      bench = new Workbench(
-        {
-          t: database.t,
-          shownUrl: this.url,
-          environment: options.environment,
-          facts: await database.knownFacts(connection),
-          isPooled: connection.processId !== taken.backendPid,
-          times: this.#times,
-          pool: database.pool,
-          directPool: this.#direct ?? database.pool,
-        },
-        connection,
-        { stream: options.stream, token: taken.token, runId: options.run.id },
-      );
-      return await holdLease(database, bench, taken.acquiredAt, options.signal, work);
-    } catch (cause) {
-      throw databaseFailure(cause, this.url);
+      return await holdLease(this.#database, bench, acquiredAt, options.signal, work);
     } finally {
-      // Without a bench the lease was not taken, and nobody knows what the connection was in the middle of.
-      if (bench === undefined) connection.release(true);
-      else bench.close();
+      bench.close();
     }
   }
 
   async close(): Promise<void> {
     await this.#database.pool.close();
     await this.#direct?.close();
+  }
+
+  async #takeLease(options: LeaseOptions): Promise<{ bench: Workbench; acquiredAt: number }> {
+    const database = this.#database;
+    const connection = await database.pool.connect(options.signal);
+    try {
+      const taken = await takeLease(database, connection, options, this.#times.leaseMs);
+      const parts = {
+        t: database.t,
+        shownUrl: this.url,
+        environment: options.environment,
+        facts: await database.knownFacts(connection),
+        isPooled: connection.processId !== taken.backendPid,
+        times: this.#times,
+        pool: database.pool,
+        directPool: this.#direct ?? database.pool,
+      };
+      const key = { stream: options.stream, token: taken.token, runId: options.run.id };
+      return { bench: new Workbench(parts, connection, key), acquiredAt: taken.acquiredAt };
+    } catch (cause) {
+      // Nobody knows what the connection was in the middle of.
+      connection.release(true);
+      throw databaseFailure(cause, this.url);
+    }
   }
 
   async #earlier(connection: Connection, run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {

@@ -11,7 +11,7 @@ import type {
 } from "../driver.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
-import { isConnectionLoss } from "./failure.ts";
+import { databaseFailure, isConnectionLoss } from "./failure.ts";
 import { entryOfStep, insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
 import { mayTryAgain } from "./retry.ts";
@@ -24,18 +24,26 @@ import type { Workbench } from "./workbench.ts";
 
 /** What can be done while the lease of `bench` is held; see {@link LeasedSession}. */
 export function openSession(bench: Workbench): LeasedSession {
+  // Named here, where it is certain that the database failed, and not the work that is done with the session.
+  const named = <T>(asked: Promise<T>): Promise<T> =>
+    asked.catch((cause: unknown) => {
+      throw databaseFailure(cause, bench.shownUrl);
+    });
   return {
     get token() {
       return bench.key().token;
     },
     signal: bench.kept.signal,
-    state: () => readOwnState(bench),
-    begin: (beginning) => write(bench, beginStatements(bench, beginning)),
-    applyInTransactions: (steps, settings) => applyInTransactions(bench, steps, settings),
-    applyStatements: (step, settings, onStatement) => runStatements(bench, step, settings, onStatement),
+    state: () => named(readOwnState(bench)),
+    begin: (beginning) => named(write(bench, beginStatements(bench, beginning))),
+    applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
+    applyStatements: (step, settings, onStatement) =>
+      named(runStatements(bench, step, settings, onStatement)),
     declare: (entries) =>
-      write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
-    finish: (end) => write(bench, finishStatements(bench, end)),
+      named(
+        write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
+      ),
+    finish: (end) => named(write(bench, finishStatements(bench, end))),
   };
 }
 

@@ -40,8 +40,9 @@ let made = 0;
 function underTest(database: TestDatabase, url: string): Promise<DriverUnderTest> {
   made += 1;
   const name = `part_${made}`;
+  const schema = `${name} "of" it's own`;
   return Promise.resolve({
-    open: (options) => openDriver(url, { ...options, schema: `${name} "of" it's own` }),
+    open: (options) => openDriver(url, { ...options, schema }),
     adds: (n) => ({
       path: `${n}_add.up.sql`,
       up: `CREATE TABLE ${name}_${n} (); COMMENT ON TABLE ${name}_${n} IS 'it''s here';`,
@@ -56,6 +57,11 @@ function underTest(database: TestDatabase, url: string): Promise<DriverUnderTest
         [`${name}_`],
       );
       return rows.map(({ n }) => n);
+    },
+    async expire() {
+      await database.query(
+        `UPDATE "${schema.replaceAll('"', '""')}".streams SET expires_at = clock_timestamp() - interval '1 second' WHERE holder IS NOT NULL`,
+      );
     },
   });
 }

@@ -260,7 +260,7 @@ describe("through PgBouncer in transaction mode", () => {
   test("with two bodies in transactions run, and those outside are refused with the reason", async () => {
     const database = await createDatabase();
     const pooler = await startPgBouncer(database.url, { poolSize: 2 });
-    const driver = await open(pooler.url, { times: { ...shortTimes, leaseMs: 15_000 } });
+    const driver = await open(pooler.url, { times: shortTimes });
     await driver.withLease(leaseOptions(), async (session) => {
       const slow = await transactionSteps([
         { path: "1_a.up.sql", up: "CREATE TABLE a (b int); SELECT pg_sleep(1)" },
@@ -279,7 +279,7 @@ describe("through PgBouncer in transaction mode", () => {
     const database = await createDatabase();
     await database.query("CREATE TABLE a (b int)");
     const pooler = await startPgBouncer(database.url, { poolSize: 3 });
-    const driver = await open(pooler.url, { times: { ...shortTimes, leaseMs: 15_000 } });
+    const driver = await open(pooler.url, { times: shortTimes });
     const outside = await statementStep(
       "CREATE INDEX CONCURRENTLY i ON a (b);\nALTER TABLE a ADD c int;\nDROP INDEX CONCURRENTLY i;",
     );

@@ -256,7 +256,7 @@ describe("a run that is to stop", () => {
     ["a cancel asked for elsewhere", 12_000],
   ] as const)("by %s ends a pg_sleep on the server soon", async ([how, mostMs]) => {
     const database = await withDone();
-    const driver = await open(database.url, { ...shortTimes, leaseMs: 15_000 });
+    const driver = await open(database.url, shortTimes);
     const stop = new AbortController();
     const options = leaseOptions({ signal: stop.signal });
     const sleeping = until(
