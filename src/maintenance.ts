@@ -142,6 +142,8 @@ function declareUnderLease<T>(
       holder: `${hostname()}/${process.pid}`,
       waitMs: target.limits.waitMs,
       signal: options.signal,
+      orphans: target.orphans ?? "wait",
+      onOrphan: (orphan) => options.emit({ kind: "orphan.waiting", ...orphan }),
       onWaiting: (holder) =>
         options.emit({
           kind: "lease.waiting",

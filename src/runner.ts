@@ -170,7 +170,9 @@ function leaseOptions(
     holder: `${hostname()}/${process.pid}`,
     waitMs: request.limits.waitMs,
     signal: log.signal,
+    orphans: target.orphans ?? "wait",
     onWaiting: (holder) => log.waiting(holder),
+    onOrphan: (orphan) => log.emit({ kind: "orphan.waiting", ...orphan }),
     // N pods start at once: one applies, the others find the work done without ever taking the lease.
     assertStillWanted(state) {
       if (request.goal.kind === "latest" && request.plan === null && state.completed === release.digest)

@@ -1,6 +1,7 @@
 import type { RunnerError } from "../error.ts";
 import type { EntryError, EntryOrigin, HistoryEntry, Position } from "../history/entry.ts";
 import type { Caller, RunAction, RunOutcome, RunRecord, RunStatus, RunTrigger } from "../history/run.ts";
+import type { Backfill } from "../migration/backfill.ts";
 import type { Direction, Migration, Statement } from "../migration/migration.ts";
 import type { HighWaterMark } from "../release/release.ts";
 
@@ -77,6 +78,8 @@ export interface StreamState {
   readonly position: Position;
   /** set by a rollback: automatic triggers change nothing until a newer release, or a person, comes */
   readonly held: Hold | null;
+  /** the release that failed last: automatic triggers do not try it again */
+  readonly failed: FailedRelease | null;
   readonly paused: boolean;
   readonly lease: LeaseHolder | null;
   /** the database's clock */
@@ -88,6 +91,13 @@ export interface Hold {
   readonly runId: string;
   readonly version: string | null;
   readonly reason: string;
+}
+
+/** A release that failed on this database, and why: sticky until another release, or a person, comes. */
+export interface FailedRelease {
+  readonly digest: string;
+  readonly runId: string;
+  readonly error: EntryError;
 }
 
 /** Who has the lease, for people who wait. */
@@ -120,10 +130,28 @@ export interface LeaseOptions {
   /** milliseconds to wait for another holder; 0 tries once */
   readonly waitMs: number;
   readonly signal: AbortSignal;
+  /** what to do with a statement of a dead holder that its server still works on */
+  readonly orphans: OrphanPolicy;
   /** called while another holds it, at every try */
   onWaiting(holder: LeaseHolder): void;
+  /** called while a statement of a dead holder is in the way, at every try */
+  onOrphan(orphan: Orphan): void;
   /** called with what the database says between two tries; a RunnerError that it throws ends the wait, and is what `withLease` throws */
   assertStillWanted?(state: StreamState): void;
+}
+
+/** `wait` until it has ended by itself, within `waitMs`; `cancel` it on the server, and go on when it is gone. */
+export type OrphanPolicy = "wait" | "cancel";
+
+/** A statement that outlived its runner: the lease has expired, and the server still works on it. */
+export interface Orphan {
+  /** run that it belonged to, where that is known */
+  readonly runId: string | null;
+  /** process id of its backend */
+  readonly pid: number;
+  /** by the database's clock */
+  readonly since: Date;
+  readonly isCanceled: boolean;
 }
 
 /** A held lease. Every write is fenced by its token and run: once another has taken over, all of them throw `LEASE_LOST` and change nothing. */
@@ -145,14 +173,15 @@ export interface LeasedSession {
   applyInTransactions(steps: readonly TransactionStep[], settings: SessionSettings): Promise<AppliedSteps>;
 
   /**
-   * Runs one body statement by statement with checkpoints, beside a fence; `onStatement` is told after each.
+   * Runs one body statement by statement with checkpoints, beside a fence. Where the outcome of a statement is not
+   * known, after a lost connection or from an earlier run (`step.unfinished`), the database is asked before going on.
    *
-   * @throws RunnerError `MIGRATION_FAILED` with the entry recorded as failed; `NEEDS_ATTENTION` when the outcome of one statement cannot be known
+   * @throws RunnerError `MIGRATION_FAILED` with the entry recorded as failed; `NEEDS_ATTENTION` when no probe can tell the outcome of one statement
    */
   applyStatements(
     step: StatementStep,
     settings: SessionSettings,
-    onStatement: (done: number) => void,
+    onProgress: (progress: StatementProgress) => void,
   ): Promise<{ readonly durationMs: number }>;
 
   /** Adds entries that a person declared instead of running them (baseline, repair). */
@@ -187,6 +216,35 @@ export interface StatementStep extends Omit<TransactionStep, "sql" | "sqlOffset"
   readonly statements: readonly Statement[];
   /** index of the first statement to run */
   readonly resumeAt: number;
+  /** the entry of an earlier attempt at this very body, whose statement at `resumeAt` may have begun */
+  readonly unfinished: HistoryEntry | null;
+  /** of the header; the one statement that it is about has the kind `backfill` */
+  readonly backfill: Backfill | undefined;
+}
+
+/** What is said while a body runs statement by statement. */
+export type StatementProgress =
+  /** the first `done` statements have taken effect */
+  | { readonly kind: "statement"; readonly done: number }
+  /** nobody knew whether statement `statement` (from 1) had taken effect; the database told */
+  | { readonly kind: "probed"; readonly statement: number; readonly verdict: ProbeVerdict }
+  | BackfillProgress;
+
+/** What a probe found: it had taken effect; it had not, or is repeated harmlessly; what it left was cleared away first. */
+export type ProbeVerdict = "done" | "not-done" | "cleared";
+
+/** How far a backfill is, after one of its ranges. */
+export interface BackfillProgress {
+  readonly kind: "backfill";
+  /** rows that the statement has changed so far, in earlier runs too */
+  readonly rows: number;
+  /** of the keys that there were at the start, 0 to 1; null where the key cannot be measured */
+  readonly fraction: number | null;
+  readonly rowsPerSecond: number;
+  /** seconds; null where they cannot be told */
+  readonly secondsLeft: number | null;
+  /** the throttle's query says that the database is too busy */
+  readonly isThrottled: boolean;
 }
 
 /** Limits of one run's statements; a migration's header wins over them. 0 = none. */
@@ -235,6 +293,7 @@ export interface RunEnd extends RunChange {
   /** undefined leaves it, null clears it */
   readonly completed?: string | null;
   readonly held?: Hold | null;
+  readonly failed?: FailedRelease | null;
 }
 
 /** A run that is asked for. */

@@ -1,4 +1,5 @@
 import type { ErrorFields, RunnerErrorCode } from "../error.ts";
+import type { BackfillProgress, Orphan, ProbeVerdict } from "../driver/driver.ts";
 import type { Direction } from "../migration/migration.ts";
 
 /**
@@ -23,6 +24,8 @@ export type RunEvent =
     }
   | { readonly kind: "bodies.fetched"; readonly count: number; readonly bytes: number }
   | { readonly kind: "lease.waiting"; readonly holder: string; readonly runId: string; readonly since: Date }
+  /** a statement of a dead run is still being worked on by the server */
+  | ({ readonly kind: "orphan.waiting" } & Orphan)
   | { readonly kind: "lease.acquired"; readonly token: number }
   | {
       readonly kind: "step.started";
@@ -38,6 +41,15 @@ export type RunEvent =
       readonly statement: number;
       readonly statements: number;
     }
+  | {
+      readonly kind: "statement.probed";
+      readonly path: string;
+      /** from 1 */
+      readonly statement: number;
+      readonly statements: number;
+      readonly verdict: ProbeVerdict;
+    }
+  | ({ readonly kind: "backfill.progress"; readonly path: string } & Omit<BackfillProgress, "kind">)
   | {
       readonly kind: "step.succeeded";
       readonly path: string;

@@ -1,4 +1,10 @@
-import type { LeasedSession, SessionSettings, StatementStep, TransactionStep } from "../driver/driver.ts";
+import type {
+  LeasedSession,
+  SessionSettings,
+  StatementProgress,
+  StatementStep,
+  TransactionStep,
+} from "../driver/driver.ts";
 import { RunnerError } from "../error.ts";
 import type { HistoryEntry } from "../history/entry.ts";
 import { sha256Hex } from "../migration/checksum.ts";
@@ -6,7 +12,7 @@ import { decodeBody } from "../migration/decode.ts";
 import { parseHeader } from "../migration/header.ts";
 import { sqlToSend } from "../migration/unwrap-sql.ts";
 import type { Plan, Step } from "../plan/plan.ts";
-import type { Emit } from "./event.ts";
+import type { Emit, RunEvent } from "./event.ts";
 
 /** What the steps need besides the plan. */
 export interface ExecuteOptions {
@@ -118,13 +124,8 @@ async function executeStatements(
   announce(step, progress.done, progress.total, options.emit);
   const prepared = statementStep(step, options);
   try {
-    const { durationMs } = await session.applyStatements(prepared, settings, (statement) =>
-      options.emit({
-        kind: "statement.done",
-        path: step.body.path,
-        statement,
-        statements: prepared.statements.length,
-      }),
+    const { durationMs } = await session.applyStatements(prepared, settings, (progress) =>
+      options.emit(statementEvent(prepared, progress)),
     );
     succeed(step, durationMs, progress, options.emit);
     return null;
@@ -133,6 +134,18 @@ async function executeStatements(
     if (cause.code === "LEASE_LOST" || cause.code === "INTERNAL") throw cause;
     fail(step, cause, options.emit);
     return cause;
+  }
+}
+
+function statementEvent({ path, statements }: StatementStep, progress: StatementProgress): RunEvent {
+  const of = { path, statements: statements.length };
+  switch (progress.kind) {
+    case "statement":
+      return { kind: "statement.done", ...of, statement: progress.done };
+    case "probed":
+      return { kind: "statement.probed", ...of, statement: progress.statement, verdict: progress.verdict };
+    case "backfill":
+      return { ...progress, kind: "backfill.progress", path };
   }
 }
 
@@ -153,7 +166,20 @@ function statementStep(step: Step, options: ExecuteOptions): StatementStep {
   const { bytes, text, header } = readBody(step, options);
   const statements = step.body.statements ?? [];
   assertSameBeginning(step, bytes, options.unfinished);
-  return { ...common(step, options), text, bytes, statements, resumeAt: step.resumeAt, ...limitsOf(header) };
+  return {
+    ...common(step, options),
+    text,
+    bytes,
+    statements,
+    resumeAt: step.resumeAt,
+    unfinished: isAttemptAt(step, options.unfinished) ? options.unfinished : null,
+    backfill: header.backfill,
+    ...limitsOf(header),
+  };
+}
+
+function isAttemptAt({ migration, direction }: Step, unfinished: HistoryEntry | null): boolean {
+  return unfinished?.seq === migration.seq && unfinished.direction === direction;
 }
 
 function common(

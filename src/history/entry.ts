@@ -31,6 +31,8 @@ export interface HistoryEntry {
   readonly startedAt: Date;
   readonly durationMs: number;
   readonly appliedBy: string;
+  /** where the statement after those done stands; null where it has not begun, and wherever a statement is whole or nothing */
+  readonly checkpoint: StatementCheckpoint | null;
   /** reason given by a person for a baseline or a repair */
   readonly note: string | null;
   readonly error: EntryError | null;
@@ -41,6 +43,26 @@ export type EntryStatus = "started" | "done" | "failed" | "needs_attention";
 
 /** What made the entry: a run, or a person's declaration. */
 export type EntryOrigin = "run" | "baseline" | "repair" | "adopt";
+
+/** What was noted of a statement that a transaction cannot make whole, so that it can be gone on with after a crash. */
+export type StatementCheckpoint =
+  /** it was about to be sent; `before` is what the probe of its kind saw then, and compares with afterwards */
+  | {
+      readonly kind: "sent";
+      /** index of the statement, and sha256 of its text */
+      readonly statement: number;
+      readonly sha256: string;
+      readonly before: Readonly<Record<string, unknown>>;
+    }
+  /** a backfill: everything up to and including the key `cursor` is done (each column as text; null: nothing yet) */
+  | {
+      readonly kind: "backfill";
+      readonly statement: number;
+      readonly sha256: string;
+      readonly cursor: readonly string[] | null;
+      /** rows that its statement has changed so far */
+      readonly rows: number;
+    };
 
 /** Why a migration failed, for people and programs; free of SQL text and row data. */
 export interface EntryError {

@@ -1,5 +1,6 @@
 import { RunnerError } from "../error.ts";
 import { parseDuration } from "./duration.ts";
+import type { Backfill } from "./backfill.ts";
 import type { TxMode } from "./migration.ts";
 
 /** What a migration asks for in the leading comment lines of its file; absent means the run's own settings. */
@@ -9,6 +10,7 @@ export interface Header {
   readonly lockTimeoutMs?: number;
   /** 0 = none */
   readonly statementTimeoutMs?: number;
+  readonly backfill?: Backfill;
 }
 
 /**

@@ -22,11 +22,12 @@ export interface Statement {
 }
 
 /**
- * `transactional` statements run in a transaction of their own together with their checkpoint;
- * all others are the kinds that PostgreSQL refuses inside one (SQLSTATE 25001).
+ * `transactional` statements run in a transaction of their own together with their checkpoint, `backfill` in one for
+ * each range of keys; all others are the kinds that PostgreSQL refuses inside one (SQLSTATE 25001).
  */
 export type StatementKind =
   | "transactional"
+  | "backfill"
   | "create-index-concurrently"
   | "drop-index-concurrently"
   | "reindex-concurrently"

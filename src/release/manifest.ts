@@ -145,6 +145,7 @@ const manifestSchema = v.strictObject({
 function statementKind() {
   return v.picklist([
     "transactional",
+    "backfill",
     "create-index-concurrently",
     "drop-index-concurrently",
     "reindex-concurrently",

@@ -1,3 +1,4 @@
+import type { ProbeVerdict } from "../driver/driver.ts";
 import type { Emit, RunEvent } from "../executor/event.ts";
 import { formatDuration } from "./duration.ts";
 import { redactText } from "./redact.ts";
@@ -70,6 +71,12 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
   switch (event.kind) {
     case "lease.waiting":
       return `waiting for ${event.holder}, which has the lease since ${event.since.toISOString()} (run ${event.runId})`;
+    case "orphan.waiting":
+      return `waiting for a statement of an earlier run that the server still works on, since ${event.since.toISOString()} (backend ${event.pid}${event.isCanceled ? ", told to stop" : ""})`;
+    case "statement.probed":
+      return `${event.path} statement ${event.statement}/${event.statements}: ${probed[event.verdict]}`;
+    case "backfill.progress":
+      return describeBackfill(event);
     case "step.succeeded": {
       const did = event.direction === "up" ? "applied" : "taken back";
       return `${event.path} ${did} in ${formatDuration(event.durationMs)} (${event.done}/${event.total})`;
@@ -91,6 +98,20 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
     case "run.done":
       return isVerbose ? describeDetail(event) : undefined;
   }
+}
+
+/** What was found of a statement whose outcome nobody knew. */
+const probed = {
+  done: "an earlier run was cut off here; it had taken effect",
+  "not-done": "an earlier run was cut off here; it had not taken effect and runs again",
+  cleared: "an earlier run was cut off here; what it left was cleared away, and it runs again",
+} as const satisfies Record<ProbeVerdict, string>;
+
+function describeBackfill(event: Extract<RunEvent, { kind: "backfill.progress" }>): string {
+  const share = event.fraction === null ? "" : `, ${Math.floor(event.fraction * 100)} %`;
+  const left = event.secondsLeft === null ? "" : `, ${formatDuration(event.secondsLeft * 1000)} left`;
+  const throttled = event.isThrottled ? ", waiting until the database is less busy" : "";
+  return `${event.path} ${event.rows} rows${share}, ${Math.round(event.rowsPerSecond)} rows/s${left}${throttled}`;
 }
 
 type Detail = Extract<

@@ -1,4 +1,4 @@
-import type { Driver } from "../driver/driver.ts";
+import type { Driver, OrphanPolicy } from "../driver/driver.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 
 /** A named database with the release stream it follows: one entry of the configuration, opened. */
@@ -9,6 +9,8 @@ export interface Target {
   readonly releases: ReleaseProvider;
   readonly driver: Driver;
   readonly limits: Limits;
+  /** default `wait` */
+  readonly orphans?: OrphanPolicy;
 }
 
 /** Milliseconds; 0 means none for all but `waitMs`, where it means one try. */

@@ -27,6 +27,7 @@ function entry(
     startedAt: new Date(0),
     durationMs: 0,
     appliedBy: "",
+    checkpoint: null,
     note: null,
     error: null,
   };

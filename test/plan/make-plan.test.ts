@@ -166,6 +166,7 @@ function entry(seq: number): HistoryEntry {
     startedAt: new Date(0),
     durationMs: 1,
     appliedBy: "tester",
+    checkpoint: null,
     note: null,
     error: null,
   };

@@ -58,7 +58,9 @@ export function leaseOptions(change: Partial<LeaseOptions> = {}): LeaseOptions {
     holder: "host/1",
     waitMs: 0,
     signal: never,
+    orphans: "wait",
     onWaiting: () => undefined,
+    onOrphan: () => undefined,
     ...change,
   };
 }
@@ -111,6 +113,8 @@ export async function statementStep(
     bytes,
     statements: migration.statements,
     resumeAt: 0,
+    unfinished: null,
+    backfill: undefined,
     ...change,
   };
 }

@@ -1,4 +1,10 @@
-import type { EntryError, EntryOrigin, EntryStatus, HistoryEntry } from "../../history/entry.ts";
+import type {
+  EntryError,
+  EntryOrigin,
+  EntryStatus,
+  HistoryEntry,
+  StatementCheckpoint,
+} from "../../history/entry.ts";
 import type { Direction } from "../../migration/migration.ts";
 import type { HistoryQuery, TransactionStep } from "../driver.ts";
 import type { Row } from "./connection.ts";
@@ -7,14 +13,15 @@ import type { LeaseKey } from "./lease.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 /** Values of a new entry; its id, its time and its duration come from the database. */
-export interface NewEntry extends Omit<HistoryEntry, "id" | "startedAt" | "durationMs"> {
+export interface NewEntry extends Omit<HistoryEntry, "id" | "startedAt" | "durationMs" | "checkpoint"> {
   readonly stream: string;
+  readonly checkpoint?: StatementCheckpoint | null;
 }
 
 /** How far a body came, for {@link entryOfStep}. */
 export type EntryProgress = Pick<
   NewEntry,
-  "status" | "statementsDone" | "statements" | "statementChecksums" | "error"
+  "status" | "statementsDone" | "statements" | "statementChecksums" | "checkpoint" | "error"
 >;
 
 /** The entry of a body that a run carries out. */
@@ -31,7 +38,7 @@ export function entryOfStep(
 }
 
 const columns = `stream, seq, version, path, direction, sha256, size, chain, origin, status, statements_done, statements,
- statement_checksums, signed, run_id, token, applied_by, note, error, started_at, duration_ms`;
+ statement_checksums, signed, run_id, token, applied_by, checkpoint, note, error, started_at, duration_ms`;
 
 /** Expressions of an entry that only the database can give. */
 export interface EntryExpressions {
@@ -68,6 +75,7 @@ export function insertEntry(
     literal(entry.runId),
     entry.token,
     literal(entry.appliedBy),
+    jsonLiteral(entry.checkpoint),
     literal(entry.note),
     jsonLiteral(entry.error),
     startedAt,
@@ -109,6 +117,7 @@ export function readEntry(row: Row, prefix = ""): HistoryEntry {
     startedAt: readInstant(value("started_at")),
     durationMs: Number(value("duration_ms")),
     appliedBy: String(value("applied_by")),
+    checkpoint: value("checkpoint") as StatementCheckpoint | null,
     note: value("note") as string | null,
     error: value("error") as EntryError | null,
   };

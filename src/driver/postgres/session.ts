@@ -37,8 +37,7 @@ export function openSession(bench: Workbench): LeasedSession {
     state: () => named(readOwnState(bench)),
     begin: (beginning) => named(write(bench, beginStatements(bench, beginning))),
     applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
-    applyStatements: (step, settings, onStatement) =>
-      named(runStatements(bench, step, settings, onStatement)),
+    applyStatements: (step, settings, onProgress) => named(runStatements(bench, step, settings, onProgress)),
     declare: (entries) =>
       named(
         write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
@@ -84,6 +83,7 @@ function finishStatements(bench: Workbench, end: RunEnd): string {
   const values: string[] = [];
   if (end.completed !== undefined) values.push(`completed = ${literal(end.completed)}`);
   if (end.held !== undefined) values.push(`held = ${jsonLiteral(end.held)}`);
+  if (end.failed !== undefined) values.push(`failed = ${jsonLiteral(end.failed)}`);
   const ended = updateRun(t, runId, end);
   return values.length === 0
     ? ended

@@ -1,5 +1,5 @@
 import { appliedLength } from "../../history/entry.ts";
-import type { Hold, LeaseHolder, StreamState } from "../driver.ts";
+import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../driver.ts";
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
 import { instantColumn, readInstant } from "./instant.ts";
@@ -59,6 +59,7 @@ export function freshState(row: Row): StreamState {
     unfinished: null,
     position: { length: 0, chain: null, version: null },
     held: null,
+    failed: null,
     paused: false,
     lease: null,
     now: readInstant(row["now"]),
@@ -84,6 +85,7 @@ export function readState(row: Row): StreamState {
       version: row["position_version"] as string | null,
     },
     held: row["held"] as Hold | null,
+    failed: row["failed"] as FailedRelease | null,
     paused: row["paused"] === true,
     lease: readHolder(row),
     now: readInstant(row["now"]),

@@ -80,6 +80,7 @@ CREATE TABLE IF NOT EXISTS ${t.streams} (
   release text,
   completed text,
   held jsonb,
+  failed jsonb,
   paused boolean NOT NULL DEFAULT false,
   token bigint NOT NULL DEFAULT 0,
   holder text,
@@ -111,6 +112,7 @@ CREATE TABLE IF NOT EXISTS ${t.history} (
   started_at timestamptz NOT NULL,
   duration_ms double precision NOT NULL,
   applied_by text NOT NULL,
+  checkpoint jsonb,
   note text,
   error jsonb
 );

@@ -1,5 +1,5 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Driver, LeasedSession, StatementStep } from "../../../src/driver/driver.ts";
+import type { Driver, LeasedSession, StatementProgress, StatementStep } from "../../../src/driver/driver.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { builtIndex } from "../../../src/driver/postgres/index-build.ts";
 import { createDatabase, type TestDatabase } from "../../support/database.ts";
@@ -18,9 +18,10 @@ async function start(...prepared: readonly string[]): Promise<void> {
 /** Runs a body under a lease of its own, and gives the error that it ended with. */
 async function run(step: StatementStep, own = settings): Promise<Error | undefined> {
   let failure: Error | undefined;
-  const onStatement = (done: number) => void seen.push(done);
+  const onProgress = (progress: StatementProgress) =>
+    void (progress.kind === "statement" && seen.push(progress.done));
   const apply = (session: LeasedSession) =>
-    session.applyStatements(step, own, onStatement).catch((error: Error) => void (failure = error));
+    session.applyStatements(step, own, onProgress).catch((error: Error) => void (failure = error));
   seen.length = 0;
   await driver.withLease(leaseOptions(), async (session) => void (await apply(session)));
   return failure;
@@ -273,8 +274,8 @@ describe("a body outside transactions", () => {
     );
     await driver.withLease(leaseOptions(), async (session) => {
       const cuts: Promise<unknown>[] = [];
-      await session.applyStatements(step, settings, (done) => {
-        if (done !== 1) return;
+      await session.applyStatements(step, settings, (progress) => {
+        if (progress.kind !== "statement" || progress.done !== 1) return;
         cuts.push(
           database
             .query(
