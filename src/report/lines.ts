@@ -1,4 +1,3 @@
-import type { ProbeVerdict } from "../driver/driver.ts";
 import type { Emit, RunEvent } from "../executor/event.ts";
 import { formatDuration } from "./duration.ts";
 import { redactText } from "./redact.ts";
@@ -105,7 +104,7 @@ const probed = {
   done: "an earlier run was cut off here; it had taken effect",
   "not-done": "an earlier run was cut off here; it had not taken effect and runs again",
   cleared: "an earlier run was cut off here; what it left was cleared away, and it runs again",
-} as const satisfies Record<ProbeVerdict, string>;
+} as const satisfies Record<Extract<RunEvent, { kind: "statement.probed" }>["verdict"], string>;
 
 function describeBackfill(event: Extract<RunEvent, { kind: "backfill.progress" }>): string {
   const share = event.fraction === null ? "" : `, ${Math.floor(event.fraction * 100)} %`;
