@@ -264,6 +264,6 @@ function surroundings(bench: Workbench, settings: SessionSettings): Surroundings
     settings,
     leaseMs: bench.times.leaseMs,
     isPooled: bench.isPooled,
-    checkIntervalMs: bench.facts.isLinux ? 2_000 : undefined,
+    facts: bench.facts,
   };
 }

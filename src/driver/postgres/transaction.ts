@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 
 import type { SessionSettings, TransactionStep } from "../driver.ts";
+import { deathSettings } from "./death.ts";
 import { entryOfStep, insertEntry } from "./history.ts";
 import { begin, fence, type LeaseKey } from "./lease.ts";
+import type { ServerFacts } from "./state.ts";
 import { literal, type TableNames } from "./tables.ts";
 
 /**
@@ -29,8 +31,7 @@ export interface Surroundings {
   readonly leaseMs: number;
   /** the backend is shared with a pooler's other clients */
   readonly isPooled: boolean;
-  /** `client_connection_check_interval` in milliseconds; undefined where the server has none */
-  readonly checkIntervalMs: number | undefined;
+  readonly facts: Pick<ServerFacts, "isLinux">;
 }
 
 /**
@@ -69,14 +70,13 @@ export function cancelRun(key: LeaseKey): string {
 export const resetSession = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE";
 
 function settingsOf(step: TransactionStep, around: Surroundings, nonce: string): string {
-  const values: [name: string, value: string][] = [
+  const values: (readonly [name: string, value: string])[] = [
     ["lockkeeper.tx", nonce],
     ["idle_in_transaction_session_timeout", String(around.leaseMs)],
     ["lock_timeout", String(step.lockTimeoutMs ?? around.settings.lockTimeoutMs)],
     ["statement_timeout", String(step.statementTimeoutMs ?? around.settings.statementTimeoutMs)],
+    ...deathSettings(around.facts),
   ];
-  if (around.checkIntervalMs !== undefined)
-    values.push(["client_connection_check_interval", String(around.checkIntervalMs)]);
   // All transactions of one message have the same transaction_timestamp(), so each notes its own beginning.
   // As seconds, because a body may change how dates are written.
   const began =

@@ -48,7 +48,7 @@ async function message(key: LeaseKey, sql: string, seq = 1): Promise<string> {
     settings,
     leaseMs: 10_000,
     isPooled: false,
-    checkIntervalMs: undefined,
+    facts: { isLinux: true },
   }).text;
 }
 
@@ -230,7 +230,7 @@ async function oneMessage(key: LeaseKey, seq: number, sql: string): Promise<stri
     settings,
     leaseMs: 10_000,
     isPooled: false,
-    checkIntervalMs: undefined,
+    facts: { isLinux: true },
   }).text;
 }
 
