@@ -1,5 +1,6 @@
 import { RunnerError } from "../../error.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
+import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { Statement } from "../../migration/migration.ts";
 import { countCodePoints } from "../../migration/position.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../driver.ts";
@@ -27,7 +28,10 @@ export interface Task {
 export interface Checkpoint {
   /** a row with `lockkeeper_done`, the statements done so far */
   readonly select: string;
+  /** the statement at `index` has taken effect; what was noted of it is no longer needed */
   reached(index: number, checksum: string): string;
+  /** what is to be known of the statement under way after a crash; null: nothing is under way */
+  noted(checkpoint: StatementCheckpoint | null): string;
   failed(error: RunnerError, status: "failed" | "needs_attention"): string;
   done(): string;
 }
@@ -48,6 +52,8 @@ export async function startEntry(
     statementsDone: step.resumeAt,
     statements: step.statements.length,
     statementChecksums: checksums,
+    // Until it is settled: this run may die as the one before did.
+    checkpoint: step.unfinished?.checkpoint ?? null,
     error: null,
   });
   const results = await worker.write(insertEntry(t, entry));
@@ -59,7 +65,9 @@ export async function startEntry(
   return {
     select: `SELECT statements_done AS lockkeeper_done FROM ${t.history} WHERE id = ${id}`,
     reached: (index, checksum) =>
-      `UPDATE ${t.history} SET statements_done = ${index + 1}, statement_checksums = statement_checksums || ${literal(checksum)}::text, duration_ms = ${elapsed} WHERE id = ${id} AND statements_done = ${index}`,
+      `UPDATE ${t.history} SET statements_done = ${index + 1}, statement_checksums = statement_checksums || ${literal(checksum)}::text, checkpoint = NULL, duration_ms = ${elapsed} WHERE id = ${id} AND statements_done = ${index}`,
+    noted: (checkpoint) =>
+      `UPDATE ${t.history} SET checkpoint = ${jsonLiteral(checkpoint)}, duration_ms = ${elapsed} WHERE id = ${id}`,
     failed: (error, status) =>
       `UPDATE ${t.history} SET status = ${literal(status)}, error = ${jsonLiteral(toEntryError(error))}, duration_ms = ${elapsed} WHERE id = ${id}`,
     done: () => `UPDATE ${t.history} SET status = 'done', duration_ms = ${elapsed} WHERE id = ${id}`,
