@@ -26,6 +26,13 @@ export interface GcsCall {
 
 const google = "https://storage.googleapis.com";
 
+/**
+ * Named only so that Google's library looks for none. Before it shows a token, it would run `gcloud`, ask the metadata
+ * server and then `cloudresourcemanager.googleapis.com` for the project, without an end where a firewall drops that.
+ * Reading and writing objects needs no project.
+ */
+const projectId = "none";
+
 /** bytes of an answer in JSON or text: a page of 1,000 rows with names of 1,024 bytes stays far below */
 const maxAnswerBytes = 8 * 1024 * 1024;
 
@@ -113,7 +120,7 @@ function makeAuthorize(endpoint: string, options: GcsOptions): (url: URL) => Pro
   if (options.anonymous ?? endpoint.startsWith("http:")) return async () => ({});
   let client: Promise<{ getRequestHeaders(url: URL): Promise<Headers> }> | undefined;
   return async (url) => {
-    client ??= import("@google-cloud/storage").then(({ Storage }) => new Storage().authClient);
+    client ??= import("@google-cloud/storage").then(({ Storage }) => new Storage({ projectId }).authClient);
     return Object.fromEntries(await (await client).getRequestHeaders(url));
   };
 }

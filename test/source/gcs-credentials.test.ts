@@ -1,12 +1,13 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { type ClientRequest, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { openSource } from "../../src/source/open.ts";
 
-test("shows Google's own library's token, fetched once for many requests", async () => {
+test("shows Google's own library's token, fetched once for many requests, and asks nobody else", async () => {
   const seen: string[] = [];
   const server = createServer((request, response) => {
     seen.push(`${request.method} ${request.url?.split("?")[0]} ${request.headers.authorization ?? "-"}`);
@@ -22,10 +23,9 @@ test("shows Google's own library's token, fetched once for many requests", async
   });
   const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", await workloadIdentity(`${endpoint}/token`));
-  // Else the library looks for Google's own machines, and how long that takes depends on the network here.
-  vi.stubEnv("METADATA_SERVER_DETECTION", "none");
   const source = await openSource("gs://bucket/orders", { gcs: { endpoint, anonymous: false } });
 
+  const asked = hostsAsked();
   const { signal } = new AbortController();
   expect(await source.list("", signal)).toEqual([]);
   expect(await source.list("", signal)).toEqual([]);
@@ -34,7 +34,21 @@ test("shows Google's own library's token, fetched once for many requests", async
     "GET /storage/v1/b/bucket/o Bearer a-token",
     "GET /storage/v1/b/bucket/o Bearer a-token",
   ]);
+  // Not the metadata server, nor any of Google's for the project: behind a firewall they never answer.
+  expect(asked).toEqual(new Set(["127.0.0.1"]));
 });
+
+/** The host of every HTTP request that this process begins from now on. */
+function hostsAsked(): ReadonlySet<string> {
+  const hosts = new Set<string>();
+  const note = (message: unknown) => {
+    const { request } = message as { readonly request: ClientRequest };
+    hosts.add(request.host);
+  };
+  subscribe("http.client.request.start", note);
+  onTestFinished(() => void unsubscribe("http.client.request.start", note));
+  return hosts;
+}
 
 /** A workload identity configuration, as a cluster's pod has it: its own token, and where to exchange it. */
 async function workloadIdentity(tokenUrl: string): Promise<string> {
@@ -66,7 +80,6 @@ test("gives up a token that never comes, and says that the store is not to be ha
   });
   const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   vi.stubEnv("GOOGLE_APPLICATION_CREDENTIALS", await workloadIdentity(`${endpoint}/token`));
-  vi.stubEnv("METADATA_SERVER_DETECTION", "none");
   const patience = { attempts: 2, backoffMs: 1, maxBackoffMs: 1, connectMs: 300, idleMs: 300 };
   const source = await openSource("gs://bucket/orders", { gcs: { endpoint, anonymous: false }, patience });
   await expect(source.list("", new AbortController().signal)).rejects.toMatchObject({
