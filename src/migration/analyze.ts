@@ -1,5 +1,12 @@
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Analysis } from "./analysis.ts";
+import {
+  assertThrottleIsQuery,
+  flawOf,
+  judgeBackfill,
+  tooLargeForBackfill,
+  type BackfillFlaw,
+} from "./analyze-backfill.ts";
 import { controlError, openError, problemError, refusalError } from "./body-error.ts";
 import type { Statement } from "./migration.ts";
 import { parseSql } from "./parse-sql.ts";
@@ -24,6 +31,7 @@ export { scanAnalysis } from "./scan-analysis.ts";
  * @throws RunnerError `SQL_SYNTAX` — the parser does not take it; `SQL_OPEN` — a quote or comment has no end
  * @throws RunnerError `TRANSACTION_CONTROL` — it ends or shapes a transaction, other than by one `BEGIN … COMMIT` around all of it
  * @throws RunnerError `STATEMENT_REFUSED` — a statement that no migration may hold, or not in a transaction where the header asks for one
+ * @throws RunnerError `BACKFILL` — the header makes it a backfill, and its statement or its throttle cannot be that
  * @throws RunnerError `TOO_LARGE` — a statement that the parser gives up on
  */
 export async function analyzeSql(bytes: Uint8Array, path: string): Promise<Analysis> {
@@ -49,7 +57,7 @@ export async function analyzeUnsigned(bytes: Uint8Array, path: string): Promise<
   );
   if (!(outcome instanceof RunnerError)) return judge(body, outcome);
   const isServersToTell = outcome.code === "SQL_SYNTAX" || outcome.code === "TOO_LARGE";
-  if (!isServersToTell || body.header.tx === "none") throw outcome;
+  if (!isServersToTell || body.header.tx === "none" || body.header.backfill !== undefined) throw outcome;
   refuseScanned(body);
   return { tx: "one", alone: false, locks: [], isEmpty: false };
 }
@@ -65,22 +73,27 @@ interface AnalyzedStatement {
   readonly offset: number;
   readonly length: number;
   readonly facts: StatementFacts;
+  /** in a backfill: why it cannot be one */
+  readonly flaw: BackfillFlaw | undefined;
 }
 
 const EMPTY: Analysis = { tx: "one", alone: true, locks: [], isEmpty: true };
 
 async function parseBody(body: SqlBody): Promise<ParsedBody> {
+  await assertThrottleIsQuery(body);
   const { text, path } = body;
+  const { backfill } = body.header;
   const statements: AnalyzedStatement[] = [];
   const locks = new LockCollector();
   try {
     const problem = await parseSql(text, {
       visit({ offset, length, node }) {
-        statements.push({ offset, length, facts: factsOf(node) });
+        const flaw = backfill === undefined ? undefined : flawOf(node, backfill);
+        statements.push({ offset, length, facts: factsOf(node), flaw });
         collectLocks(node, locks);
       },
       visitLarge({ offset, length, scanned }) {
-        statements.push({ offset, length, facts: ORDINARY });
+        statements.push({ offset, length, facts: ORDINARY, flaw: tooLargeForBackfill });
         return scanStatement(text, scanned, locks);
       },
     });
@@ -110,6 +123,7 @@ function judge(body: SqlBody, { statements, locks }: ParsedBody): Analysis {
     if (statement.facts.refusal !== undefined)
       throw refusalError(body, unitOffset(body, statement.offset), statement.facts.refusal);
   }
+  if (body.header.backfill !== undefined) return judgeBackfill(body, statements, locks);
   const isWrapped = isOneTransaction(body, statements);
   const inner = isWrapped ? statements.slice(1, -1) : statements;
   for (const statement of inner) refuseControl(body, statement);

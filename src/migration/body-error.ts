@@ -49,6 +49,11 @@ export function controlError(body: SqlBody, index: number, what: string): Runner
   );
 }
 
+/** `BACKFILL`: a file whose header makes it a backfill, which it cannot be. */
+export function backfillError(body: SqlBody, index: number, what: string, hint: string): RunnerError {
+  return errorAt(body, index, "BACKFILL", what, hint);
+}
+
 function errorAt(
   { text, path }: SqlBody,
   index: number,
