@@ -9,7 +9,8 @@ const rooms = {
   plan: "migration release history",
   driver: "migration release history",
   executor: "migration plan history driver",
-  run: "release history plan driver executor",
+  hook: "",
+  run: "release history plan driver executor hook",
   status: "release history plan driver run",
   "runner.ts": "release history plan driver executor run",
   "maintenance.ts": "release history plan driver run",
@@ -20,8 +21,8 @@ const rooms = {
 };
 
 // Interfaces (source.ts, driver.ts) are for everybody; what they are made of is chosen where the program is put together.
-const concrete = "^src/(source/(open|s3|gcs|folder)|driver/(open|postgres))";
-const wiring = "^src/(source|driver|bin)/|^src/(index|converge)\\.ts$";
+const concrete = "^src/(source/(open|s3|gcs|folder)|driver/(open|postgres)|hook/(command|webhook))";
+const wiring = "^src/(source|driver|hook|bin)/|^src/(index|converge)\\.ts$";
 
 // One owner for each package that is heavy, or that we might want to exchange.
 const owners = {

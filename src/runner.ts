@@ -9,12 +9,14 @@ import type { Position } from "./history/entry.ts";
 import { explainPlanChange } from "./plan/changed-plan.ts";
 import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
-import type { Plan } from "./plan/plan.ts";
+import type { Plan, Step } from "./plan/plan.ts";
 import type { Release } from "./release/release.ts";
 import { assertNotExpired } from "./release/expiry.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
+import { backUp, type BackUpOptions } from "./run/back-up.ts";
 import { RunLog } from "./run/log.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
+import { rollBack, wayBack } from "./run/roll-back.ts";
 import type { Target } from "./run/target.ts";
 import { assertUsable } from "./run/usable.ts";
 
@@ -37,7 +39,8 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     if (plan.steps.length === 0 && isRecorded(release, state))
       return await log.noop(state.position, release.digest);
     if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
-    const bodies = await fetchBodies(release, plan, target, log);
+    const back = wayBack(plan, request.onFailure, target.onFailure);
+    const bodies = await fetchBodies(release, plan, back, target, log);
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
       log.hasLease(session);
       return await runUnderLease(release, bodies, request, target, session, log);
@@ -144,12 +147,13 @@ function isRecorded(release: Release, state: StreamState): boolean {
 async function fetchBodies(
   release: Release,
   plan: Plan,
+  back: readonly Step[] | undefined,
   target: Target,
   log: RunLog,
 ): Promise<ReadonlyMap<string, Buffer>> {
   const bodies = await target.releases.bodies(
     release,
-    plan.steps.map(({ body }) => body),
+    [...plan.steps, ...(back ?? [])].map(({ body }) => body),
     log.signal,
   );
   log.fetched(bodies);
@@ -227,12 +231,15 @@ async function runUnderLease(
     return await log.succeeded(session, release, state.position, request);
   }
   assertOutcomeKnown(state, plan);
-  const bodies = plan.steps.every(({ body }) => fetched.has(body.sha256))
+  const back = wayBack(plan, request.onFailure, target.onFailure);
+  const bodies = [...plan.steps, ...(back ?? [])].every(({ body }) => fetched.has(body.sha256))
     ? fetched
-    : await fetchBodies(release, plan, target, log);
+    : await fetchBodies(release, plan, back, target, log);
+  if (target.backup !== undefined)
+    await backUp(target.backup, session, backUpOptions(release, plan, request, target, log));
   await session.begin(beginning(release, plan.from, plan.to, plan.steps.length));
   log.begun(plan);
-  const failure = await execute(plan, session, {
+  const options = {
     bodies,
     signed: release.kind === "signed",
     unfinished: state.unfinished,
@@ -240,9 +247,37 @@ async function runUnderLease(
     statementTimeoutMs: request.limits.statementTimeoutMs,
     appliedBy: request.caller.subject,
     emit: log.emit,
-  });
+  };
+  const failure = await execute(plan, session, options);
+  if (failure !== null && back !== undefined) {
+    const rolledBack = await rollBack(plan, back, failure, session, { ...options, runId: request.id });
+    if (rolledBack?.isWhole === true) log.rolledBack();
+    throw rolledBack?.error ?? failure;
+  }
   if (failure !== null) throw failure;
   return await log.succeeded(session, release, plan.to, request);
+}
+
+function backUpOptions(
+  release: Release,
+  plan: Plan,
+  request: RunRequest,
+  target: Target,
+  log: RunLog,
+): BackUpOptions {
+  return {
+    facts: {
+      run: request.id,
+      target: target.name,
+      stream: target.stream,
+      environment: target.environment,
+      release: release.digest,
+      from: plan.from.version,
+      to: plan.to.version,
+    },
+    emit: log.emit,
+    record: (backup) => target.driver.updateRun(request.id, { status: "running", backup }, log.signal),
+  };
 }
 
 function beginning(release: Release, from: Position, to: Position, steps: number): RunBeginning {

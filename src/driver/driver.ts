@@ -1,6 +1,14 @@
 import type { RunnerError } from "../error.ts";
 import type { EntryError, EntryOrigin, HistoryEntry, Position } from "../history/entry.ts";
-import type { Caller, RunAction, RunOutcome, RunRecord, RunStatus, RunTrigger } from "../history/run.ts";
+import type {
+  BackupRecord,
+  Caller,
+  RunAction,
+  RunOutcome,
+  RunRecord,
+  RunStatus,
+  RunTrigger,
+} from "../history/run.ts";
 import type { Backfill } from "../migration/backfill.ts";
 import type { Direction, Migration, Statement } from "../migration/migration.ts";
 import type { HighWaterMark } from "../release/release.ts";
@@ -187,7 +195,10 @@ export interface LeasedSession {
   /** Adds entries that a person declared instead of running them (baseline, repair). */
   declare(entries: readonly DeclaredEntry[]): Promise<void>;
 
-  /** Ends the run's row; `completed` is the release digest now applied whole, `held` the hold that a rollback sets (null clears it). */
+  /**
+   * Ends the run's row; `completed` is the release digest now applied whole, `held` the hold that a rollback sets (null
+   * clears it). With the status `running` the run goes on: so a hold stands before what it is about begins.
+   */
   finish(end: RunEnd): Promise<void>;
 }
 
@@ -331,6 +342,7 @@ export interface RunChange {
   readonly releaseVersion?: number | null;
   readonly fromVersion?: string | null;
   readonly toVersion?: string | null;
+  readonly backup?: BackupRecord;
   readonly error?: EntryError | null;
 }
 

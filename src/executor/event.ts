@@ -1,5 +1,6 @@
 import type { ErrorFields, RunnerErrorCode } from "../error.ts";
 import type { BackfillProgress, Orphan, ProbeVerdict } from "../driver/driver.ts";
+import type { BackupRecord } from "../history/run.ts";
 import type { Direction } from "../migration/migration.ts";
 
 /**
@@ -76,6 +77,13 @@ export type RunEvent =
       readonly sqlstate: string;
       readonly delayMs: number;
     }
+  /** before the first step */
+  | { readonly kind: "backup.started"; readonly by: string }
+  /** a line that the backup's command wrote */
+  | { readonly kind: "backup.output"; readonly line: string }
+  | ({ readonly kind: "backup.done" } & BackupRecord)
+  /** a migration failed: the run goes back to where it began, by `steps` down files */
+  | { readonly kind: "rollback.started"; readonly steps: number; readonly to: string | null }
   | { readonly kind: "warning"; readonly message: string }
   | {
       readonly kind: "run.done";

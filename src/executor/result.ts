@@ -1,6 +1,6 @@
 import type { RunnerError } from "../error.ts";
 import type { Position } from "../history/entry.ts";
-import type { RunOutcome } from "../history/run.ts";
+import type { BackupRecord, RunOutcome } from "../history/run.ts";
 import type { Direction } from "../migration/migration.ts";
 
 /** How a run ended: a value also where it failed, because what got done matters as much as what did not. */
@@ -18,6 +18,8 @@ export interface RunResult {
   /** steps of the plan that were not done */
   readonly left: number;
   readonly durationMs: number;
+  /** null where none was made */
+  readonly backup: BackupRecord | null;
   readonly error: RunnerError | null;
 }
 

@@ -23,7 +23,18 @@ export interface RunRecord {
   readonly createdAt: Date;
   readonly startedAt: Date | null;
   readonly endedAt: Date | null;
+  /** null where none was asked for, or it has not ended yet */
+  readonly backup: BackupRecord | null;
   readonly error: EntryError | null;
+}
+
+/** What became of the backup before a run's first step. */
+export interface BackupRecord {
+  /** `command pg_dump`, `webhook https://backup.example`: without arguments, path and query, which may hold a secret */
+  readonly by: string;
+  readonly durationMs: number;
+  /** `stopped`: the run was canceled, passed its deadline or lost its lease meanwhile */
+  readonly result: "done" | "failed" | "stopped";
 }
 
 /** What a run was asked to do. */

@@ -82,6 +82,16 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
     }
     case "step.retried":
       return `${event.path} could not get its locks (${event.sqlstate}), try ${event.attempt} in ${formatDuration(event.delayMs)}`;
+    case "backup.started":
+      return `backup begins: ${event.by}`;
+    case "backup.output":
+      return `backup: ${event.line}`;
+    case "backup.done":
+      return event.result === "done"
+        ? `backup made in ${formatDuration(event.durationMs)}`
+        : `backup ${event.result} after ${formatDuration(event.durationMs)}`;
+    case "rollback.started":
+      return `taking back what the run has applied, to version ${event.to ?? "0"} (${event.steps} ${event.steps === 1 ? "step" : "steps"})`;
     case "warning":
       return `warning: ${event.message}`;
     // the result tells it with all that is known; here it would stand twice

@@ -3,7 +3,7 @@ import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult, StepResult } from "../executor/result.ts";
 import type { EntryError, Position } from "../history/entry.ts";
-import type { RunOutcome, RunStatus } from "../history/run.ts";
+import type { BackupRecord, RunOutcome, RunStatus } from "../history/run.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Release } from "../release/release.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
@@ -33,6 +33,8 @@ export class RunLog {
   #plan: Plan | undefined;
   #session: LeasedSession | undefined;
   #hasBegun = false;
+  #backup: BackupRecord | null = null;
+  #rollback: "none" | "begun" | "whole" = "none";
   #waitedFor: { readonly runId: string; readonly at: number } | undefined;
 
   constructor(request: RunRequest, target: Target, options: RunOptions) {
@@ -41,6 +43,8 @@ export class RunLog {
     this.startedAt = options.now();
     this.emit = (event) => {
       if (event.kind === "step.succeeded") this.#done.push(stepOf(event));
+      if (event.kind === "backup.done") this.#backup = backupOf(event);
+      if (event.kind === "rollback.started") this.#rollback = "begun";
       options.emit(event);
     };
     const deadline = new AbortController();
@@ -113,6 +117,11 @@ export class RunLog {
     this.#hasBegun = true;
   }
 
+  /** All that the run had applied was taken back. */
+  rolledBack(): void {
+    this.#rollback = "whole";
+  }
+
   /** The database already has what was asked for; nothing was written. */
   async noop(position: Position, digest: string | null): Promise<RunResult> {
     this.#release ??= digest === null ? null : { digest, version: null };
@@ -150,11 +159,16 @@ export class RunLog {
   async failed(cause: unknown): Promise<RunResult> {
     const error = this.#named(cause);
     const status = error.code === "CANCELED" || error.code === "DEADLINE" ? "canceled" : "failed";
-    const outcome = status === "canceled" ? null : outcomeOf(error, this.#hasBegun);
+    const outcome =
+      status === "canceled"
+        ? null
+        : this.#rollback === "whole"
+          ? "rolled_back"
+          : outcomeOf(error, this.#hasBegun);
     await this.#record(status, outcome, error);
     const done = this.#hasBegun ? await this.#stepsDone() : [];
-    const left = (this.#plan?.steps.length ?? 0) - done.length;
     const to = this.#hasBegun ? await this.#positionNow() : this.#from;
+    const left = this.#leftAt(to, done.length);
     return this.#end({ status, outcome, to, done, left, error });
   }
 
@@ -212,6 +226,14 @@ export class RunLog {
       .map(({ version, path, direction, durationMs }) => ({ version, path, direction, durationMs }));
   }
 
+  /** Steps that were taken back are left again. */
+  #leftAt(to: Position | null, done: number): number {
+    if (this.#plan === undefined) return 0;
+    return this.#rollback === "none" || to === null
+      ? this.#plan.steps.length - done
+      : this.#plan.to.length - to.length;
+  }
+
   async #positionNow(): Promise<Position | null> {
     const state = await this.#target.driver
       .state(this.#target.stream, AbortSignal.timeout(lastWordMs))
@@ -228,6 +250,7 @@ export class RunLog {
       release: this.#release,
       from: this.#from,
       durationMs: performance.now() - this.#began,
+      backup: this.#backup,
       ...end,
     };
   }
@@ -235,6 +258,10 @@ export class RunLog {
 
 function stepOf({ version, path, direction, durationMs }: StepResult): StepResult {
   return { version, path, direction, durationMs };
+}
+
+function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {
+  return { by, durationMs, result };
 }
 
 function outcomeOf(error: RunnerError, hasBegun: boolean): RunOutcome {

@@ -3,7 +3,7 @@ import { ulid } from "ulid";
 import type { Emit } from "../executor/event.ts";
 import type { Caller, RunAction, RunTrigger } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
-import type { Limits } from "./target.ts";
+import type { Limits, OnFailure } from "./target.ts";
 
 /** One request to change a target. */
 export interface RunRequest {
@@ -19,13 +19,31 @@ export interface RunRequest {
   readonly caller: Caller;
   readonly labels: Readonly<Record<string, string>>;
   readonly limits: Limits;
-  /** `Driver.acceptRun` has recorded it already, so its row must be ended whatever happens */
+  /** default: as the target says */
+  readonly onFailure?: OnFailure;
+  /** `Driver.acceptRun` has recorded it already with its order: its row is ended, or handed over, whatever happens */
   readonly isAccepted: boolean;
+  /** earlier executors had it */
+  readonly resumed?: Resumed;
+}
+
+/** What is known of a run that another executor had. */
+export interface Resumed {
+  /** attempts so far */
+  readonly attempt: number;
+  /** it had a plan and had begun to carry it out */
+  readonly hasBegun: boolean;
+  /** where it began; null before the first migration */
+  readonly fromVersion: string | null;
+  readonly isCanceled: boolean;
 }
 
 /** What a run is given by whoever starts it. */
 export interface RunOptions {
+  /** stops the run; with a `HANDED_OVER` as its reason an accepted run is left for another executor instead of canceled */
   readonly signal: AbortSignal;
+  /** milliseconds that this process has, less what it needs afterwards: then an accepted run is handed over */
+  readonly executorMs?: number;
   readonly emit: Emit;
   now(): Date;
 }

@@ -81,11 +81,11 @@ function stateNow(server: ServerError, place: SentPlace): string {
   if (server.sqlstate === sqlstate.bodyEndedTransaction)
     return "it ended its transaction itself, so what it did before that may have stayed";
   if (place.statement === undefined)
-    return "nothing of this migration was applied, those before it stay applied";
+    return "nothing of this migration was applied";
   const { index, of } = place.statement;
   return index === 0
     ? `none of its ${of} statements took effect`
-    : `its first ${index} of ${of} statements are done and will not be repeated`;
+    : `its first ${index} of ${of} statements took effect`;
 }
 
 function meaning(server: ServerError): { code: RunnerErrorCode; hint: string } {

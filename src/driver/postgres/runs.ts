@@ -1,5 +1,13 @@
 import type { EntryError } from "../../history/entry.ts";
-import type { Caller, RunAction, RunOutcome, RunRecord, RunStatus, RunTrigger } from "../../history/run.ts";
+import type {
+  BackupRecord,
+  Caller,
+  RunAction,
+  RunOutcome,
+  RunRecord,
+  RunStatus,
+  RunTrigger,
+} from "../../history/run.ts";
 import type { NewRun, RunBeginning, RunChange, RunQuery } from "../driver.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
@@ -110,6 +118,7 @@ export function updateRun(t: TableNames, id: string, change: RunChange): string 
   set("release_version", change.releaseVersion);
   set("from_version", change.fromVersion);
   set("to_version", change.toVersion);
+  if (change.backup !== undefined) values.push(`backup = ${jsonLiteral(change.backup)}`);
   if (change.error !== undefined) values.push(`error = ${jsonLiteral(change.error)}`);
   if (change.status === "running")
     values.push("started_at = coalesce(started_at, pg_catalog.clock_timestamp())");
@@ -151,6 +160,7 @@ export function readRun(row: Row): RunRecord {
     createdAt: readInstant(row["created_at"]),
     startedAt: row["started_at"] === null ? null : readInstant(row["started_at"]),
     endedAt: row["ended_at"] === null ? null : readInstant(row["ended_at"]),
+    backup: row["backup"] as BackupRecord | null,
     error: row["error"] as EntryError | null,
   };
 }

@@ -141,6 +141,7 @@ CREATE TABLE IF NOT EXISTS ${t.runs} (
   created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   started_at timestamptz,
   ended_at timestamptz,
+  backup jsonb,
   error jsonb
 );
 CREATE INDEX IF NOT EXISTS runs_target_id ON ${t.runs} (target, id);
