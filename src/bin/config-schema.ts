@@ -81,6 +81,20 @@ const limits = v.strictObject({
   deadline: v.optional(duration),
 });
 
+const backup = v.pipe(
+  v.strictObject({
+    command: v.optional(
+      v.pipe(v.array(text, "expected a list of words"), v.minLength(1, "expected a program")),
+    ),
+    webhook: v.optional(v.strictObject({ url: text, headerFile: v.optional(text) })),
+    timeout: v.optional(duration),
+  }),
+  v.check(
+    ({ command, webhook }) => (command === undefined) !== (webhook === undefined),
+    "expected exactly one of command, webhook",
+  ),
+);
+
 const target = v.strictObject({
   engine: v.literal("postgres", 'expected "postgres"'),
   environment: v.optional(name, "default"),
@@ -90,6 +104,8 @@ const target = v.strictObject({
   format: v.optional(text),
   database,
   limits: v.optional(limits, {}),
+  onFailure: v.optional(v.picklist(["keep", "rollback"], "expected keep or rollback")),
+  backup: v.optional(backup),
   s3: v.optional(s3, {}),
   gcs: v.optional(gcs, {}),
 });

@@ -1,7 +1,8 @@
 import { dirname, resolve } from "node:path";
 import { RunnerError } from "../error.ts";
-import type { StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
+import type { BackupChoice, StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
+import type { OnFailure } from "../run/target.ts";
 import type { Limits } from "../runner.ts";
 import type { ConfigText } from "./config-schema.ts";
 
@@ -29,8 +30,16 @@ export interface TargetSettings {
   readonly allowsLate: boolean;
   readonly database: DatabaseSettings | undefined;
   readonly limits: Limits;
+  readonly onFailure: OnFailure | undefined;
+  readonly backup: BackupSettings | undefined;
   readonly storage: StorageSettings;
 }
+
+/** What makes a backup before the first step of a run. */
+export type BackupSettings = { readonly timeoutMs: number } & (
+  | { readonly kind: "command"; readonly argv: readonly [string, ...string[]] }
+  | { readonly kind: "webhook"; readonly url: string; readonly headerFile: string | undefined }
+);
 
 /** Whose signatures count; `unsigned` asks for none. */
 export type TrustSettings =
@@ -67,6 +76,8 @@ export const defaultLimits: Limits = {
   deadlineMs: 0,
 };
 
+/** milliseconds; a dump of a large database takes long, and a run's own deadline holds as well */
+const defaultBackupMs = 3_600_000;
 const defaultListen = { host: "127.0.0.1", port: 8080 };
 const defaultFile = "lockkeeper.yaml";
 
@@ -134,6 +145,8 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
         defaultLimits.statementTimeoutMs,
       deadlineMs: choice.limits.deadlineMs ?? base?.limits.deadlineMs ?? defaultLimits.deadlineMs,
     },
+    onFailure: base?.onFailure,
+    backup: backupOf(choice.backup, base?.backup),
     storage: chooseStorage(choice.storage, base?.storage),
   };
 }
@@ -183,6 +196,39 @@ function databaseOf(
   return { url, passwordFile, schema: choice.schema ?? base?.schema, direct };
 }
 
+/** What was said in this call replaces what the file says, but for the time. */
+function backupOf(choice: BackupChoice, base: BackupSettings | undefined): BackupSettings | undefined {
+  const { command, url, headerFile } = choice;
+  const timeoutMs = choice.timeoutMs ?? base?.timeoutMs ?? defaultBackupMs;
+  if (command !== undefined && url !== undefined)
+    throw new RunnerError("USAGE", "--backup-command and --backup-url do not go together");
+  if (headerFile !== undefined && url === undefined)
+    throw new RunnerError("USAGE", "--backup-header-file goes with --backup-url");
+  if (command !== undefined) return { kind: "command", argv: command, timeoutMs };
+  if (url !== undefined) return { kind: "webhook", url, headerFile, timeoutMs };
+  return base === undefined ? undefined : { ...base, timeoutMs };
+}
+
+/** A program beside the file is found there; any other on PATH. */
+function backupIn(text: BackupText | undefined, folder: string): BackupSettings | undefined {
+  if (text === undefined) return undefined;
+  const timeoutMs = text.timeout ?? defaultBackupMs;
+  if (text.webhook !== undefined) {
+    const { url, headerFile } = text.webhook;
+    return {
+      kind: "webhook",
+      url,
+      headerFile: headerFile === undefined ? undefined : resolve(folder, headerFile),
+      timeoutMs,
+    };
+  }
+  const [program = "", ...rest] = text.command ?? [];
+  const isBeside = program.startsWith("./") || program.startsWith("../");
+  return { kind: "command", argv: [isBeside ? resolve(folder, program) : program, ...rest], timeoutMs };
+}
+
+type BackupText = NonNullable<ConfigText["targets"][string]["backup"]>;
+
 function settingsOf(name: string, config: ConfigText, folder: string): TargetSettings {
   const target = config.targets[name];
   if (target === undefined) throw new RunnerError("INTERNAL", "a target vanished from the configuration");
@@ -209,6 +255,8 @@ function settingsOf(name: string, config: ConfigText, folder: string): TargetSet
       statementTimeoutMs: limits.statementTimeout ?? defaultLimits.statementTimeoutMs,
       deadlineMs: limits.deadline ?? defaultLimits.deadlineMs,
     },
+    onFailure: target.onFailure,
+    backup: backupIn(target.backup, folder),
     storage: mergeStorage(mergeStorage({ s3: {}, gcs: {} }, config), target),
   };
 }

@@ -10,6 +10,8 @@ import { readSecretFile } from "../cli/secret-file.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
 import { RunnerError } from "../error.ts";
+import type { Backup } from "../hook/backup.ts";
+import type { Header } from "../hook/webhook.ts";
 import type { Format } from "../migration/format/format.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
@@ -18,6 +20,7 @@ import { openSource } from "../source/open.ts";
 import { protectedEnvironments } from "../run/usable.ts";
 import { chooseSettings, chooseStorage } from "./config.ts";
 import type {
+  BackupSettings,
   DatabaseSettings,
   StorageSettings,
   TargetSettings,
@@ -90,7 +93,9 @@ export async function openTarget(
   const database = databaseOf(settings);
   const url = await readUrl(database, variables);
   const stream = settings.stream ?? (await streamOf(url));
-  const releases = await openReleases(settings, stream, directions, variables);
+  const { onFailure, backup } = settings;
+  const wanted = onFailure === "rollback" ? "both" : directions;
+  const releases = await openReleases(settings, stream, wanted, variables);
   return {
     name: settings.name ?? stream,
     stream,
@@ -98,7 +103,31 @@ export async function openTarget(
     releases,
     driver: await openWithPooler(database, url, variables),
     limits: settings.limits,
+    ...(onFailure === undefined ? {} : { onFailure }),
+    ...(backup === undefined ? {} : { backup: await openBackup(backup, variables) }),
   };
+}
+
+/** The command gets this process's own environment: what it may know of the database is its user's to say. */
+async function openBackup(settings: BackupSettings, variables: Variables): Promise<Backup> {
+  const { timeoutMs } = settings;
+  if (settings.kind === "command") {
+    const { commandBackup } = await import("../hook/command.ts");
+    return commandBackup(settings.argv, { timeoutMs, variables });
+  }
+  const { parseHeader, webhookBackup } = await import("../hook/webhook.ts");
+  const { url, headerFile } = settings;
+  if (headerFile === undefined) return webhookBackup(url, { timeoutMs });
+  const header = async (): Promise<Header> => {
+    const parsed = parseHeader(await readSecretFile(headerFile, "the backup's header file"));
+    if (parsed !== undefined) return parsed;
+    throw new RunnerError("CONFIG", `the backup's header file "${headerFile}" does not hold one header`, {
+      hint: "write one line, such as Authorization: Bearer …",
+    });
+  };
+  // Now, so that a wrong file is found when the program starts and not in the middle of the night.
+  await header();
+  return webhookBackup(url, { timeoutMs, header });
 }
 
 async function openReleases(

@@ -6,7 +6,7 @@ import { compareVersions } from "../migration/version.ts";
 import type { Target } from "../runner.ts";
 import { formatDuration } from "../report/duration.ts";
 import { describeFailure, formatFailure } from "./failure.ts";
-import { chooseTarget, plan, release } from "./flags.ts";
+import { chooseTarget, onFailure, plan, release } from "./flags.ts";
 import { formatTable } from "./output.ts";
 import type { Output, Paint } from "./output.ts";
 import { openReporter } from "./reporter.ts";
@@ -16,8 +16,12 @@ import type { Invocation } from "./verb.ts";
 export async function changeDatabase(invocation: Invocation, goal: Goal): Promise<number> {
   const { context, output, signal, get } = invocation;
   const [wiring, runner] = await Promise.all([context.wire(), import("../runner.ts")]);
-  const onlyUp = goal.kind === "latest" || (goal.kind === "steps" && goal.direction === "up");
-  await using opened = await wiring.openTarget(chooseTarget(invocation), onlyUp ? "up" : "both");
+  const isUp = goal.kind === "latest" || (goal.kind === "steps" && goal.direction === "up");
+  const asked = get(onFailure);
+  await using opened = await wiring.openTarget(
+    chooseTarget(invocation),
+    isUp && asked !== "rollback" ? "up" : "both",
+  );
   const reporter = await openReporter(output);
   try {
     const result = await runner.run(
@@ -31,6 +35,7 @@ export async function changeDatabase(invocation: Invocation, goal: Goal): Promis
         caller: { issuer: "cli", subject: whoAmI(), rule: null },
         labels: {},
         limits: opened.target.limits,
+        ...(asked === undefined ? {} : { onFailure: asked }),
         isAccepted: false,
       },
       opened.target,
@@ -90,6 +95,7 @@ export function describeResult(result: RunResult): Record<string, unknown> {
     done: result.done,
     left: result.left,
     durationMs: result.durationMs,
+    backup: result.backup,
     error: result.error === null ? null : describeFailure(result.error),
   };
 }
@@ -116,6 +122,8 @@ function describeState(result: RunResult): string {
   if (result.from === null) return "not reached; nothing was changed";
   if (result.to === null) return 'unknown: it could not be asked; "lockkeeper status" tells when it can be';
   const at = `at version ${result.to.version ?? "0"}`;
+  if (result.outcome === "rolled_back")
+    return `${at}, where the run began; it is held until a person, or a newer release, comes`;
   const before = result.done.length === 0 ? `unchanged, ${at}` : `${at} after ${result.done.length} done`;
   const left = result.left === 0 ? "" : `; ${result.left} left`;
   const { statement, statements } = result.error?.fields ?? {};

@@ -38,7 +38,16 @@ export interface TargetChoice {
   readonly format: string | undefined;
   readonly allowsLate: boolean;
   readonly limits: { readonly [K in keyof Limits]: number | undefined };
+  readonly backup: BackupChoice;
   readonly storage: StorageChoice;
+}
+
+/** What makes a backup before the first step, as it was said. */
+export interface BackupChoice {
+  readonly command: readonly [string, ...string[]] | undefined;
+  readonly url: string | undefined;
+  readonly headerFile: string | undefined;
+  readonly timeoutMs: number | undefined;
 }
 
 /** Which S3 and GCS servers are spoken to, where it is not the usual ones. */

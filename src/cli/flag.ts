@@ -1,5 +1,6 @@
 import { RunnerError } from "../error.ts";
 import { parseDuration } from "../migration/duration.ts";
+import { parseArgv } from "./argv.ts";
 
 /** One `--flag` of a verb: what its help says and how its text becomes a value. */
 export interface Flag<T> {
@@ -116,6 +117,29 @@ export function durationFlag(
       if (ms === undefined)
         throw wrong(origin, `expected a duration such as 10m, 5s or 0, got ${JSON.stringify(last)}`);
       return ms;
+    },
+  };
+}
+
+/** A program with its arguments. */
+export function argvFlag(
+  name: string,
+  wording: { readonly text: string },
+): Flag<readonly [string, ...string[]] | undefined> {
+  return {
+    name,
+    placeholder: "<command>",
+    text: wording.text,
+    isRepeatable: false,
+    hasVariable: true,
+    from(texts, origin) {
+      const last = texts.at(-1);
+      if (last === undefined) return undefined;
+      const argv = parseArgv(last);
+      if (argv !== undefined) return argv;
+      throw new RunnerError("USAGE", `${origin}: expected words without quotes, or a JSON list of words`, {
+        hint: `no shell reads it; name one if you need it: '["sh", "-c", "pg_dump … > file"]'`,
+      });
     },
   };
 }

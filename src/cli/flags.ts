@@ -1,5 +1,14 @@
 import type { StorageChoice, TargetChoice } from "./context.ts";
-import { choiceFlag, countFlag, durationFlag, listFlag, named, switchFlag, textFlag } from "./flag.ts";
+import {
+  argvFlag,
+  choiceFlag,
+  countFlag,
+  durationFlag,
+  listFlag,
+  named,
+  switchFlag,
+  textFlag,
+} from "./flag.ts";
 import type { Flag } from "./flag.ts";
 import type { Invocation } from "./verb.ts";
 
@@ -95,6 +104,26 @@ export const deadline = durationFlag("deadline", {
   fallback: "0",
 });
 
+export const onFailure = choiceFlag("on-failure", {
+  text: "when a migration fails: keep what was applied before it, or go back to where the run began by the down files; then each needs one",
+  choices: ["keep", "rollback"],
+});
+export const backupCommand = argvFlag("backup-command", {
+  text: "program that makes a backup before the first step, run without a shell; its failure stops the run",
+});
+export const backupUrl = textFlag("backup-url", {
+  placeholder: "<url>",
+  text: "webhook that makes a backup before the first step, in place of --backup-command",
+});
+export const backupHeaderFile = textFlag("backup-header-file", {
+  placeholder: "<file>",
+  text: "file with a header for --backup-url, such as Authorization: Bearer …",
+});
+export const backupTimeout = durationFlag("backup-timeout", {
+  text: "how long the backup may take; 0 for ever",
+  fallback: "1h",
+});
+
 export const s3Endpoint = textFlag("s3-endpoint", {
   placeholder: "<url>",
   text: "an S3-compatible server",
@@ -165,6 +194,14 @@ export const targetFlags: readonly Flag<unknown>[] = [
 /** Patience of a run. */
 export const limitFlags: readonly Flag<unknown>[] = [wait, lockTimeout, statementTimeout, deadline];
 
+/** What is made before the first step. */
+export const backupFlags: readonly Flag<unknown>[] = [
+  backupCommand,
+  backupUrl,
+  backupHeaderFile,
+  backupTimeout,
+];
+
 /** What the flags of a verb say about the target; those that it does not have count as not given. */
 export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
   return {
@@ -186,6 +223,12 @@ export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
       lockTimeoutMs: get(lockTimeout),
       statementTimeoutMs: get(statementTimeout),
       deadlineMs: get(deadline),
+    },
+    backup: {
+      command: get(backupCommand),
+      url: get(backupUrl),
+      headerFile: get(backupHeaderFile),
+      timeoutMs: get(backupTimeout),
     },
     storage: chooseStorage({ get }),
   };

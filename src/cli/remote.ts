@@ -16,6 +16,7 @@ export interface RemoteRequest {
   readonly action: "apply" | "rollback";
   readonly to: string | undefined;
   readonly plan: string | undefined;
+  readonly onFailure: "keep" | "rollback" | undefined;
   readonly labels: Readonly<Record<string, string>>;
   /** milliseconds to wait for the end; 0 does not wait */
   readonly waitMs: number;
@@ -57,6 +58,8 @@ export async function triggerRun(request: RemoteRequest, options: RemoteOptions)
     to: request.to ?? null,
     plan: request.plan ?? null,
     labels: request.labels,
+    // an older server does not know the field
+    ...(request.onFailure === undefined ? {} : { onFailure: request.onFailure }),
   });
   const patience = (): number =>
     Math.max(0, Math.min(pollSeconds, Math.floor((deadline - performance.now()) / 1_000)));

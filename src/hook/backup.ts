@@ -2,7 +2,7 @@
 export interface Backup {
   /** `command pg_dump`, `webhook https://backup.example`: without arguments, path and query, which may hold a secret */
   readonly by: string;
-  /** milliseconds until it counts as failed */
+  /** milliseconds until it counts as failed; 0: never */
   readonly timeoutMs: number;
 
   /**

@@ -79,8 +79,13 @@ export const schemas = {
         additionalProperties: { ...text, maxLength: 256 },
         description: "Kept with the run: commit, pipeline…",
       },
+      onFailure: {
+        enum: ["keep", "rollback", null],
+        description:
+          "Apply: when a migration fails, keep what was applied before it, or go back to where the run began by the down files, which takes the right to roll back as well; by default as the target is configured",
+      },
     },
-    ["release", "to", "plan", "deadline", "labels"],
+    ["release", "to", "plan", "deadline", "labels", "onFailure"],
   ),
   Run: object({
     id: text,
@@ -105,6 +110,16 @@ export const schemas = {
     createdAt: time,
     startedAt: timeOrNull,
     endedAt: timeOrNull,
+    backup: {
+      ...nullable(
+        object({
+          by: text,
+          durationMs: { type: "number", minimum: 0 },
+          result: { enum: ["done", "failed", "stopped"] },
+        }),
+      ),
+      description: "What became of the backup before the first step; null where none was asked for",
+    },
     error: nullable(local("RunError")),
     links: object({ self: uri, gate: uri, events: uri, cancel: uri, target: uri }),
   }),

@@ -73,6 +73,10 @@ export const runRequestSchema = v.pipe(
       null,
     ),
     labels: v.optional(labels, {}),
+    onFailure: v.optional(
+      v.nullable(v.picklist(["keep", "rollback"], 'has to be "keep" or "rollback"')),
+      null,
+    ),
   }),
   v.forward(
     v.check(
@@ -87,6 +91,13 @@ export const runRequestSchema = v.pipe(
       "only apply and rollback take an approved plan",
     ),
     ["plan"],
+  ),
+  v.forward(
+    v.check(
+      (body) => body.onFailure === null || body.action === "apply",
+      "only apply says what to do when a migration fails",
+    ),
+    ["onFailure"],
   ),
 );
 

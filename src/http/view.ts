@@ -2,6 +2,7 @@ import { traits, type ErrorFields, type RunnerErrorCode } from "../error.ts";
 import type { EntryError, HistoryEntry, Position } from "../history/entry.ts";
 import {
   isEnded,
+  type BackupRecord,
   type RunAction,
   type RunOutcome,
   type RunRecord,
@@ -41,6 +42,7 @@ export interface RunView {
   readonly createdAt: string;
   readonly startedAt: string | null;
   readonly endedAt: string | null;
+  readonly backup: BackupRecord | null;
   readonly error: ErrorView | null;
   readonly links: Readonly<Record<"self" | "gate" | "events" | "cancel" | "target", string>>;
 }
@@ -118,6 +120,7 @@ export function viewRun(run: RunRecord, links: Links): RunView {
     createdAt: run.createdAt.toISOString(),
     startedAt: run.startedAt?.toISOString() ?? null,
     endedAt: run.endedAt?.toISOString() ?? null,
+    backup: run.backup,
     error: run.error === null ? null : viewError(run.error),
     links: {
       self,
@@ -208,8 +211,17 @@ function messageOf(run: RunRecord): string {
     case "canceled":
       return `canceled, ${count}`;
     case "failed":
-      return run.error === null
-        ? `failed, ${count}`
-        : `${run.outcome === "refused" ? "refused" : "failed"}: ${run.error.message}`;
+      return run.error === null ? `failed, ${count}` : `${failedAs(run.outcome)}: ${run.error.message}`;
+  }
+}
+
+function failedAs(outcome: RunOutcome | null): string {
+  switch (outcome) {
+    case "refused":
+      return "refused";
+    case "rolled_back":
+      return "failed and rolled back";
+    default:
+      return "failed";
   }
 }

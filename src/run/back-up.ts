@@ -4,6 +4,9 @@ import type { Emit } from "../executor/event.ts";
 import type { Backup, BackupFacts } from "../hook/backup.ts";
 import type { BackupRecord } from "../history/run.ts";
 
+/** milliseconds; a timer that is set for longer fires at once */
+const longestTimerMs = 2 ** 31 - 1;
+
 /** What a backup needs of the run that it is for. */
 export interface BackUpOptions {
   readonly facts: BackupFacts;
@@ -24,7 +27,10 @@ export async function backUp(
 ): Promise<void> {
   const began = performance.now();
   const late = new AbortController();
-  const timer = setTimeout(() => late.abort(tooLate(backup)), backup.timeoutMs);
+  const timer =
+    backup.timeoutMs > 0
+      ? setTimeout(() => late.abort(tooLate(backup)), Math.min(backup.timeoutMs, longestTimerMs))
+      : undefined;
   const end = async (result: BackupRecord["result"]): Promise<void> => {
     const made = { by: backup.by, durationMs: Math.round(performance.now() - began), result };
     emit({ kind: "backup.done", ...made });

@@ -50,6 +50,8 @@ targets:
       schema: migrations
       direct: { urlEnv: DIRECT_URL }
     limits: { wait: 10m, lockTimeout: 5s, statementTimeout: 0, deadline: 15m }
+    onFailure: rollback
+    backup: { command: [pg_dump, --format=custom], timeout: 2h }
     s3: { region: us-east-1 }
     gcs: {}
 `,
@@ -71,6 +73,20 @@ targets:
   ["a listen address without a port", false, `${minimal}listen: localhost\n`],
   ["a trust without keys", false, `${minimal}trust: { prod: { keys: [] } }\n`],
   ["a threshold of nothing", false, `${minimal}trust: { prod: { threshold: 0, keys: [a] } }\n`],
+  [
+    "a backup by a webhook",
+    true,
+    minimal.replace("stream:", "backup: { webhook: { url: https://b, headerFile: h } }, stream:"),
+  ],
+  ["a backup by nothing", false, minimal.replace("stream:", "backup: { timeout: 1h }, stream:")],
+  [
+    "a backup by two",
+    false,
+    minimal.replace("stream:", "backup: { command: [a], webhook: { url: https://b } }, stream:"),
+  ],
+  ["a backup's command as text", false, minimal.replace("stream:", "backup: { command: pg_dump }, stream:")],
+  ["a backup's command without words", false, minimal.replace("stream:", "backup: { command: [] }, stream:")],
+  ["another way to fail", false, minimal.replace("stream:", "onFailure: panic, stream:")],
   ["an empty source", false, minimal.replace("./releases", '""')],
 ];
 

@@ -25,6 +25,7 @@ const nothing: TargetChoice = {
     statementTimeoutMs: undefined,
     deadlineMs: undefined,
   },
+  backup: { command: undefined, url: undefined, headerFile: undefined, timeoutMs: undefined },
   storage: { s3Endpoint: undefined, s3Region: undefined, s3PathStyle: undefined, gcsEndpoint: undefined },
 };
 

@@ -1,5 +1,5 @@
 import { changeDatabase } from "../change.ts";
-import { limitFlags, plan, targetFlags } from "../flags.ts";
+import { backupFlags, limitFlags, plan, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 import { stepCount } from "./up.ts";
 
@@ -10,7 +10,7 @@ export const down: Verb = {
     "Takes back the last migration, or the last n, by their down files. A migration without one is refused. " +
     "The database is then held: automatic triggers change nothing until a newer release or a person comes.",
   parameters: [{ name: "n", text: 'how many (default: 1); all of them is "goto 0"', isRequired: false }],
-  flags: [...targetFlags, plan, ...limitFlags],
+  flags: [...targetFlags, plan, ...limitFlags, ...backupFlags],
   examples: [
     { line: "lockkeeper down --source ./migrations --unsigned", means: "take back the last migration" },
     { line: "lockkeeper down 3 --target orders-dev", means: "take back the last three" },

@@ -1,7 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import { changeDatabase } from "../change.ts";
 import { parseCount } from "../flag.ts";
-import { limitFlags, plan, targetFlags } from "../flags.ts";
+import { backupFlags, limitFlags, onFailure, plan, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper up [n]` */
@@ -10,7 +10,7 @@ export const up: Verb = {
   about:
     "Applies the migrations that are pending, in their order, each exactly once. Doing nothing is a success.",
   parameters: [{ name: "n", text: "apply only the first n that are pending", isRequired: false }],
-  flags: [...targetFlags, plan, ...limitFlags],
+  flags: [...targetFlags, plan, ...limitFlags, onFailure, ...backupFlags],
   examples: [
     {
       line: "lockkeeper up --source s3://releases/orders --trust orders.pub --database postgres://migrator@db/orders",
@@ -23,6 +23,10 @@ export const up: Verb = {
     {
       line: "lockkeeper up --target orders-prod --plan sha256:…",
       means: "apply exactly what was approved, or refuse",
+    },
+    {
+      line: "lockkeeper up --target orders-prod --backup-command 'pg_dump --format=custom --file=/backup/orders' --on-failure rollback",
+      means: "make a backup first, and leave nothing behind where a migration fails",
     },
   ],
   exits: [0, 2, 20, 21, 22, 30, 31, 32],

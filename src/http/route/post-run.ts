@@ -75,6 +75,11 @@ function allow(c: HttpContext, parts: HttpParts, body: RunBody): Access {
       },
     );
   }
+  // Down files take away what a caller may only be allowed to add; where the operator wants that, it is not the caller's doing.
+  if (body.onFailure === "rollback" && access.target.onFailure !== "rollback") {
+    authorize(c, parts, { action: "rollback", target: body.target, hasDigest });
+    c.get("note")["rule"] = access.rule.id;
+  }
   const { rule } = access;
   if (rule.perHour !== null && body.action !== "status") {
     const { issuer, subject } = c.get("principal");
@@ -115,6 +120,7 @@ function orderOf(
       caller,
       labels: body.labels,
       limits: { ...target.limits, deadlineMs: shorter(target.limits.deadlineMs, deadlineMs ?? 0) },
+      ...(body.onFailure === null ? {} : { onFailure: body.onFailure }),
       isAccepted: true,
     },
     record: {
@@ -131,7 +137,10 @@ function orderOf(
       singleUse: { issuer: principal.issuer, jti: principal.jti, expiresAt: principal.expiresAt },
     },
     // Without a digest, what is newest may have changed since the other run looked: such runs only wait for each other.
-    sameAs: release === null ? null : JSON.stringify([target.name, body.action, release, body.to, body.plan]),
+    sameAs:
+      release === null
+        ? null
+        : JSON.stringify([target.name, body.action, release, body.to, body.plan, body.onFailure]),
   };
 }
 
