@@ -7,6 +7,7 @@ import type {
   TransactionStep,
 } from "../../src/driver/driver.ts";
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
+import { parseHeader } from "../../src/migration/header.ts";
 import { sqlToSend } from "../../src/migration/unwrap-sql.ts";
 import { newRunId } from "../../src/run/request.ts";
 import { makeRelease, type MigrationText } from "./plain-release.ts";
@@ -114,7 +115,7 @@ export async function statementStep(
     statements: migration.statements,
     resumeAt: 0,
     unfinished: null,
-    backfill: undefined,
+    backfill: parseHeader(bytes.toString("utf8"), migration.path).backfill,
     ...change,
   };
 }
