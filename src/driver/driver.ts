@@ -263,8 +263,8 @@ export interface SessionSettings {
   readonly lockTimeoutMs: number;
   readonly statementTimeoutMs: number;
   readonly appliedBy: string;
-  /** told when a body is tried again after a lock timeout, deadlock or serialization failure */
-  onRetry(path: string, attempt: number, sqlstate: string, delayMs: number): void;
+  /** told when a body is tried again after a lock timeout, deadlock or serialization failure; `blocker` is who was seen to hold the lock */
+  onRetry(path: string, attempt: number, sqlstate: string, delayMs: number, blocker: string | null): void;
 }
 
 /** What became of steps in transactions. */

@@ -9,6 +9,8 @@ export interface LeaseTimes {
   readonly marginMs: number;
   /** how often the database is asked whether somebody wants the run to stop */
   readonly cancelPollMs: number;
+  /** for tests: before the second try of a body that met a lock */
+  readonly retryMs?: number;
 }
 
 /** The times that hold wherever a test does not say otherwise. */

@@ -73,9 +73,12 @@ export type RunEvent =
   | {
       readonly kind: "step.retried";
       readonly path: string;
+      /** the one that failed, from 1 */
       readonly attempt: number;
       readonly sqlstate: string;
       readonly delayMs: number;
+      /** session that was seen to hold the lock, in words */
+      readonly blocker: string | null;
     }
   /** before the first step */
   | { readonly kind: "backup.started"; readonly by: string }

@@ -281,7 +281,7 @@ function sessionSettings(options: ExecuteOptions): SessionSettings {
     lockTimeoutMs: options.lockTimeoutMs,
     statementTimeoutMs: options.statementTimeoutMs,
     appliedBy: options.appliedBy,
-    onRetry: (path, attempt, sqlstate, delayMs) =>
-      options.emit({ kind: "step.retried", path, attempt, sqlstate, delayMs }),
+    onRetry: (path, attempt, sqlstate, delayMs, blocker) =>
+      options.emit({ kind: "step.retried", path, attempt, sqlstate, delayMs, blocker }),
   };
 }

@@ -81,7 +81,7 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
       return `${event.path} ${did} in ${formatDuration(event.durationMs)} (${event.done}/${event.total})`;
     }
     case "step.retried":
-      return `${event.path} could not get its locks (${event.sqlstate}), try ${event.attempt} in ${formatDuration(event.delayMs)}`;
+      return `${event.path} ${passing[event.sqlstate] ?? "lost its connection"}${event.blocker === null ? "" : ` (held by ${event.blocker})`}: try ${event.attempt + 1} in ${formatDuration(event.delayMs)}`;
     case "backup.started":
       return `backup begins: ${event.by}`;
     case "backup.output":
@@ -108,6 +108,13 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
       return isVerbose ? describeDetail(event) : undefined;
   }
 }
+
+/** What a body met that may be gone at its next try, by SQLSTATE. */
+const passing: Readonly<Record<string, string>> = {
+  "55P03": "did not get a lock in time and gave way",
+  "40P01": "was in a deadlock",
+  "40001": "clashed with another transaction",
+};
 
 /** What was found of a statement whose outcome nobody knew. */
 const probed = {

@@ -3,6 +3,7 @@ import type { EntryError } from "../../history/entry.ts";
 import { countCodePoints, locate } from "../../migration/position.ts";
 import { scanSql } from "../../migration/scan-sql.ts";
 import type { StatementStep, TransactionStep } from "../driver.ts";
+import type { Blocker } from "./blocker.ts";
 import { serverError, type ServerError } from "./failure.ts";
 import { sqlstate } from "./sqlstate.ts";
 import { statementsBeforeBody } from "./transaction.ts";
@@ -15,6 +16,8 @@ export interface SentPlace {
   readonly messageOffset: number;
   /** statements of the message that the server completed before the text and in it, for an error without a position */
   readonly completed?: number;
+  /** who was seen to keep the text waiting for a lock */
+  readonly blocker: Blocker | undefined;
   /** index of the failed statement, for a body that runs statement by statement */
   readonly statement?: { readonly index: number; readonly of: number };
 }
@@ -36,10 +39,12 @@ export function bodyFailure(
   const codePoint = codePointOf(step, told, place);
   const at = codePoint === undefined ? undefined : locate(step.text, Math.max(codePoint, place.sqlOffset));
   const { code, hint } = meaning(told);
+  const blocker = code === "LOCK_TIMEOUT" ? place.blocker : undefined;
+  const held = blocker === undefined ? "" : `, the lock is held by ${blocker.description}`;
   const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
   return new RunnerError(
     code,
-    `${where}: ${told.message} (SQLSTATE ${told.sqlstate}); ${stateNow(told, place)}`,
+    `${where}: ${told.message} (SQLSTATE ${told.sqlstate})${held}; ${stateNow(told, place)}`,
     {
       hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
       fields: {
@@ -50,6 +55,7 @@ export function bodyFailure(
         ...(place.statement === undefined
           ? {}
           : { statement: place.statement.index + 1, statements: place.statement.of }),
+        ...(blocker === undefined ? {} : { blocker: blocker.pid }),
         ...told.fields,
       },
       cause,
@@ -80,8 +86,7 @@ export function toEntryError(error: RunnerError): EntryError {
 function stateNow(server: ServerError, place: SentPlace): string {
   if (server.sqlstate === sqlstate.bodyEndedTransaction)
     return "it ended its transaction itself, so what it did before that may have stayed";
-  if (place.statement === undefined)
-    return "nothing of this migration was applied";
+  if (place.statement === undefined) return "nothing of this migration was applied";
   const { index, of } = place.statement;
   return index === 0
     ? `none of its ${of} statements took effect`
@@ -94,7 +99,7 @@ function meaning(server: ServerError): { code: RunnerErrorCode; hint: string } {
     case sqlstate.lockNotAvailable:
       return {
         code: "LOCK_TIMEOUT",
-        hint: "another session holds the lock: run again, or raise lock_timeout",
+        hint: "run again when the session that holds the lock has ended, end it, or raise lock_timeout",
       };
     case sqlstate.deadlockDetected:
     case sqlstate.serializationFailure:

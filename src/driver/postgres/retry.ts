@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import type { SessionSettings } from "../driver.ts";
 import { isConnectionLoss, serverError } from "./failure.ts";
-import { retryableBody } from "./sqlstate.ts";
+import { retryableBody, sqlstate } from "./sqlstate.ts";
 import type { Workbench } from "./workbench.ts";
 
 /**
@@ -10,8 +10,8 @@ import type { Workbench } from "./workbench.ts";
  * session, or brings the server down.
  */
 const tries = { lock: 10, connection: 3 };
-/** milliseconds between two tries: doubles from the first to the second, with jitter */
-const delayMs = { first: 250, longest: 8_000 };
+/** milliseconds before the second try: doubles with each, with jitter, up to 32 times of it */
+const retryMs = 250;
 
 /**
  * Whether what failed with `cause` for the `attempt`th time may succeed when it is tried again: a lock time-out, a
@@ -34,9 +34,10 @@ export async function mayTryAgain(
       : 1;
   if (attempt >= most) return false;
   const waitMs = Math.round(
-    Math.min(delayMs.first * 2 ** (attempt - 1), delayMs.longest) * (0.5 + Math.random()),
+    (bench.times.retryMs ?? retryMs) * Math.min(2 ** (attempt - 1), 32) * (0.5 + Math.random()),
   );
-  settings.onRetry(step.path, attempt, code ?? "08006", waitMs);
+  const blocker = code === sqlstate.lockNotAvailable ? bench.blocker?.description : undefined;
+  settings.onRetry(step.path, attempt, code ?? "08006", waitMs, blocker ?? null);
   await sleep(waitMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
   return true;
 }

@@ -157,19 +157,24 @@ interface Applied {
 async function applyMany(bench: Workbench, steps: Group, settings: SessionSettings): Promise<Applied> {
   bench.kept.assertTrusted();
   try {
-    const results = await bench.sendBody(transactionMessage(steps, surroundings(bench, settings)).text);
+    const { text } = transactionMessage(steps, surroundings(bench, settings));
+    const results = await bench.sendBody(text, settings.lockTimeoutMs);
     return { durations: readDurations(bench, results, steps.length), failure: null };
   } catch (cause) {
     await settle(bench, cause);
+    const committed = await committedMeanwhile(bench);
+    const [failed, ...rest] = steps.slice(committed.length);
+    if (failed === undefined) return { durations: committed, failure: null };
+    // What met a lock has had its first try, and leaves the lock to others for a while.
+    const attempt = (await mayTryAgain(bench, failed, settings, cause, 1)) ? 2 : 1;
+    const durations = [...committed];
+    for (const step of [failed, ...rest]) {
+      const one = await applyOne(bench, step, settings, step === failed ? attempt : 1);
+      durations.push(...one.durations);
+      if (one.failure !== null) return { durations, failure: one.failure };
+    }
+    return { durations, failure: null };
   }
-  const committed = await committedMeanwhile(bench);
-  const durations = [...committed];
-  for (const step of steps.slice(committed.length)) {
-    const one = await applyOne(bench, step, settings);
-    durations.push(...one.durations);
-    if (one.failure !== null) return { durations, failure: one.failure };
-  }
-  return { durations, failure: null };
 }
 
 /** One body in its own message, tried again where it merely met a lock. */
@@ -177,12 +182,13 @@ async function applyOne(
   bench: Workbench,
   step: TransactionStep,
   settings: SessionSettings,
+  firstAttempt = 1,
 ): Promise<Applied> {
-  for (let attempt = 1; ; attempt += 1) {
+  for (let attempt = firstAttempt; ; attempt += 1) {
     bench.kept.assertTrusted();
     const message = transactionMessage([step], surroundings(bench, settings));
     try {
-      const results = await bench.sendBody(message.text);
+      const results = await bench.sendBody(message.text, step.lockTimeoutMs ?? settings.lockTimeoutMs);
       return { durations: readDurations(bench, results, 1), failure: null };
     } catch (cause) {
       const completed = bench.completed();
@@ -194,6 +200,7 @@ async function applyOne(
           sqlOffset: step.sqlOffset,
           messageOffset: message.bodyOffset,
           completed,
+          blocker: bench.blocker,
         });
         await recordFailure(bench, step, settings, failure);
         return { durations: [], failure };

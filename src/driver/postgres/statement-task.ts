@@ -106,13 +106,14 @@ export async function recordFailure(
 
 /** Where the statement lies in its file and in the message that was sent. */
 export function placeOf(
-  { step, statement, index }: Task,
+  { bench, step, statement, index }: Task,
   messageOffset: number,
 ): Parameters<typeof bodyFailure>[2] {
   const before = step.bytes.subarray(0, statement.offset).toString("utf8");
   return {
     sqlOffset: countCodePoints(before, 0, before.length),
     messageOffset,
+    blocker: bench.blocker,
     statement: { index, of: step.statements.length },
   };
 }

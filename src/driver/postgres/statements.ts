@@ -67,8 +67,9 @@ async function runInTransaction(task: Task): Promise<void> {
   const { bench, worker, step, index, settings, checkpoint, sql } = task;
   for (let attempt = 1; ; attempt += 1) {
     await assertMayStart(task);
+    const lockTimeoutMs = step.lockTimeoutMs ?? settings.lockTimeoutMs;
     const limits = [
-      `SET LOCAL lock_timeout = ${step.lockTimeoutMs ?? settings.lockTimeoutMs}`,
+      `SET LOCAL lock_timeout = ${lockTimeoutMs}`,
       `SET LOCAL statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`,
       `SET LOCAL idle_in_transaction_session_timeout = ${bench.times.leaseMs}`,
       ...preludeOf(step, index),
@@ -76,7 +77,7 @@ async function runInTransaction(task: Task): Promise<void> {
     const head = `${runMark(bench.key())}${begin}; ${fence(bench.t, bench.key())}; ${limits};\n`;
     const tail = `\n; RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog; ${checkpoint.reached(index, sha256Hex(sql))}; RESET ALL; SET LOCAL synchronous_commit = on; COMMIT`;
     try {
-      await bench.sendOn(worker.connection, head + sql + tail);
+      await bench.sendOn(worker.connection, head + sql + tail, lockTimeoutMs);
       return;
     } catch (cause) {
       if (isConnectionLoss(cause) || worker.connection.isLost()) {

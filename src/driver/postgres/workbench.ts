@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
+import { readBlocker, selectBlockers, watchBlockers, type Blocker } from "./blocker.ts";
 import type { Connection, ConnectionPool, StatementResult } from "./connection.ts";
 import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
 import { fenced, renewToken, selectOurs, type LeaseKey } from "./lease.ts";
@@ -47,6 +48,8 @@ export class Workbench {
   readonly directPool: ConnectionPool;
   /** id of the newest history entry of this run that was counted */
   lastEntryId = 0;
+  /** who was seen to keep the body that failed last waiting for a lock, in this try or an earlier one */
+  blocker: Blocker | undefined;
   readonly #pool: ConnectionPool;
   #connection: Connection;
   #key: LeaseKey;
@@ -100,12 +103,20 @@ export class Workbench {
   }
 
   /** Sends a body, which may take long: when the run is to stop, the server is told to cancel it. */
-  sendBody(message: string): Promise<readonly StatementResult[]> {
-    return this.sendOn(this.#connection, message);
+  sendBody(message: string, lockTimeoutMs: number): Promise<readonly StatementResult[]> {
+    return this.sendOn(this.#connection, message, lockTimeoutMs);
   }
 
-  /** As {@link sendBody}, on a connection of its own. The message starts with `runMark`. */
-  async sendOn(connection: Connection, message: string): Promise<readonly StatementResult[]> {
+  /**
+   * As {@link sendBody}, on a connection of its own. The message starts with `runMark`.
+   *
+   * @param lockTimeoutMs - that of its statements; 0 or none: it is not looked who blocks them
+   */
+  async sendOn(
+    connection: Connection,
+    message: string,
+    lockTimeoutMs = 0,
+  ): Promise<readonly StatementResult[]> {
     const { signal } = this.kept;
     const cut = new AbortController();
     const ended = new AbortController();
@@ -116,9 +127,16 @@ export class Workbench {
     };
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
+    const watch = watchBlockers(lockTimeoutMs, () => this.#lookForBlocker());
     try {
-      return await connection.send(message, cut.signal);
+      const results = await connection.send(message, cut.signal);
+      this.blocker = undefined;
+      return results;
+    } catch (cause) {
+      this.blocker = watch.stop() ?? this.blocker;
+      throw cause;
     } finally {
+      watch.stop();
       ended.abort();
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
@@ -233,6 +251,18 @@ export class Workbench {
     } catch {
       // The database cannot be reached: nobody there to tell, and nothing to wait for.
       cut.abort();
+    }
+  }
+
+  async #lookForBlocker(): Promise<Blocker | undefined> {
+    const patience = AbortSignal.timeout(answerMs);
+    const connection = await this.#pool.connect(patience);
+    try {
+      const [result] = await connection.send(selectBlockers(this.#key), patience);
+      const row = result?.rows[0];
+      return row === undefined ? undefined : readBlocker(row);
+    } finally {
+      connection.release();
     }
   }
 
