@@ -230,7 +230,7 @@ async function runUnderLease(
       await session.begin(beginning(release, state.position, state.position, 0));
     return await log.succeeded(session, release, state.position, request);
   }
-  assertOutcomeKnown(state, plan);
+  assertOutcomeKnown(state);
   const back = wayBack(plan, request.onFailure, target.onFailure);
   const bodies = [...plan.steps, ...(back ?? [])].every(({ body }) => fetched.has(body.sha256))
     ? fetched
@@ -291,30 +291,22 @@ function beginning(release: Release, from: Position, to: Position, steps: number
 }
 
 /**
- * An entry that is still `started` under our lease belongs to a runner that died in the middle of it. Statements that
- * commit together with their checkpoint, and a body all of whose statements are done, leave nothing in doubt.
+ * An entry that is still `started` under our lease belongs to a runner that died in the middle of it: the driver finds
+ * out how far it came. Only where it could not does a person have to say.
  */
-function assertOutcomeKnown({ unfinished }: StreamState, plan: Plan): void {
-  if (unfinished === null || unfinished.status === "failed") return;
-  const body = plan.steps[0]?.body;
-  const isSame = body?.sha256 === unfinished.sha256;
-  const next = body?.statements?.[unfinished.statementsDone];
-  const isKnown = isSame && (next === undefined || next.kind === "transactional");
-  if (unfinished.status === "started" && isKnown) return;
+function assertOutcomeKnown({ unfinished }: StreamState): void {
+  if (unfinished?.status !== "needs_attention") return;
+  const { path, direction, error, version, runId, statements } = unfinished;
   const statement = unfinished.statementsDone + 1;
   throw new RunnerError(
     "NEEDS_ATTENTION",
-    `"${unfinished.path}" (${unfinished.direction}): a runner died at statement ${statement} of ${unfinished.statements}, and whether it took effect is not known`,
+    error?.message ??
+      `"${path}" (${direction}): whether statement ${statement} of ${statements} took effect is not known`,
     {
-      hint: 'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
-      fields: {
-        migration: unfinished.path,
-        version: unfinished.version,
-        direction: unfinished.direction,
-        statement,
-        statements: unfinished.statements,
-        run: unfinished.runId,
-      },
+      hint:
+        error?.hint ??
+        'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
+      fields: { migration: path, version, direction, statement, statements, ...error?.fields, run: runId },
     },
   );
 }

@@ -145,7 +145,8 @@ function assertDirection(
 
 /** Lets the first step go on after the statements that an earlier attempt has done. */
 function resume(steps: readonly Step[], unfinished: HistoryEntry | null): readonly Step[] {
-  if (unfinished === null || unfinished.statementsDone === 0) return steps;
+  if (unfinished === null || (unfinished.statementsDone === 0 && unfinished.checkpoint === null))
+    return steps;
   const [first, ...rest] = steps;
   if (first === undefined) return steps;
   if (first.migration.seq !== unfinished.seq || first.direction !== unfinished.direction) {

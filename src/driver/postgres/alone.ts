@@ -1,63 +1,78 @@
 import { RunnerError } from "../../error.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
-import type { Statement } from "../../migration/migration.ts";
 import type { StatementStep } from "../driver.ts";
 import { bodyFailure } from "./body-failure.ts";
-import { isConnectionLoss } from "./failure.ts";
-import { assertIndexIsValid, builtIndex, dropInvalidIndex } from "./index-build.ts";
+import { isConnectionLoss, serverError } from "./failure.ts";
+import { probes } from "./probe/probes.ts";
+import { mayTryAgain } from "./retry.ts";
 import { preludeOf } from "./session-setting.ts";
-import { assertMayGoOn, assertMayStart, placeOf, recordFailure, type Task } from "./statement-task.ts";
+import { noteBefore, prepareSession, settle, type SentNote } from "./settle.ts";
+import { sqlstate } from "./sqlstate.ts";
+import { assertMayGoOn, assertMayStart, placeOf, recordFailure, stop, type Task } from "./statement-task.ts";
 import { runMark } from "./transaction.ts";
 
-/** What PostgreSQL refuses inside a transaction; its checkpoint follows it. */
-export async function runAlone(task: Task, kind: Statement["kind"]): Promise<void> {
+/** The kinds that PostgreSQL refuses inside a transaction. */
+export type AloneKind = keyof typeof probes;
+
+/**
+ * What PostgreSQL refuses inside a transaction; its checkpoint follows it. What it is about is noted before it is sent,
+ * so that whoever does not know how it ended can ask the database and go on.
+ */
+export async function runAlone(task: Task, kind: AloneKind): Promise<void> {
   const { bench, worker, step, index, settings, checkpoint, sql } = task;
-  await assertMayStart(task);
-  const mark = runMark(bench.key());
-  const built = kind === "create-index-concurrently" ? builtIndex(sql) : undefined;
-  try {
-    if (!worker.isPooled) {
-      // A lock time-out in the middle of what runs concurrently would leave an invalid index, or half a partition, behind.
-      const lockTimeoutMs =
-        step.lockTimeoutMs ?? (kind.endsWith("concurrently") ? 0 : settings.lockTimeoutMs);
-      const limits = [
-        `SET lock_timeout = ${lockTimeoutMs}`,
-        `SET statement_timeout = ${step.statementTimeoutMs ?? settings.statementTimeoutMs}`,
-      ];
-      await worker.connection.send([...limits, ...preludeOf(step, index)].join("; "));
+  const probe = probes[kind];
+  const lockTimeoutMs = lockTimeoutOf(task, kind);
+  for (let attempt = 1; ;) {
+    await assertMayStart(task);
+    let note: SentNote | undefined;
+    let messageOffset = 0;
+    try {
+      const statementTimeoutMs = step.statementTimeoutMs ?? settings.statementTimeoutMs;
+      await prepareSession(task, { lockTimeoutMs, statementTimeoutMs });
+      note = await noteBefore(task, probe);
+      const mark = runMark(bench.key());
+      messageOffset = mark.length;
+      await bench.sendOn(worker.connection, mark + sql, lockTimeoutMs);
+      const site = { bench, connection: worker.connection };
+      if (probe.hasResult === undefined || (await probe.hasResult(site, note.before))) break;
+      await worker.rollBack();
+      continue;
+    } catch (cause) {
+      if (isConnectionLoss(cause) || worker.connection.isLost()) {
+        await worker.regain(cause);
+        if (note !== undefined) {
+          const verdict = await settle(task, note);
+          task.onProgress({ kind: "probed", statement: index + 1, verdict });
+          if (verdict === "done") break;
+        }
+      } else {
+        await worker.rollBack();
+        // What the server said is known; only what a failed attempt leaves behind is still to be found out.
+        if (!probe.leavesRests) await bench.lastWrite(checkpoint.noted(null));
+        if (cause instanceof RunnerError) await stop(task, cause);
+        await assertMayGoOn(task, cause);
+        const isInTheWay = serverError(cause)?.sqlstate === sqlstate.duplicateTable;
+        if (probe.leavesRests && note !== undefined && (await settle(task, note)) === "done" && !isInTheWay)
+          break;
+      }
+      const mayRepeat = isConnectionLoss(cause) || kind !== "call";
+      if (mayRepeat && (await mayTryAgain(bench, step, settings, cause, attempt))) {
+        attempt += 1;
+        continue;
+      }
+      await worker.write(checkpoint.noted(null));
+      throw await recordFailure(task, bodyFailure(step, cause, placeOf(task, messageOffset)), "failed");
     }
-    if (built !== undefined) await dropInvalidIndex(bench, worker.connection, built);
-    await bench.sendOn(worker.connection, mark + sql);
-    if (built !== undefined) await assertIndexIsValid(worker.connection, step, built);
-  } catch (cause) {
-    if (isConnectionLoss(cause) || worker.connection.isLost())
-      throw await recordFailure(task, inDoubt(step, index, cause), "needs_attention");
-    await worker.rollBack();
-    await assertMayGoOn(task, cause);
-    const failure =
-      cause instanceof RunnerError ? cause : bodyFailure(step, cause, placeOf(task, mark.length));
-    throw await recordFailure(task, failure, "failed");
   }
   await worker.rollBack();
+  if (kind === "discard-all" || kind === "call") await worker.lockAgain();
   await worker.write(checkpoint.reached(index, sha256Hex(sql)));
 }
 
-function inDoubt(step: StatementStep, index: number, cause: unknown): RunnerError {
-  return new RunnerError(
-    "NEEDS_ATTENTION",
-    `"${step.path}" (${step.direction}): the connection was lost at statement ${index + 1} of ${step.statements.length}, and whether it took effect is not known`,
-    {
-      hint: 'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
-      fields: {
-        migration: step.path,
-        version: step.migration.version,
-        direction: step.direction,
-        statement: index + 1,
-        statements: step.statements.length,
-      },
-      cause,
-    },
-  );
+/** A lock time-out in the middle of what runs concurrently would leave an invalid index, or half a partition, behind. */
+function lockTimeoutOf({ worker, step, settings }: Task, kind: AloneKind): number {
+  if (worker.isPooled) return 0;
+  return step.lockTimeoutMs ?? (kind.endsWith("concurrently") ? 0 : settings.lockTimeoutMs);
 }
 
 /** A pooler gives the next message to any backend: a setting would be lost, or be another client's. */

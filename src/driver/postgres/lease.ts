@@ -20,6 +20,11 @@ export function workerLock(stream: string): string {
   return `pg_catalog.hashtextextended(${literal(`lockkeeper/worker/${stream}`)}, 0)`;
 }
 
+/** How every message of a stream's runs begins, up to the token: by it a backend is found, also through a pooler. */
+export function streamMark(stream: string): string {
+  return `/*lockkeeper:${stream.replaceAll(/[^\w.-]/g, "_")}:`;
+}
+
 /**
  * Adds the stream's row; harmless when it is there. Names no index: of runners that do this at once, one may meet the
  * other's row in the index of the token first.
@@ -31,7 +36,8 @@ export function insertStream(t: TableNames, stream: string): string {
 /**
  * Takes the lease if it is free or has expired: one conditional write that waits for nobody. Its result has one row
  * (`lockkeeper_token`) when it was taken. The advisory lock is that of a stale holder's worker, whose statement may
- * still run; it is tried only when all else says that the lease is free. `also` runs in the same transaction and may refer to the taken row.
+ * still run; it is tried only when all else says that the lease is free. Behind a pooler nobody holds it, and there the
+ * mark of a statement that is under way tells. `also` runs in the same transaction and may refer to the taken row.
  *
  * `synchronous_commit` is set because a role's default of `off` could give the same token out twice after a crash.
  */
@@ -44,7 +50,9 @@ export function acquire(
 WITH c AS MATERIALIZED (
  SELECT name FROM ${t.streams}
  WHERE name = ${literal(options.stream)} AND CASE WHEN holder IS NULL OR expires_at < pg_catalog.clock_timestamp()
-  THEN pg_catalog.pg_try_advisory_xact_lock(${workerLock(options.stream)}) ELSE false END
+  THEN pg_catalog.pg_try_advisory_xact_lock(${workerLock(options.stream)}) 
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.state = 'active'
+    AND a.pid <> pg_catalog.pg_backend_pid() AND pg_catalog.starts_with(a.query, ${literal(streamMark(options.stream))})) ELSE false END
  FOR UPDATE SKIP LOCKED)
 UPDATE ${t.streams} s SET token = s.token + 1, run_id = ${literal(options.runId)}, holder = ${literal(options.holder)},
  target_id = coalesce(s.target_id, ${literal(options.targetId)}), acquired_at = pg_catalog.clock_timestamp(),

@@ -162,6 +162,7 @@ class PostgresDriver implements Driver {
         times: this.#times,
         pool: database.pool,
         directPool: this.#direct ?? database.pool,
+        orphans: options,
       };
       const key = { stream: options.stream, token: taken.token, runId: options.run.id };
       return { bench: new Workbench(parts, connection, key), acquiredAt: taken.acquiredAt };

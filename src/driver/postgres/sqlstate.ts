@@ -9,6 +9,7 @@ export const sqlstate = {
   invalidCatalog: "3D000",
   insufficientPrivilege: "42501",
   undefinedTable: "42P01",
+  duplicateTable: "42P07",
   undefinedColumn: "42703",
   readOnlyTransaction: "25006",
   serializationFailure: "40001",
@@ -52,7 +53,7 @@ export function endsSession(code: string): boolean {
 export const creationClash: ReadonlySet<string> = new Set([
   "23505", // unique_violation in a catalogue
   "42P06", // duplicate_schema
-  "42P07", // duplicate_table
+  sqlstate.duplicateTable,
   "42710", // duplicate_object
   "XX000", // tuple concurrently updated
   sqlstate.deadlockDetected,

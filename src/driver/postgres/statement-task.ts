@@ -39,7 +39,7 @@ export interface Checkpoint {
 /** Adds the entry of a body that begins. */
 export async function startEntry(
   bench: Workbench,
-  worker: Worker,
+  worker: Pick<Worker, "write">,
   step: StatementStep,
   settings: SessionSettings,
 ): Promise<Checkpoint> {
@@ -56,7 +56,9 @@ export async function startEntry(
     checkpoint: step.unfinished?.checkpoint ?? null,
     error: null,
   });
-  const results = await worker.write(insertEntry(t, entry));
+  // The message may be sent twice, when nobody knows whether it arrived.
+  const again = `DELETE FROM ${t.history} WHERE run_id = ${literal(entry.runId)} AND id > ${bench.lastEntryId} AND status = 'started'`;
+  const results = await worker.write(`${again}; ${insertEntry(t, entry)}`);
   const id = Number(
     results.flatMap((result) => result.rows).find((row) => "lockkeeper_entry" in row)?.["lockkeeper_entry"],
   );
@@ -85,7 +87,10 @@ export async function assertMayGoOn(task: Task, cause: unknown): Promise<void> {
 }
 
 /** Records that the run stopped here and why, if the lease is still ours. */
-async function stop({ bench, checkpoint }: Task, reason: unknown): Promise<never> {
+export async function stop(
+  { bench, checkpoint }: Pick<Task, "bench" | "checkpoint">,
+  reason: unknown,
+): Promise<never> {
   const error =
     reason instanceof RunnerError
       ? reason
@@ -96,7 +101,7 @@ async function stop({ bench, checkpoint }: Task, reason: unknown): Promise<never
 
 /** Writes into the entry why its body did not go on; gives the failure back. */
 export async function recordFailure(
-  task: Task,
+  task: Pick<Task, "worker" | "checkpoint">,
   failure: RunnerError,
   status: "failed" | "needs_attention",
 ): Promise<RunnerError> {

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
-import type { LeaseOptions, StreamState } from "../driver.ts";
+import type { LeaseOptions, Orphan, StreamState } from "../driver.ts";
 import type { Connection } from "./connection.ts";
 import { firstValue, type PostgresDatabase } from "./database.ts";
 import { acquire, insertStream, selectCancel } from "./lease.ts";
+import { readOrphan, selectOrphans, tokenOfDead } from "./orphan.ts";
 import { endDeadRuns, insertRun, startRun } from "./runs.ts";
 import { literal } from "./tables.ts";
 
@@ -52,13 +53,31 @@ export async function takeLease(
     isFree = state.lease === null || state.lease.expiresAt < state.now;
     if (isFree && !wasFree) continue;
     if (state.lease !== null) options.onWaiting(state.lease);
+    const orphan = isFree ? await lookForOrphans(database, connection, options, leaseMs, state) : undefined;
     await assertNotCanceled(database, connection, options);
     if (performance.now() >= giveUpAt)
-      throw heldBy(state, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
+      throw heldBy(state, orphan, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
     await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() =>
       options.signal.throwIfAborted(),
     );
   }
+}
+
+/** The lease could be had, but for a statement of whoever had it last; the oldest is given. */
+async function lookForOrphans(
+  { t }: PostgresDatabase,
+  connection: Connection,
+  { stream, orphans, onOrphan, signal }: LeaseOptions,
+  leaseMs: number,
+  { lease }: StreamState,
+): Promise<Orphan | undefined> {
+  const search = { stream, throughToken: tokenOfDead(t, stream), idleMs: leaseMs, policy: orphans };
+  const [result] = await connection.send(selectOrphans(search), signal);
+  const found = (result?.rows ?? []).map((row) =>
+    readOrphan(row, (token) => (token === lease?.token ? lease.runId : null)),
+  );
+  for (const orphan of found) onOrphan(orphan);
+  return found[0];
 }
 
 /** A run that waits has no heartbeat that would tell it. */
@@ -99,8 +118,20 @@ async function tryLease(
   }
 }
 
-function heldBy(state: StreamState, why: string): RunnerError {
+function heldBy(state: StreamState, orphan: Orphan | undefined, why: string): RunnerError {
   const { lease } = state;
+  if (orphan !== undefined) {
+    const { runId, pid, since } = orphan;
+    const whose = runId === null ? "an earlier run" : `run ${runId}, which has died,`;
+    return new RunnerError(
+      "LEASE_HELD",
+      `a statement of ${whose} is still under way on the server (backend ${pid}, since ${since.toISOString()}) ${why}`,
+      {
+        hint: "wait for it (--wait), or have it cancelled (--orphans cancel)",
+        fields: { ...(runId === null ? {} : { run: runId }), pid, since: since.toISOString() },
+      },
+    );
+  }
   const who =
     lease === null
       ? "a statement of an earlier run"

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { SessionSettings, TransactionStep } from "../driver.ts";
 import { deathSettings } from "./death.ts";
 import { entryOfStep, insertEntry } from "./history.ts";
-import { begin, fence, type LeaseKey } from "./lease.ts";
+import { begin, fence, streamMark, type LeaseKey } from "./lease.ts";
 import type { ServerFacts } from "./state.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -56,7 +56,7 @@ export function transactionMessage(
 
 /** Starts every message of a run, so that its backend can be found, also through a pooler. No name can end the comment. */
 export function runMark(key: LeaseKey): string {
-  return `/*lockkeeper:${key.stream.replaceAll(/[^\w.-]/g, "_")}:${key.token}*/`;
+  return `${streamMark(key.stream)}${key.token}*/`;
 }
 
 /** Ends the statement of the run that is under way, wherever it runs. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
+import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import { readBlocker, selectBlockers, watchBlockers, type Blocker } from "./blocker.ts";
 import type { Connection, ConnectionPool, StatementResult } from "./connection.ts";
@@ -23,7 +24,11 @@ export interface WorkbenchParts {
   readonly pool: ConnectionPool;
   /** connection for work outside transactions: past the pooler, where there is one */
   readonly directPool: ConnectionPool;
+  readonly orphans: OrphanRules;
 }
+
+/** What to do about statements that nobody waits for any more, and whom to tell. */
+export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
 
 /** milliseconds that a person's cancel leaves the current statement to end by itself */
 const cancelGraceMs = 3_000;
@@ -46,6 +51,7 @@ export class Workbench {
   readonly isPooled: boolean;
   readonly times: LeaseTimes;
   readonly directPool: ConnectionPool;
+  readonly orphans: OrphanRules;
   /** id of the newest history entry of this run that was counted */
   lastEntryId = 0;
   /** who was seen to keep the body that failed last waiting for a lock, in this try or an earlier one */
@@ -64,6 +70,7 @@ export class Workbench {
     this.isPooled = parts.isPooled;
     this.times = parts.times;
     this.directPool = parts.directPool;
+    this.orphans = parts.orphans;
     this.#pool = parts.pool;
     this.#connection = connection;
     this.#key = key;

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
 import type { Connection, StatementResult } from "./connection.ts";
-import { databaseFailure, serverError } from "./failure.ts";
+import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
 import { begin, fence, workerLock } from "./lease.ts";
+import { readOrphan, selectOrphans } from "./orphan.ts";
 import { assertFreeSlots, isThroughPooler } from "./pooler.ts";
 import { sqlstate } from "./sqlstate.ts";
 import { resetSession } from "./transaction.ts";
@@ -13,8 +14,8 @@ import type { Workbench } from "./workbench.ts";
 const slotsOfWorker = 3;
 /** milliseconds after which a fence is replaced by a new one: while it is open, vacuum cannot clean up behind it */
 const fenceAgeMs = 60_000;
-/** milliseconds to wait for the worker's lock, which others hold for a moment when they try for the lease */
-const workerLockMs = 10_000;
+/** milliseconds between two looks at a statement that nobody waits for any more: its first end is soon, or far away */
+const orphanPollMs = { shortest: 20, longest: 1_000 };
 
 /**
  * Two connections for a body outside transactions: one for its statements, and one whose open transaction keeps the
@@ -86,13 +87,27 @@ export class Worker {
     }
   }
 
-  /** After the statements' connection was lost: a new one, once the old one's transaction has ended. */
+  /** After the statements' connection was lost: a new one, once nothing of the old one is under way any more. */
   async regain(cause: unknown): Promise<void> {
-    await this.#renewToken(cause);
-    this.#connection.release(true);
-    this.#connection = await this.#bench.directPool.connect(this.#bench.kept.signal);
+    for (let last = cause; ;) {
+      await this.#renewToken(last);
+      this.#connection.release(true);
+      try {
+        this.#connection = await this.#bench.directPool.connect(this.#bench.kept.signal);
+        await this.#lock();
+        await this.#refence();
+        return;
+      } catch (again) {
+        const isOut = again instanceof RunnerError && again.code === "DATABASE_UNAVAILABLE";
+        if (!isOut && !isConnectionLoss(again)) throw again;
+        last = again;
+      }
+    }
+  }
+
+  /** After a statement that may have given up the session's locks. */
+  async lockAgain(): Promise<void> {
     await this.#lock();
-    await this.#refence();
   }
 
   /** Ends what a statement left open, and undoes its settings. */
@@ -127,22 +142,27 @@ export class Worker {
     await this.#bench.reconnect(cause);
   }
 
-  /** On direct connections a lock of the session outlives a lost fence; behind a pooler it would stay with the next client. */
+  /**
+   * Waits until no backend works for an earlier token, or has it cancelled: only then does the database say what its
+   * statement came to (`protocol.md` 10). On direct connections the lock of the session is proof, because it outlives a
+   * lost fence; behind a pooler it would stay with the next client, and the mark of the statements has to do.
+   */
   async #lock(): Promise<void> {
-    if (this.isPooled) return;
-    const giveUpAt = performance.now() + workerLockMs;
-    for (;;) {
-      const [result] = await this.#connection.send(
-        `SELECT pg_catalog.pg_try_advisory_lock(${workerLock(this.#bench.key().stream)}) AS locked`,
+    const bench = this.#bench;
+    const { stream, token, runId } = bench.key();
+    const search = { stream, throughToken: String(token - 1), idleMs: 0, policy: bench.orphans.orphans };
+    const attempt = this.isPooled
+      ? "SELECT true AS locked"
+      : `SELECT pg_catalog.pg_try_advisory_lock(${workerLock(stream)}) AS locked`;
+    for (let delayMs = orphanPollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, orphanPollMs.longest)) {
+      bench.kept.assertTrusted();
+      const [locked, orphans] = await this.#connection.send(`${attempt}; ${selectOrphans(search)}`);
+      const found = orphans?.rows ?? [];
+      if (locked?.rows[0]?.["locked"] === true && found.length === 0) return;
+      for (const row of found) bench.orphans.onOrphan(readOrphan(row, () => runId));
+      await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: bench.kept.signal }).catch(() =>
+        bench.kept.assertTrusted(),
       );
-      if (result?.rows[0]?.["locked"] === true) return;
-      this.#bench.kept.assertTrusted();
-      if (performance.now() > giveUpAt) {
-        throw new RunnerError("LEASE_HELD", "a statement of an earlier run is still under way", {
-          hint: "run again when it has ended",
-        });
-      }
-      await sleep(20 + Math.random() * 30);
     }
   }
 
