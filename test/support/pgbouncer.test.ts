@@ -1,6 +1,6 @@
 import pg from "pg";
 import { expect, test } from "vitest";
-import { createDatabase } from "./database.ts";
+import { createDatabase, ownPostgres } from "./database.ts";
 import { needs } from "./parts.ts";
 import { startPgBouncer } from "./pgbouncer.ts";
 
@@ -30,4 +30,18 @@ test("refuses start-up parameters, as poolers in transaction mode do", async () 
   const pooler = await startPgBouncer(database.url);
   const client = new pg.Client({ connectionString: pooler.url, options: "-c lock_timeout=1s" });
   await expect(client.connect()).rejects.toThrow("unsupported startup parameter");
+});
+
+test("with TLS on both sides takes no plain client, and is no plain client itself", async () => {
+  const server = await ownPostgres({ tls: {} });
+  const database = await createDatabase({ server });
+  const pooler = await startPgBouncer(database.url, { serverCa: server.caFile });
+  const plain = new URL(pooler.url);
+  plain.search = "";
+  await expect(new pg.Client(plain.href).connect()).rejects.toThrow("SSL required");
+  const client = new pg.Client(pooler.url);
+  await client.connect();
+  const { rows } = await client.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+  await client.end();
+  expect(rows).toEqual([{ ssl: true }]);
 });

@@ -54,13 +54,12 @@ async function startOn(port: number, options: PostgresOptions): Promise<Postgres
   const folder = serverFolder(`postgres${major}`, true);
   const data = path.join(folder, "data");
   const user = plainUser();
-  const own = (file: string) => user !== undefined && chownSync(file, user.uid, user.gid);
 
   const reachable =
     user === undefined || isReachable(binaries) ? binaries : await copyFor(user, binaries, folder);
   const passwordFile = path.join(folder, "password");
   writeFileSync(passwordFile, superuser.password, { mode: 0o600 });
-  own(passwordFile);
+  if (user !== undefined) chownSync(passwordFile, user.uid, user.gid);
   await run(
     path.join(reachable, "initdb"),
     [
@@ -77,7 +76,6 @@ async function startOn(port: number, options: PostgresOptions): Promise<Postgres
   );
   const caFile = options.tls === undefined ? undefined : await makeCertificates(folder, options.tls.hostname);
   if (caFile !== undefined) {
-    for (const name of ["server.key", "server.crt"]) own(path.join(folder, name));
     writeFileSync(path.join(data, "pg_hba.conf"), "hostssl all all all scram-sha-256\n");
   }
 
@@ -149,8 +147,8 @@ async function copyFor(
   return path.join(copy, "bin");
 }
 
-/** Makes `ca.crt`, `server.crt` and `server.key` in the folder and gives the first one's path. */
-async function makeCertificates(folder: string, hostname = "localhost"): Promise<string> {
+/** Makes `ca.crt`, and for a server that {@link plainUser} runs `server.crt` and `server.key`, in the folder; gives the first one's path. */
+export async function makeCertificates(folder: string, hostname = "localhost"): Promise<string> {
   const at = (name: string) => path.join(folder, name);
   const openssl = (...args: string[]) => run("openssl", args, { cwd: folder });
   const names = hostname === "localhost" ? "DNS:localhost,IP:127.0.0.1" : `DNS:${hostname}`;
@@ -183,6 +181,9 @@ async function makeCertificates(folder: string, hostname = "localhost"): Promise
   const request = ["-req", "-in", at("server.csr"), "-extfile", at("names"), "-days", "2"];
   await openssl("x509", ...request, ...authority, "-out", at("server.crt"));
   chmodSync(at("server.key"), 0o600);
+  const user = plainUser();
+  if (user !== undefined)
+    for (const name of ["server.key", "server.crt"]) chownSync(at(name), user.uid, user.gid);
   chmodSync(folder, 0o755);
   return at("ca.crt");
 }

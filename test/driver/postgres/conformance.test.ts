@@ -22,13 +22,14 @@ describe.for([14, 15, 16, 17] as const)("PostgreSQL %i", (major) => {
   driverSuite(() => underTest(database, database.url));
 });
 
-describe("PostgreSQL through PgBouncer in transaction mode", () => {
+describe("PostgreSQL through PgBouncer in transaction mode, with TLS before and behind it", () => {
   needs("pgbouncer");
   let database: TestDatabase;
   let pooler: Pooler;
   beforeAll(async () => {
-    database = await createDatabase();
-    pooler = await startPgBouncer(database.url, { poolSize: 6 });
+    const server = await ownPostgres({ tls: {} });
+    database = await createDatabase({ server });
+    pooler = await startPgBouncer(database.url, { poolSize: 6, serverCa: server.caFile });
   });
   afterAll(() => pooler.stop());
   driverSuite(() => underTest(database, pooler.url));

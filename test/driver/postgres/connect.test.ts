@@ -311,6 +311,21 @@ describe("through PgBouncer in transaction mode", () => {
     ]);
   });
 
+  test("who holds the lock that a body waits for is found by its mark, whatever backend it has", async () => {
+    const database = await createDatabase();
+    await database.query("CREATE TABLE a (b int)");
+    const pooler = await startPgBouncer(database.url, { poolSize: 3 });
+    const holder = await database.connect();
+    await holder.query("BEGIN; LOCK TABLE a");
+    const { rows } = await holder.query<{ pid: number }>("SELECT pg_backend_pid() AS pid");
+    const driver = await open(pooler.url, { times: { ...shortTimes, retryMs: 10 } });
+    const steps = await transactionSteps([{ path: "1_a.up.sql", up: "ALTER TABLE a ADD c int" }]);
+    const { failure } = await driver.withLease(leaseOptions(), (session) =>
+      session.applyInTransactions(steps, { ...settings, lockTimeoutMs: 150 }),
+    );
+    expect(failure).toMatchObject({ code: "LOCK_TIMEOUT", fields: { blocker: rows[0]?.pid } });
+  });
+
   test("nothing that a body sets reaches another client of the same backends", async () => {
     const database = await createDatabase();
     const pooler = await startPgBouncer(database.url, { poolSize: 2 });
