@@ -81,9 +81,16 @@ export interface Position {
   readonly version: string | null;
 }
 
-/** Where a database stands after `last`, its newest entry: a migration counts only once it is done. */
-export function appliedLength(last: Pick<HistoryEntry, "seq" | "direction" | "status"> | undefined): number {
+/**
+ * Where a database stands after `last`, its newest entry that had an effect: a migration counts only once it is done.
+ *
+ * @param wasApplied - whether the migration of a down entry had been done before; a rollback also takes back halves
+ */
+export function appliedLength(
+  last: Pick<HistoryEntry, "seq" | "direction" | "status"> | undefined,
+  wasApplied: boolean,
+): number {
   if (last === undefined) return 0;
-  const isApplied = last.direction === "up" ? last.status === "done" : last.status !== "done";
+  const isApplied = last.direction === "up" ? last.status === "done" : last.status !== "done" && wasApplied;
   return isApplied ? last.seq : last.seq - 1;
 }

@@ -12,7 +12,7 @@ const mostLineChars = 500;
 /** milliseconds between asking the command to stop and ending it */
 const graceMs = 5_000;
 /** milliseconds in which output that is still on its way is read once the command has ended */
-const drainMs = 1_000;
+const drainMs = 2_000;
 
 /** Program and arguments, as the system is given them. */
 export type Argv = readonly [string, ...string[]];

@@ -10,7 +10,7 @@ import type { Goal, Plan, Step } from "./plan.ts";
 /** Where a database stands, as far as a plan depends on it. */
 export interface Standing {
   readonly position: Position;
-  /** newest entry, when it is not done */
+  /** newest entry that had an effect, when it is not done */
   readonly unfinished: HistoryEntry | null;
 }
 
@@ -25,6 +25,7 @@ export interface Standing {
  */
 export function makePlan(release: Release, standing: Standing, goal: Goal): Plan {
   const { position } = standing;
+  const opening = openingSteps(release, standing);
   const steps =
     goal.kind === "redo"
       ? redoSteps(release, position.length)
@@ -33,7 +34,7 @@ export function makePlan(release: Release, standing: Standing, goal: Goal): Plan
     goal.kind === "redo"
       ? position.length
       : position.length + steps.reduce((sum, step) => sum + (step.direction === "up" ? 1 : -1), 0);
-  const resumed = resume(steps, standing.unfinished);
+  const resumed = resume([...opening, ...steps], standing.unfinished);
   return {
     stream: release.stream,
     from: position,
@@ -66,6 +67,13 @@ export function positionAt(release: Release, length: number): Position {
 function stepsBetween(release: Release, from: number, to: number): readonly Step[] {
   if (to >= from) return release.migrations.slice(from, to).map(up);
   return release.migrations.slice(to, from).toReversed().map(down);
+}
+
+/** A migration that was half applied and is half taken back: only when it is away can anything else begin. */
+function openingSteps(release: Release, { position, unfinished }: Standing): readonly Step[] {
+  if (unfinished?.direction !== "down" || unfinished.seq <= position.length) return [];
+  const migration = release.migrations[unfinished.seq - 1];
+  return migration === undefined ? [] : [down(migration)];
 }
 
 function redoSteps(release: Release, length: number): readonly Step[] {

@@ -46,12 +46,21 @@ describe("what is applied after a history", () => {
     ["one that is under way", ["up 1 done", "up 2 started"], [1]],
     ["one that needs attention", ["up 1 done", "up 2 needs_attention"], [1]],
     ["a down that needs attention", ["up 1 done", "down 1 needs_attention"], [1]],
+    ["half of one that is being taken back", ["up 1 done", "up 2 failed", "down 2 started"], [1]],
+    [
+      "half of one that had been whole once",
+      ["up 1 done", "down 1 done", "up 1 failed", "down 1 started"],
+      [],
+    ],
   ] as const)("of %s", ([, lines, expected]) => {
     const entries = lines.map((line, index) => {
       const [direction, seq, status] = line.split(" ") as ["up" | "down", string, HistoryEntry["status"]];
       return entry(Number(seq), direction, status, index + 1);
     });
     expect(appliedEntries(entries).map(({ seq }) => seq)).toEqual(expected);
-    expect(appliedLength(entries.at(-1))).toBe(expected.length);
+    const last = entries.at(-1);
+    const wasApplied =
+      entries.findLast(({ direction, seq }) => direction === "up" && seq === last?.seq)?.status === "done";
+    expect(appliedLength(last, wasApplied)).toBe(expected.length);
   });
 });

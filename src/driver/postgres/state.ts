@@ -24,16 +24,22 @@ const facts = `${instantColumn("pg_catalog.clock_timestamp()", "now")}, pg_catal
 /** The server's facts alone, for a database that has none of our tables. */
 export const selectFacts = `SELECT ${facts}`;
 
+/** A down body that failed without any effect leaves everything as the entry before it says. */
+const hadEffect =
+  "NOT (direction = 'down' AND status = 'failed' AND statements_done = 0 AND checkpoint IS NULL)";
+
 /**
- * The stream's row, its newest entry and the entry it stands at, in one statement.
+ * The stream's row, its newest entry that had an effect and the entry it stands at, in one statement.
  * The position comes from the history itself: there is no second count that could disagree.
  */
 export function selectState(t: TableNames, stream: string): string {
-  return `SELECT ${facts}, s.*, ${instantColumn("s.acquired_at", "acquired_at")}, ${instantColumn("s.expires_at", "expires_at")}, ${entryColumns("h", "last_")}, p.version AS position_version, p.chain AS position_chain
+  return `SELECT ${facts}, s.*, ${instantColumn("s.acquired_at", "acquired_at")}, ${instantColumn("s.expires_at", "expires_at")}, ${entryColumns("h", "last_")}, u.was_applied, p.version AS position_version, p.chain AS position_chain
  FROM (SELECT 1) one LEFT JOIN ${t.streams} s ON s.name = ${literal(stream)}
- LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name ORDER BY id DESC LIMIT 1) h ON true
+ LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name AND ${hadEffect} ORDER BY id DESC LIMIT 1) h ON true
+ LEFT JOIN LATERAL (SELECT status = 'done' AS was_applied FROM ${t.history} WHERE stream = s.name AND seq = h.seq AND direction = 'up' AND id < h.id
+  ORDER BY id DESC LIMIT 1) u ON true
  LEFT JOIN LATERAL (SELECT version, chain FROM ${t.history} WHERE stream = s.name AND direction = 'up' AND status = 'done'
-  AND seq = CASE WHEN (h.direction = 'up') = (h.status = 'done') THEN h.seq ELSE h.seq - 1 END
+  AND seq = CASE WHEN h.direction = 'up' AND h.status = 'done' OR h.direction = 'down' AND h.status <> 'done' AND u.was_applied THEN h.seq ELSE h.seq - 1 END
   ORDER BY id DESC LIMIT 1) p ON true`;
 }
 
@@ -80,7 +86,7 @@ export function readState(row: Row): StreamState {
     completed: row["completed"] as string | null,
     unfinished: last === undefined || last.status === "done" ? null : last,
     position: {
-      length: appliedLength(last),
+      length: appliedLength(last, row["was_applied"] === true),
       chain: row["position_chain"] as string | null,
       version: row["position_version"] as string | null,
     },
