@@ -17,8 +17,11 @@ export function literal(value: string | number | boolean | Date | null | undefin
 export function jsonLiteral(value: unknown): string {
   return value === null || value === undefined
     ? "NULL"
-    : `${literal(JSON.stringify(value).replaceAll("\\u0000", ""))}::jsonb`;
+    : `${literal(JSON.stringify(value).replaceAll(escapedNul, "$1"))}::jsonb`;
 }
+
+/** PostgreSQL has no NUL; the same five characters behind a backslash of their own are text. */
+const escapedNul = /(?<!\\)((?:\\\\)*)\\u0000/g;
 
 /** Quotes a name. */
 export function identifier(name: string): string {
