@@ -1,17 +1,45 @@
 import { spawn } from "node:child_process";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { build } from "esbuild";
 import { expect, test } from "vitest";
 
 import { createDatabase } from "../support/database.ts";
-import { tempFolder } from "../support/release.ts";
+import { makeKey, publishTo, tempFolder } from "../support/release.ts";
 
+const runners = 64;
 const root = join(import.meta.dirname, "../..");
 
-/** The command line as a process of its own; its exit code, and what it said when that is not 0. */
-function lockkeeper(args: readonly string[], cwd: string): Promise<{ code: number | null; said: string }> {
+/**
+ * The command line in few files, as a container image would hold it: 64 processes that each strip the types of a
+ * hundred files are a test of the file system.
+ */
+async function bundled(folder: string): Promise<string> {
+  await build({
+    entryPoints: [join(root, "src/bin/cli.ts")],
+    outdir: folder,
+    outExtension: { ".js": ".mjs" },
+    bundle: true,
+    splitting: true,
+    platform: "node",
+    format: "esm",
+    banner: {
+      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+    },
+    logLevel: "error",
+  });
+  return join(folder, "cli.mjs");
+}
+
+/** A process of its own; its exit code, and what it said when that is not 0. */
+function start(
+  program: string,
+  args: readonly string[],
+  cwd: string,
+): Promise<{ code: number | null; said: string }> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [join(root, "src/bin/cli.ts"), ...args], {
+    const child = spawn(process.execPath, [program, ...args], {
       cwd,
       env: { PATH: process.env["PATH"] ?? "", HOME: cwd },
       stdio: ["ignore", "pipe", "pipe"],
@@ -24,7 +52,7 @@ function lockkeeper(args: readonly string[], cwd: string): Promise<{ code: numbe
 }
 
 test(
-  "32 processes of up at once on one fresh database apply each migration once, and all exit 0",
+  `${runners} processes of up for one signed release at once on one fresh database apply each migration once, and all exit 0`,
   { timeout: 180_000 },
   async () => {
     const database = await createDatabase();
@@ -36,19 +64,27 @@ test(
           : `${index === 0 ? "CREATE TABLE effects (n int);" : ""} INSERT INTO effects VALUES (${index + 1});`,
       ]),
     );
-    await using folder = await tempFolder(files);
+    // Signed, as pods are given it: then no runner needs a parser of its own.
+    const key = makeKey();
+    await using folder = await tempFolder();
+    await publishTo(folder.source, files, { keys: [key] });
+    const trust = join(folder.path, "orders.pub");
+    await writeFile(trust, key.publicPem);
+    await using programs = await tempFolder();
+    const program = await bundled(programs.path);
     const args = [
       "up",
       "--source",
       folder.path,
-      "--unsigned",
+      "--trust",
+      trust,
       "--stream",
       "orders",
       "--database",
       database.url,
     ];
-    const ended = await Promise.all(Array.from({ length: 32 }, () => lockkeeper(args, folder.path)));
-    expect(ended).toEqual(Array.from({ length: 32 }, () => ({ code: 0, said: "" })));
+    const ended = await Promise.all(Array.from({ length: runners }, () => start(program, args, folder.path)));
+    expect(ended).toEqual(Array.from({ length: runners }, () => ({ code: 0, said: "" })));
     const effects = await database.query<{ n: number }>("SELECT n FROM effects ORDER BY n");
     expect(effects.map(({ n }) => n)).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
     const history = await database.query<{ seq: number; status: string }>(
