@@ -18,8 +18,8 @@ export interface SentPlace {
   readonly completed?: number;
   /** who was seen to keep the text waiting for a lock */
   readonly blocker: Blocker | undefined;
-  /** index of the failed statement, for a body that runs statement by statement */
-  readonly statement?: { readonly index: number; readonly of: number };
+  /** index of the failed statement, for a body that runs statement by statement; `rows` that a backfill had changed before */
+  readonly statement?: { readonly index: number; readonly of: number; readonly rows?: number };
 }
 
 /** What a body's failure is to a person: file, line and column, the server's own words, and the state the database is in. */
@@ -87,7 +87,9 @@ function stateNow(server: ServerError, place: SentPlace): string {
   if (server.sqlstate === sqlstate.bodyEndedTransaction)
     return "it ended its transaction itself, so what it did before that may have stayed";
   if (place.statement === undefined) return "nothing of this migration was applied";
-  const { index, of } = place.statement;
+  const { index, of, rows } = place.statement;
+  if (rows === 0) return "none of its rows was changed";
+  if (rows !== undefined) return `its earlier ranges, of ${rows} changed rows, are done and are not repeated`;
   return index === 0
     ? `none of its ${of} statements took effect`
     : `its first ${index} of ${of} statements took effect`;
