@@ -155,7 +155,8 @@ function declareUnderLease<T>(
     async (session) => {
       try {
         const result = await work(session);
-        await session.finish({ status: "succeeded", outcome: "applied" });
+        // A person has looked: what starts by itself may try again.
+        await session.finish({ status: "succeeded", outcome: "applied", failed: null });
         return result;
       } catch (cause) {
         const { code, message, hint = null, fields } = toRunnerError(cause);

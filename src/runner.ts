@@ -6,22 +6,27 @@ import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";
 import type { Position } from "./history/entry.ts";
-import { explainPlanChange } from "./plan/changed-plan.ts";
+import { automaticTriggers } from "./history/run.ts";
+import { explainPlanChange, isRestOf } from "./plan/changed-plan.ts";
 import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
 import type { Plan, Step } from "./plan/plan.ts";
 import type { Release } from "./release/release.ts";
 import { assertNotExpired } from "./release/expiry.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
-import { backUp, type BackUpOptions } from "./run/back-up.ts";
-import { RunLog } from "./run/log.ts";
+import { backUp } from "./run/back-up.ts";
+import { holdOf, RunLog } from "./run/log.ts";
+import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
-import { rollBack, wayBack } from "./run/roll-back.ts";
+import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
 import type { Target } from "./run/target.ts";
-import { assertUsable } from "./run/usable.ts";
+import { assertMayStart, assertUsable } from "./run/usable.ts";
 
 export type { Limits, Target } from "./run/target.ts";
 export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
+
+/** milliseconds that a runner may need to stop a statement */
+const overtimeMs = 15_000;
 
 /**
  * One run, start to end: fetch, verify, lease, plan, execute, record. The network to the bucket is done, and every
@@ -32,20 +37,27 @@ export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
 export async function run(request: RunRequest, target: Target, options: RunOptions): Promise<RunResult> {
   const log = new RunLog(request, target, options);
   try {
+    assertNotOver(request);
     const { release, state } = await prepare(request, target, log);
     if (release === undefined) return await log.noop(state.position, state.completed);
     const plan = await planFor(release, state, request, target, log);
     if (plan === "done") return await log.noop(state.position, release.digest);
-    if (plan.steps.length === 0 && isRecorded(release, state))
+    if (plan.steps.length === 0 && isRecorded(release, state) && !isToClear(state, request))
       return await log.noop(state.position, release.digest);
     if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
-    const back = wayBack(plan, request.onFailure, target.onFailure);
-    const bodies = await fetchBodies(release, plan, back, target, log);
+    const back = findWayBack(release, plan, request, target.onFailure);
+    const bodies = await fetchBodies(release, [...plan.steps, ...(back?.steps ?? [])], target, log);
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
       log.hasLease(session);
-      return await runUnderLease(release, bodies, request, target, session, log);
+      try {
+        return await runUnderLease(release, bodies, request, target, session, log);
+      } catch (cause) {
+        await log.stopped(session, cause);
+        throw cause;
+      }
     });
   } catch (cause) {
+    if (cause instanceof HadByAnother) return await log.elsewhere(cause);
     if (cause instanceof DoneMeanwhile) return await log.noop(cause.state.position, cause.state.completed);
     return await log.failed(cause);
   } finally {
@@ -80,7 +92,11 @@ async function prepare(request: RunRequest, target: Target, log: RunLog): Promis
   ]);
   log.from(state.position);
   const isIdle =
-    request.goal.kind === "latest" && request.plan === null && head !== undefined && state.completed === head;
+    request.goal.kind === "latest" &&
+    request.plan === null &&
+    head !== undefined &&
+    state.completed === head &&
+    !isToClear(state, request);
   if (isIdle) {
     assertUsable(undefined, state, target);
     return { release: undefined, state };
@@ -116,11 +132,18 @@ async function planFor(
 ): Promise<Plan | "done"> {
   await assertContinues(release, state, target, log.signal);
   const plan = makePlan(release, state, request.goal);
-  if (request.plan === null || request.plan === plan.digest) {
+  const { plan: approved, resumed, goal } = request;
+  const isApproved =
+    approved === null ||
+    approved === plan.digest ||
+    (resumed?.hasBegun === true && isRestOf(approved, { from: resumed.fromVersion, goal }, release, plan));
+  if (isApproved) {
     log.planned(plan);
+    if (plan.steps.length > 0 && !isRollingBack(state, request))
+      assertMayStart(request.trigger, release, state, target);
     return plan;
   }
-  const change = explainPlanChange(request.plan, release, plan);
+  const change = explainPlanChange(approved, release, plan);
   if (change.kind === "done") return "done";
   throw change.error;
 }
@@ -144,16 +167,29 @@ function isRecorded(release: Release, state: StreamState): boolean {
   );
 }
 
+/** What ended while nobody had the run. */
+function assertNotOver({ resumed }: RunRequest): void {
+  const hint = "run again to go on where it stopped";
+  if (resumed?.isCanceled === true)
+    throw new RunnerError("CANCELED", "the run was asked to stop before it could go on", { hint });
+  if (resumed?.isLate === true)
+    throw new RunnerError("DEADLINE", "the run's deadline passed before it could go on", { hint });
+}
+
+/** A person who asks for what is there already still ends what holds automatic runs back. */
+function isToClear({ held, failed }: StreamState, { action, trigger }: RunRequest): boolean {
+  return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
+}
+
 async function fetchBodies(
   release: Release,
-  plan: Plan,
-  back: readonly Step[] | undefined,
+  steps: readonly Step[],
   target: Target,
   log: RunLog,
 ): Promise<ReadonlyMap<string, Buffer>> {
   const bodies = await target.releases.bodies(
     release,
-    [...plan.steps, ...(back ?? [])].map(({ body }) => body),
+    steps.map(({ body }) => body),
     log.signal,
   );
   log.fetched(bodies);
@@ -179,6 +215,7 @@ function leaseOptions(
     onOrphan: (orphan) => log.emit({ kind: "orphan.waiting", ...orphan }),
     // N pods start at once: one applies, the others find the work done without ever taking the lease.
     assertStillWanted(state) {
+      if (state.lease?.runId === request.id && state.lease.expiresAt >= state.now) throw new HadByAnother();
       if (request.goal.kind === "latest" && request.plan === null && state.completed === release.digest)
         throw new DoneMeanwhile(state);
     },
@@ -192,6 +229,13 @@ class DoneMeanwhile extends RunnerError {
   constructor(state: StreamState) {
     super("LEASE_HELD", "another run has done the work meanwhile");
     this.state = state;
+  }
+}
+
+/** Ends the wait for the lease: another executor of this very run has it. */
+class HadByAnother extends RunnerError {
+  constructor() {
+    super("LEASE_HELD", "another executor goes on with this run");
   }
 }
 
@@ -223,6 +267,7 @@ async function runUnderLease(
   const state = await session.state();
   assertUsable(release, state, target);
   checkHighWaterMark(release, state.highWaterMark ?? undefined);
+  const progress = assertProgress(state, session.attempt);
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) {
     // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
@@ -231,53 +276,55 @@ async function runUnderLease(
     return await log.succeeded(session, release, state.position, request);
   }
   assertOutcomeKnown(state);
-  const back = wayBack(plan, request.onFailure, target.onFailure);
-  const bodies = [...plan.steps, ...(back ?? [])].every(({ body }) => fetched.has(body.sha256))
+  const isBack = isRollingBack(state, request);
+  const asked = isBack ? ({ ...request, onFailure: "rollback" } as const) : request;
+  const back = findWayBack(release, plan, asked, target.onFailure);
+  const steps = [...plan.steps, ...(back?.steps ?? [])];
+  const bodies = steps.every(({ body }) => fetched.has(body.sha256))
     ? fetched
-    : await fetchBodies(release, plan, back, target, log);
-  if (target.backup !== undefined)
-    await backUp(target.backup, session, backUpOptions(release, plan, request, target, log));
-  await session.begin(beginning(release, plan.from, plan.to, plan.steps.length));
-  log.begun(plan);
+    : await fetchBodies(release, steps, target, log);
   const options = {
+    runId: request.id,
     bodies,
     signed: release.kind === "signed",
     unfinished: state.unfinished,
     lockTimeoutMs: request.limits.lockTimeoutMs,
-    statementTimeoutMs: request.limits.statementTimeoutMs,
+    statementTimeoutMs: statementTimeout(request.limits.statementTimeoutMs, log.msLeft()),
     appliedBy: request.caller.subject,
     emit: log.emit,
   };
+  if (isBack && back !== undefined) {
+    const entries = await target.driver.history(target.stream, { runId: request.id }, session.signal);
+    throw log.rolledBack(await resumeRollBack(plan, back, entries, state, session, options));
+  }
+  // A run has one backup, of where it began.
+  if (target.backup !== undefined && request.resumed?.hasBegun !== true)
+    await backUp(target.backup, { request, target, plan }, session, log.emit);
+  await session.begin({
+    ...beginning(release, plan.from, plan.to, plan.steps.length),
+    progress,
+    ...(request.action === "rollback"
+      ? { held: holdOf(request.id, plan.to, release, "a rollback began and did not end") }
+      : {}),
+  });
+  log.begun(plan);
   const failure = await execute(plan, session, options);
   if (failure !== null && back !== undefined) {
-    const rolledBack = await rollBack(plan, back, failure, session, { ...options, runId: request.id });
-    if (rolledBack?.isWhole === true) log.rolledBack();
-    throw rolledBack?.error ?? failure;
+    const rolledBack = await rollBack(plan, back, failure, session, options);
+    throw rolledBack === undefined ? failure : log.rolledBack(rolledBack);
   }
   if (failure !== null) throw failure;
   return await log.succeeded(session, release, plan.to, request);
 }
 
-function backUpOptions(
-  release: Release,
-  plan: Plan,
-  request: RunRequest,
-  target: Target,
-  log: RunLog,
-): BackUpOptions {
-  return {
-    facts: {
-      run: request.id,
-      target: target.name,
-      stream: target.stream,
-      environment: target.environment,
-      release: release.digest,
-      from: plan.from.version,
-      to: plan.to.version,
-    },
-    emit: log.emit,
-    record: (backup) => target.driver.updateRun(request.id, { status: "running", backup }, log.signal),
-  };
+/**
+ * The server ends a statement by itself soon after the run's time is over: it is stopped at that time by its runner, and
+ * this is for the case that the runner is no longer there.
+ */
+function statementTimeout(asked: number, msLeft: number | undefined): number {
+  if (msLeft === undefined) return asked;
+  const latest = Math.ceil(msLeft) + overtimeMs;
+  return asked === 0 ? latest : Math.min(asked, latest);
 }
 
 function beginning(release: Release, from: Position, to: Position, steps: number): RunBeginning {

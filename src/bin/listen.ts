@@ -1,5 +1,6 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { RunnerError } from "../error.ts";
 import { createApp } from "../http/app.ts";
@@ -31,8 +32,8 @@ const lastAnswersMs = 5_000;
 const sweepMs = 20;
 
 /**
- * Serves the API on a socket. When `deps.signal` aborts it takes no new connections, tells its runs to stop at
- * their next safe point, ends waits and streams, and is stopped when the last run has ended.
+ * Serves the API on a socket, and goes on with runs that another server left. When `deps.signal` aborts it takes no
+ * new connections, hands its runs over at their next safe point, ends waits and streams, and is stopped when it has none left.
  *
  * @param deps.publicUrl - where callers reach it; undefined: where it listens
  * @throws RunnerError `CONFIG` — the address cannot be listened on
@@ -54,9 +55,18 @@ export async function listen(
   await opened(server, at);
   const { port } = server.address() as AddressInfo;
   const url = `http://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}`;
-  const { hono, active } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
+  const { hono, active, pickUp } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
   answer = (request) => hono.fetch(request);
+  void again(pickUp, deps.limits.pickUpMs, deps.signal);
   return { url, stopped: stopping(server, deps.signal, () => active.drained()) };
+}
+
+/** Now, and `ms` after each end, until the signal aborts. */
+async function again(act: () => Promise<void>, ms: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await act();
+    await sleep(ms, undefined, { signal, ref: false }).catch(() => undefined);
+  }
 }
 
 async function opened(

@@ -5,6 +5,7 @@ import type { RunResult } from "../executor/result.ts";
 import { compareVersions } from "../migration/version.ts";
 import type { Target } from "../runner.ts";
 import { formatDuration } from "../report/duration.ts";
+import { exitOf } from "./exit-code.ts";
 import { describeFailure, formatFailure } from "./failure.ts";
 import { chooseTarget, onFailure, plan, release } from "./flags.ts";
 import { formatTable } from "./output.ts";
@@ -13,7 +14,11 @@ import { openReporter } from "./reporter.ts";
 import type { Invocation } from "./verb.ts";
 
 /** Runs a change and shows how it goes and how it ended; gives the exit code. */
-export async function changeDatabase(invocation: Invocation, goal: Goal): Promise<number> {
+export async function changeDatabase(
+  invocation: Invocation,
+  goal: Goal,
+  trigger: "cli" | "converge" = "cli",
+): Promise<number> {
   const { context, output, signal, get } = invocation;
   const [wiring, runner] = await Promise.all([context.wire(), import("../runner.ts")]);
   const isUp = goal.kind === "latest" || (goal.kind === "steps" && goal.direction === "up");
@@ -31,7 +36,7 @@ export async function changeDatabase(invocation: Invocation, goal: Goal): Promis
         goal,
         release: get(release) ?? null,
         plan: get(plan) ?? null,
-        trigger: "cli",
+        trigger,
         caller: { issuer: "cli", subject: whoAmI(), rule: null },
         labels: {},
         limits: opened.target.limits,
@@ -79,7 +84,7 @@ function showResult(result: RunResult, output: Output): number {
   output.result(describeResult(result), () => formatResult(result, output.paint.out));
   if (result.error === null) return 0;
   if (!output.isJson) output.stderr.write(`${formatFailure(result.error, output, describeState(result))}\n`);
-  return result.error.exit;
+  return exitOf(result.error);
 }
 
 /** A run's end as programs read it. */

@@ -1,3 +1,5 @@
+import type { RunnerError } from "../error.ts";
+
 /**
  * What each exit code means, for help and completion of scripts. Which failure gives which code is in `error.ts`.
  */
@@ -13,9 +15,18 @@ export const exitCodes = {
   30: "another run holds the lease",
   31: "the database, the bucket or the server cannot be used",
   32: "canceled or past its deadline; run it again to go on",
-  130: "interrupted at once (second SIGINT)",
-  143: "terminated at once (second SIGTERM)",
+  130: "stopped by SIGINT; run it again to go on",
+  143: "stopped by SIGTERM; run it again to go on",
 } as const;
+
+/** Exit codes that shells expect of a program that a signal ended. */
+export const signalExits = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/** The exit code for a failure. */
+export function exitOf(error: RunnerError): number {
+  const { signal } = error.fields;
+  return signal === "SIGINT" || signal === "SIGTERM" ? signalExits[signal] : error.exit;
+}
 
 /** The meaning of a code, for a line of help. */
 export function meaningOf(code: number): string {

@@ -1,5 +1,6 @@
 import type { RunnerError } from "../error.ts";
 import { redactText } from "../report/redact.ts";
+import { exitOf } from "./exit-code.ts";
 import type { Output } from "./output.ts";
 
 /** Shows an error: on stderr for a person, as the one document on stdout with `--output json`. */
@@ -18,7 +19,7 @@ export function describeFailure(error: RunnerError): Record<string, unknown> {
     message: redactText(error.message),
     hint: error.hint === undefined ? null : redactText(error.hint),
     retryable: error.retryable,
-    exitCode: error.exit,
+    exitCode: exitOf(error),
     fields: Object.fromEntries(
       Object.entries(error.fields).map(([name, value]) => [
         name,

@@ -1,7 +1,5 @@
 import { RunnerError } from "../error.ts";
-
-/** Exit codes that shells expect of a program that a signal ended. */
-const exitOf = { SIGINT: 130, SIGTERM: 143 } as const;
+import { signalExits } from "./exit-code.ts";
 
 /**
  * A signal that aborts at the first SIGINT or SIGTERM, so that a run stops at its next safe point.
@@ -9,12 +7,13 @@ const exitOf = { SIGINT: 130, SIGTERM: 143 } as const;
  */
 export function abortOnInterrupt(): AbortSignal {
   const controller = new AbortController();
-  const listen = (name: keyof typeof exitOf): void => {
+  const listen = (name: keyof typeof signalExits): void => {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(exitOf[name]);
+      if (controller.signal.aborted) process.exit(signalExits[name]);
       controller.abort(
         new RunnerError("CANCELED", `stopped by ${name}`, {
           hint: "run the same command again to go on where it stopped",
+          fields: { signal: name },
         }),
       );
     });

@@ -1,5 +1,6 @@
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Context } from "./context.ts";
+import { exitOf } from "./exit-code.ts";
 import { showFailure } from "./failure.ts";
 import { noColor, output as outputFlag, verbose } from "./flags.ts";
 import { nearest } from "./nearest.ts";
@@ -45,7 +46,7 @@ export async function main(argv: readonly string[], context: Context): Promise<n
   } catch (thrown) {
     const error = nameFailure(thrown, context.signal);
     showFailure(error, output);
-    return error.exit;
+    return exitOf(error);
   }
 }
 

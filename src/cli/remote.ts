@@ -83,20 +83,27 @@ export async function triggerRun(request: RemoteRequest, options: RemoteOptions)
     return run;
   } catch (error) {
     if (!options.signal.aborted) throw error;
-    throw stoppedWaiting(base, run, error);
+    throw stoppedWaiting(base, run, options.signal.reason, error);
   }
 }
 
-function stoppedWaiting(base: string, run: RemoteRun | undefined, cause: unknown): RunnerError {
+function stoppedWaiting(
+  base: string,
+  run: RemoteRun | undefined,
+  reason: unknown,
+  cause: unknown,
+): RunnerError {
+  const fields = reason instanceof RunnerError ? reason.fields : {};
   if (run === undefined) {
     return new RunnerError("CANCELED", "stopped before the server answered; it may have begun the run", {
       hint: "ask again with the same release: a run that goes on is followed",
+      fields,
       cause,
     });
   }
   return new RunnerError("CANCELED", `stopped waiting; run ${run.id} goes on at the server`, {
     hint: `to stop it, POST ${base}/v1/runs/${run.id}/cancel`,
-    fields: { run: run.id },
+    fields: { ...fields, run: run.id },
     cause,
   });
 }

@@ -22,6 +22,7 @@ export function describeStatus(status: TargetStatus): Record<string, unknown> {
     pending: status.pending,
     attention: status.unfinished,
     held: status.held,
+    failed: status.failed,
     paused: status.paused,
     lease: status.lease,
     last: status.applied.at(-1) ?? null,
@@ -50,9 +51,10 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
       status.held === null
         ? undefined
         : paint.warn(
-            `${status.held.reason}, at ${status.held.version ?? "0"} since run ${status.held.runId}; up goes on`,
+            `${status.held.reason}, at ${status.held.version ?? "0"} since run ${status.held.runId}; what starts by itself waits for a newer release, "lockkeeper up" goes on`,
           ),
     ],
+    ["given up", givenUpOf(status, paint)],
     ["paused", status.paused ? paint.warn("yes: nothing is applied") : undefined],
     ["lease", leaseOf(status, paint)],
     ["problem", problemOf(status, paint)],
@@ -89,6 +91,14 @@ function attentionOf({ unfinished, lease }: TargetStatus, paint: Paint): string 
     return paint.warn(`${where}, under way, or its runner died`);
   return paint.bad(
     `${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`,
+  );
+}
+
+/** Only where it says more than the failed entry does. */
+function givenUpOf({ failed }: TargetStatus, paint: Paint): string | undefined {
+  if (failed === null) return undefined;
+  return paint.warn(
+    `release ${failed.digest} failed in run ${failed.runId} (${failed.error.code}); what starts by itself does not try it again, "lockkeeper up" does`,
   );
 }
 

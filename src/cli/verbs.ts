@@ -32,6 +32,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
   },
   "Change a database": {
     up: { summary: "apply what is pending", load: async () => (await import("./command/up.ts")).up },
+    converge: {
+      summary: "the same for what starts by itself: init containers, schedules",
+      load: async () => (await import("./command/converge.ts")).converge,
+    },
     down: {
       summary: "take back the last migration, or the last N",
       load: async () => (await import("./command/down.ts")).down,

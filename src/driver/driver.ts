@@ -4,6 +4,7 @@ import type {
   BackupRecord,
   Caller,
   RunAction,
+  RunAttempt,
   RunOutcome,
   RunRecord,
   RunStatus,
@@ -37,6 +38,7 @@ export interface Driver {
    *
    * @throws RunnerError `LEASE_HELD` when another holder still has it after `options.waitMs`
    * @throws RunnerError `LEASE_LOST` when the database says another has it now
+   * @throws RunnerError `RUN_ENDED` when the run of `options.run` has ended already
    */
   withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T>;
 
@@ -51,10 +53,17 @@ export interface Driver {
   /** Newest first. */
   runs(query: RunQuery, signal: AbortSignal): Promise<readonly RunRecord[]>;
 
-  /** Changes a run's row outside the lease: how a run that never got that far ends. Does nothing to one that has ended. */
+  /**
+   * Runs of a target that nobody works on although they have not ended and could be continued: handed over, or their
+   * process is gone. In one round trip. Whoever picks a run up, or accepted it, has it to himself for 45 s, and renews that
+   * by naming it in `query.own`; what decides in the end is the lease.
+   */
+  pickUpRuns(query: PickUpQuery, signal: AbortSignal): Promise<readonly PickedUpRun[]>;
+
+  /** Changes a run's row outside the lease: how a run that never got that far ends. Does nothing to one that has ended, or that has had another attempt than `change.attempt` since. */
   updateRun(id: string, change: RunChange, signal: AbortSignal): Promise<void>;
 
-  /** Asks whoever executes the run to stop; false when it has already ended. */
+  /** Asks whoever executes the run to stop, and ends it where it is between two executors; false when it has already ended. */
   requestCancel(id: string, reason: string, signal: AbortSignal): Promise<boolean>;
 
   /**
@@ -81,7 +90,7 @@ export interface StreamState {
   readonly highWaterMark: HighWaterMark | null;
   /** digest of the release last applied whole; null after anything that moved the database otherwise */
   readonly completed: string | null;
-  /** an entry that is not done, if it is the newest: what a next run has to deal with first */
+  /** an entry that is not done, if it is the newest that had an effect: what a next run has to deal with first */
   readonly unfinished: HistoryEntry | null;
   readonly position: Position;
   /** set by a rollback: automatic triggers change nothing until a newer release, or a person, comes */
@@ -99,6 +108,8 @@ export interface Hold {
   readonly runId: string;
   readonly version: string | null;
   readonly reason: string;
+  /** the newest release that the database knew then: one above it ends the hold; null where none was signed */
+  readonly highWaterMark: HighWaterMark | null;
 }
 
 /** A release that failed on this database, and why: sticky until another release, or a person, comes. */
@@ -165,6 +176,7 @@ export interface Orphan {
 /** A held lease. Every write is fenced by its token and run: once another has taken over, all of them throw `LEASE_LOST` and change nothing. */
 export interface LeasedSession {
   readonly token: number;
+  readonly attempt: RunAttempt;
   /** aborts when the lease may no longer be trusted, a cancel was asked for, or the run's own signal aborts; its reason is a RunnerError */
   readonly signal: AbortSignal;
 
@@ -294,9 +306,14 @@ export interface RunBeginning {
   /** null for a plain folder */
   readonly highWaterMark: HighWaterMark | null;
   readonly releaseDigest: string;
+  /** of the first attempt where there were several */
   readonly fromVersion: string | null;
   readonly toVersion: string | null;
   readonly steps: number;
+  /** where the database stands, and how many attempts before it did not move it: what the next attempt compares with */
+  readonly progress?: Pick<RunAttempt, "mark" | "stalls">;
+  /** set at once, so that a rollback that stops half way is not undone either */
+  readonly held?: Hold;
 }
 
 /** How a run ended, and what that makes of its stream. */
@@ -317,6 +334,8 @@ export interface NewRun {
   readonly caller: Caller;
   readonly releaseDigest: string | null;
   readonly labels: Readonly<Record<string, string>>;
+  /** what another process needs to go on with it, as JSON that the driver only keeps; absent: nobody else may */
+  readonly order?: unknown;
   readonly idempotencyKey: string | null;
   /** sha256 of the request's body; tells an honest retry from another request under the same key or token */
   readonly bodyDigest: string | null;
@@ -337,6 +356,8 @@ export type AcceptedRun =
 /** What is to change in a run's row; what is undefined stays as it is. */
 export interface RunChange {
   readonly status: RunStatus;
+  /** only while the run has had no other attempt than this: a late word of an executor that was replaced changes nothing */
+  readonly attempt?: number;
   readonly outcome?: RunOutcome | null;
   readonly releaseDigest?: string | null;
   readonly releaseVersion?: number | null;
@@ -344,6 +365,25 @@ export interface RunChange {
   readonly toVersion?: string | null;
   readonly backup?: BackupRecord;
   readonly error?: EntryError | null;
+}
+
+/** Which runs a process would go on with. */
+export interface PickUpQuery {
+  readonly target: string;
+  /** ids of runs that this process has: they stay its own */
+  readonly own: readonly string[];
+  readonly limit: number;
+}
+
+/** A run to go on with. */
+export interface PickedUpRun {
+  readonly run: RunRecord;
+  /** as it was accepted */
+  readonly order: unknown;
+  /** milliseconds since it was accepted, by the database's clock */
+  readonly ageMs: number;
+  /** it has begun: `run.fromVersion` and `run.toVersion` are those of its plan */
+  readonly hasBegun: boolean;
 }
 
 /** Which runs of a target are wanted. */

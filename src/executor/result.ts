@@ -7,7 +7,8 @@ import type { Direction } from "../migration/migration.ts";
 export interface RunResult {
   readonly runId: string;
   readonly target: string;
-  readonly status: "succeeded" | "failed" | "canceled";
+  /** `handing_over`: it has not ended, and another executor goes on with it */
+  readonly status: "succeeded" | "failed" | "canceled" | "handing_over";
   readonly outcome: RunOutcome | null;
   readonly release: { readonly digest: string; readonly version: number | null } | null;
   /** null where the database could not be asked */

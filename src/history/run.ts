@@ -20,6 +20,8 @@ export interface RunRecord {
   readonly progress: RunProgress;
   readonly labels: Readonly<Record<string, string>>;
   readonly cancelRequested: boolean;
+  /** executors that have had it so far, each under a lease of its own */
+  readonly attempt: number;
   readonly createdAt: Date;
   readonly startedAt: Date | null;
   readonly endedAt: Date | null;
@@ -44,6 +46,8 @@ export type RunStatus =
   | "queued"
   | "waiting_lock"
   | "running"
+  /** its executor's time was over, or it was lost: the next one goes on with it */
+  | "handing_over"
   | "canceling"
   | "succeeded"
   | "failed"
@@ -51,11 +55,24 @@ export type RunStatus =
 /** What a run came to. */
 export type RunOutcome = "applied" | "noop" | "refused" | "rolled_back" | "needs_attention" | "failed";
 /** What woke a run. */
-export type RunTrigger = "http" | "cli" | "library" | "event";
+export type RunTrigger = "http" | "cli" | "library" | "event" | "init" | "converge";
+
+/** What starts by itself, again and again: it neither undoes a rollback nor tries a broken release once more. `http` and `cli` are a person or a pipeline that asks. */
+export const automaticTriggers: ReadonlySet<RunTrigger> = new Set(["event", "library", "init", "converge"]);
 
 /** Whether nothing more will happen in a run. */
 export function isEnded(status: RunStatus): boolean {
   return status === "succeeded" || status === "failed" || status === "canceled";
+}
+
+/** An executor's turn at a run. */
+export interface RunAttempt {
+  /** 1 for the first */
+  readonly number: number;
+  /** where the database stood when the attempt before began; null for the first */
+  readonly mark: string | null;
+  /** attempts in succession, up to the one before, that left the database as they found it */
+  readonly stalls: number;
 }
 
 /** Who asked: from a verified token, or the operating system's user for the CLI. */

@@ -3,7 +3,8 @@ import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { RunRecord } from "../history/run.ts";
 import { run, type RunRequest, type Target } from "../runner.ts";
-import type { LogRecord } from "./log.ts";
+import { requestOf } from "../run/order.ts";
+import { recordOf, type LogRecord } from "./log.ts";
 import { within } from "./patience.ts";
 
 /** Milliseconds to record a request, or an end. */
@@ -34,6 +35,7 @@ interface ActiveRun {
 
 /**
  * The runs that this process executes. They outlive the request that asked for them: a client that hangs up cancels nothing.
+ * They outlive the process as well: one that stops hands them over, and one that dies leaves them to be picked up.
  *
  * Runs of one target wait for each other by the database's lease, here as among processes; so there is no queue of our
  * own that another process could not see. What is bounded is how many may wait.
@@ -44,6 +46,8 @@ export class ActiveRuns {
   readonly #begun = new Map<string, Promise<Begun>>();
   /** runs of a target open or about to be */
   readonly #open = new Map<string, number>();
+  /** fires when the server stops */
+  readonly #handOver = new AbortController();
   readonly #options: {
     readonly perTarget: number;
     readonly signal: AbortSignal;
@@ -58,6 +62,14 @@ export class ActiveRuns {
     now(): Date;
   }) {
     this.#options = options;
+    const stop = (): void =>
+      this.#handOver.abort(
+        new RunnerError("HANDED_OVER", "the server that executed the run is stopping", {
+          hint: "nothing to do: the next server goes on with it",
+        }),
+      );
+    if (options.signal.aborted) stop();
+    else options.signal.addEventListener("abort", stop, { once: true });
   }
 
   /**
@@ -113,7 +125,34 @@ export class ActiveRuns {
     this.#runs.get(runId)?.abort.abort(new RunnerError("CANCELED", reason));
   }
 
-  /** Resolves when no run is left; they end by the signal given to the constructor, or in their own time. */
+  /**
+   * Goes on with runs of a target that nobody works on any more, and says of its own that it still does: to be called
+   * well within the 45 s that a claim lasts.
+   *
+   * @throws RunnerError `DATABASE_…`
+   */
+  async pickUp(target: Target): Promise<void> {
+    if (this.#options.signal.aborted) return;
+    const own = [...this.#runs].filter(([, active]) => active.target === target.name).map(([id]) => id);
+    const limit = Math.max(0, this.#options.perTarget - (this.#open.get(target.name) ?? 0));
+    const picked = await within(acceptMs, (signal) =>
+      target.driver.pickUpRuns({ target: target.name, own, limit }, signal),
+    );
+    for (const one of picked) {
+      const { id, attempt } = one.run;
+      const fields = { run: id, target: target.name, attempt };
+      try {
+        const request = requestOf(one);
+        this.#options.log({ level: "info", event: "run.continued", fields });
+        this.#start(request, target, this.#countOpen(target));
+      } catch (thrown) {
+        const { code, message } = toRunnerError(thrown);
+        this.#options.log({ level: "error", event: "run.unread", fields: { ...fields, code, message } });
+      }
+    }
+  }
+
+  /** Resolves when no run is left; they are handed over by the signal given to the constructor, or end in their own time. */
   async drained(): Promise<void> {
     while (this.#runs.size > 0) await Promise.all([...this.#runs.values()].map((active) => active.ended));
   }
@@ -132,12 +171,7 @@ export class ActiveRuns {
         },
       );
     }
-    this.#open.set(target.name, open + 1);
-    const release = (): void => {
-      const left = (this.#open.get(target.name) ?? 1) - 1;
-      if (left === 0) this.#open.delete(target.name);
-      else this.#open.set(target.name, left);
-    };
+    const release = this.#countOpen(target);
     try {
       const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(record, signal));
       if (accepted.kind === "accepted") {
@@ -152,9 +186,19 @@ export class ActiveRuns {
       release();
       const error = toRunnerError(thrown);
       // No answer is not a no: the request may be recorded all the same, and then nobody would ever end it.
-      if (error.retryable) void this.#recordEnd(request.id, target, error, "failed");
+      if (error.retryable) void this.#recordEnd(request.id, target, error);
       throw error;
     }
+  }
+
+  /** Counts one more open run of the target until the returned function is called. */
+  #countOpen({ name }: Target): () => void {
+    this.#open.set(name, (this.#open.get(name) ?? 0) + 1);
+    return () => {
+      const left = (this.#open.get(name) ?? 1) - 1;
+      if (left === 0) this.#open.delete(name);
+      else this.#open.set(name, left);
+    };
   }
 
   #start(request: RunRequest, target: Target, release: () => void): void {
@@ -174,7 +218,7 @@ export class ActiveRuns {
     active.ended = this.#execute(
       request,
       target,
-      AbortSignal.any([this.#options.signal, abort.signal]),
+      AbortSignal.any([this.#handOver.signal, abort.signal]),
       emit,
     ).finally(() => {
       this.#runs.delete(request.id);
@@ -190,21 +234,15 @@ export class ActiveRuns {
     emit: (event: RunEvent) => void,
   ): Promise<void> {
     try {
-      const result = await run(request, target, { signal, emit, now: this.#options.now });
-      if (result.status !== "succeeded" && result.error !== null)
-        await this.#recordEnd(request.id, target, result.error, result.status);
+      // It records its own end; what it could not record, because the database was away, is picked up when it is back.
+      const { status, error } = await run(request, target, { signal, emit, now: this.#options.now });
+      if (error !== null && status !== "handing_over") this.#logFailure(request.id, target, error);
     } catch (thrown) {
-      await this.#recordEnd(request.id, target, toRunnerError(thrown), "failed");
+      await this.#recordEnd(request.id, target, toRunnerError(thrown));
     }
   }
 
-  /** A net below `run`, which records its own end: without one, a run that failed before its lease would look open for ever. */
-  async #recordEnd(
-    runId: string,
-    target: Target,
-    error: RunnerError,
-    status: "failed" | "canceled",
-  ): Promise<void> {
+  #logFailure(runId: string, target: Target, error: RunnerError): void {
     const fields = {
       run: runId,
       target: target.name,
@@ -213,6 +251,11 @@ export class ActiveRuns {
       cause: causeOf(error),
     };
     this.#options.log({ level: error.code === "INTERNAL" ? "error" : "warn", event: "run.failed", fields });
+  }
+
+  /** Ends a run that could not even begin. */
+  async #recordEnd(runId: string, target: Target, error: RunnerError): Promise<void> {
+    this.#logFailure(runId, target, error);
     const known = {
       code: error.code,
       message: error.message,
@@ -221,11 +264,7 @@ export class ActiveRuns {
     };
     // Not the server's signal: it may be what ended the run.
     await target.driver
-      .updateRun(
-        runId,
-        { status, outcome: status === "failed" ? "failed" : null, error: known },
-        AbortSignal.timeout(acceptMs),
-      )
+      .updateRun(runId, { status: "failed", outcome: "failed", error: known }, AbortSignal.timeout(acceptMs))
       .catch((thrown: unknown) => {
         const reason = toRunnerError(thrown);
         this.#options.log({
@@ -250,27 +289,6 @@ function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun
         hint: "use a new key for a new request; the same key only to repeat the very same one",
       });
   }
-}
-
-/** An event as a line of the log. */
-function recordOf(event: RunEvent, run: string, target: string): LogRecord {
-  const { kind, ...rest } = event;
-  const flat = Object.entries(rest).flatMap(
-    ([key, value]: [string, unknown]): [string, string | number | boolean | null][] => {
-      if (
-        value === null ||
-        typeof value === "string" ||
-        typeof value === "number" ||
-        typeof value === "boolean"
-      )
-        return [[key, value]];
-      if (value instanceof Date) return [[key, value.toISOString()]];
-      return Array.isArray(value) ? [[key, value.join(" ")]] : [];
-    },
-  );
-  const level =
-    kind === "step.failed" ? "error" : kind === "warning" || kind === "step.retried" ? "warn" : "info";
-  return { level, event: kind, fields: { ...Object.fromEntries(flat), run, target } };
 }
 
 /** What is behind an error, with where it came from, for the log. */

@@ -23,6 +23,8 @@ export interface HttpApp {
   readonly hono: Hono<HttpEnv>;
   /** the runs it executes; whoever stops the server waits until they are drained */
   readonly active: ActiveRuns;
+  /** Goes on with runs that another server left, of all targets; to be called at the start and every {@link HttpLimits.pickUpMs}. */
+  pickUp(): Promise<void>;
 }
 
 /**
@@ -58,7 +60,26 @@ export function createApp(deps: HttpDeps): HttpApp {
 
   hono.notFound((c) => problemAnswer(c, notFound(hono, c), parts));
   hono.onError((thrown, c) => problemAnswer(c, toRunnerError(thrown), parts));
-  return { hono, active };
+  return { hono, active, pickUp: () => pickUp(parts) };
+}
+
+/** Databases that are asked at once. */
+const pickUpAtOnce = 8;
+
+/** A database that cannot be asked keeps nobody from the others. */
+async function pickUp({ targets, active, log }: HttpParts): Promise<void> {
+  const left = targets.values();
+  const work = async (): Promise<void> => {
+    for (const target of left) {
+      try {
+        await active.pickUp(target);
+      } catch (thrown) {
+        const { code, message } = toRunnerError(thrown);
+        log({ level: "warn", event: "pickup.failed", fields: { target: target.name, code, message } });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: pickUpAtOnce }, work));
 }
 
 /** One log line a request; never its headers, query or body. */

@@ -18,7 +18,7 @@ export interface HttpDeps {
   readonly publicUrl: string;
   readonly limits: HttpLimits;
   readonly version: string;
-  /** aborts when the server stops: runs end at their next safe point, waits and streams end at once */
+  /** aborts when the server stops: runs are handed over at their next safe point, waits and streams end at once */
   readonly signal: AbortSignal;
   log(record: LogRecord): void;
   now(): Date;

@@ -22,6 +22,8 @@ export interface HttpLimits {
   readonly watchers: number;
   /** runs of one target open at once in this process; all but one of them wait for the lease */
   readonly runsPerTarget: number;
+  /** between two looks for runs that another server left; a third of what a claim lasts */
+  readonly pickUpMs: number;
   /** for a plan, a status or a verification, which nobody can cancel */
   readonly readMs: number;
 }
@@ -41,5 +43,6 @@ export const httpLimits: HttpLimits = {
   streamMs: 15 * 60_000,
   watchers: 256,
   runsPerTarget: 8,
+  pickUpMs: 15_000,
   readMs: 28_000,
 };

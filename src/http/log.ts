@@ -1,3 +1,5 @@
+import type { RunEvent } from "../executor/event.ts";
+
 import type { ErrorFields } from "../error.ts";
 
 /** One line of the log: flat, and free of tokens, SQL and passwords. */
@@ -6,4 +8,25 @@ export interface LogRecord {
   /** `http.request`, `run.event`, `server.started`… */
   readonly event: string;
   readonly fields: ErrorFields;
+}
+
+/** An event as a line of the log. */
+export function recordOf(event: RunEvent, run: string, target: string): LogRecord {
+  const { kind, ...rest } = event;
+  const flat = Object.entries(rest).flatMap(
+    ([key, value]: [string, unknown]): [string, string | number | boolean | null][] => {
+      if (
+        value === null ||
+        typeof value === "string" ||
+        typeof value === "number" ||
+        typeof value === "boolean"
+      )
+        return [[key, value]];
+      if (value instanceof Date) return [[key, value.toISOString()]];
+      return Array.isArray(value) ? [[key, value.join(" ")]] : [];
+    },
+  );
+  const level =
+    kind === "step.failed" ? "error" : kind === "warning" || kind === "step.retried" ? "warn" : "info";
+  return { level, event: kind, fields: { ...Object.fromEntries(flat), run, target } };
 }

@@ -45,6 +45,8 @@ export interface TargetView extends TargetSummary {
   readonly unfinished: EntryView | null;
   readonly needsAttention: boolean;
   readonly held: { readonly run: string; readonly version: string | null; readonly reason: string } | null;
+  /** what automatic triggers do not try again */
+  readonly failed: { readonly release: string; readonly run: string; readonly error: ErrorView } | null;
   readonly paused: boolean;
   /** who changes the database now */
   readonly lease: {
@@ -86,7 +88,7 @@ export async function readTarget(
     readStatus(target, { signal, now }),
     target.driver.runs({ target: target.name, limit: 1 }, signal),
   ]);
-  const { release, unfinished, held, lease, pending, problem } = status;
+  const { release, unfinished, held, failed, lease, pending, problem } = status;
   const lastRun = runs[0];
   return {
     ...summarizeTarget(target, links),
@@ -108,6 +110,8 @@ export async function readTarget(
     unfinished: unfinished === null ? null : viewEntry(unfinished),
     needsAttention: unfinished?.status === "needs_attention",
     held: held === null ? null : { run: held.runId, version: held.version, reason: held.reason },
+    failed:
+      failed === null ? null : { release: failed.digest, run: failed.runId, error: viewError(failed.error) },
     paused: status.paused,
     lease:
       lease === null

@@ -39,6 +39,7 @@ export interface RunView {
   };
   readonly labels: Readonly<Record<string, string>>;
   readonly cancelRequested: boolean;
+  readonly attempt: number;
   readonly createdAt: string;
   readonly startedAt: string | null;
   readonly endedAt: string | null;
@@ -117,6 +118,7 @@ export function viewRun(run: RunRecord, links: Links): RunView {
     },
     labels: run.labels,
     cancelRequested: run.cancelRequested,
+    attempt: run.attempt,
     createdAt: run.createdAt.toISOString(),
     startedAt: run.startedAt?.toISOString() ?? null,
     endedAt: run.endedAt?.toISOString() ?? null,
@@ -201,6 +203,8 @@ function messageOf(run: RunRecord): string {
       return "accepted, not begun";
     case "waiting_lock":
       return "waiting for another run of this database";
+    case "handing_over":
+      return `${count}, another server goes on with it`;
     case "running":
     case "canceling":
       return current === null ? count : `${count}, running ${current}`;

@@ -1,7 +1,7 @@
 import { RunnerError } from "../error.ts";
 import type { Release } from "../release/release.ts";
-import { planDigest, positionAt } from "./make-plan.ts";
-import type { Plan, Step } from "./plan.ts";
+import { makePlan, planDigest, positionAt } from "./make-plan.ts";
+import type { Goal, Plan, Step } from "./plan.ts";
 
 /** How many earlier starts and shorter ends are tried to find out what changed. */
 const lookBack = 200;
@@ -37,6 +37,27 @@ export function explainPlanChange(approved: string, release: Release, plan: Plan
     approved,
     plan,
     `the plan of now is ${list(plan.steps.map(({ direction, body }) => `${direction} "${body.path}"`))}`,
+  );
+}
+
+/** Whether `plan` is what is left of the approved plan that was begun at version `from`: its last steps. */
+export function isRestOf(
+  approved: string,
+  { from, goal }: { readonly from: string | null; readonly goal: Goal },
+  release: Release,
+  plan: Plan,
+): boolean {
+  const length = from === null ? 0 : release.migrations.findIndex(({ version }) => version === from) + 1;
+  if (from !== null && length === 0) return false;
+  const whole = makePlan(release, { position: positionAt(release, length), unfinished: null }, goal);
+  const last = whole.steps.slice(whole.steps.length - plan.steps.length);
+  return (
+    whole.digest === approved &&
+    last.length === plan.steps.length &&
+    last.every(
+      ({ direction, body }, index) =>
+        direction === plan.steps[index]?.direction && body.sha256 === plan.steps[index].body.sha256,
+    )
   );
 }
 

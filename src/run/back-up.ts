@@ -3,28 +3,43 @@ import { RunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { Backup, BackupFacts } from "../hook/backup.ts";
 import type { BackupRecord } from "../history/run.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { RunRequest } from "./request.ts";
+import type { Target } from "./target.ts";
 
 /** milliseconds; a timer that is set for longer fires at once */
 const longestTimerMs = 2 ** 31 - 1;
+/** milliseconds to record what came of a backup, also when the run is to stop */
+const recordMs = 10_000;
 
-/** What a backup needs of the run that it is for. */
-export interface BackUpOptions {
-  readonly facts: BackupFacts;
-  readonly emit: Emit;
-  /** kept before the run goes on, or ends */
-  record(backup: BackupRecord): Promise<void>;
+/** The run that a backup is for. */
+export interface BackedUpRun {
+  readonly request: Pick<RunRequest, "id">;
+  readonly target: Pick<Target, "name" | "stream" | "environment" | "driver">;
+  readonly plan: Plan;
 }
 
 /**
- * Makes the backup under the held lease, before anything is changed; the lease is kept meanwhile.
+ * Makes the backup under the held lease, before anything is changed, and records in the run's row what came of it.
+ * The lease is kept meanwhile.
  *
  * @throws RunnerError `BACKUP_FAILED`, also when it takes too long; why the session aborted, when it did
  */
 export async function backUp(
   backup: Backup,
+  { request, target, plan }: BackedUpRun,
   session: Pick<LeasedSession, "signal">,
-  { facts, emit, record }: BackUpOptions,
+  emit: Emit,
 ): Promise<void> {
+  const facts: BackupFacts = {
+    run: request.id,
+    target: target.name,
+    stream: target.stream,
+    environment: target.environment,
+    release: plan.releaseDigest,
+    from: plan.from.version,
+    to: plan.to.version,
+  };
   const began = performance.now();
   const late = new AbortController();
   const timer =
@@ -34,7 +49,11 @@ export async function backUp(
   const end = async (result: BackupRecord["result"]): Promise<void> => {
     const made = { by: backup.by, durationMs: Math.round(performance.now() - began), result };
     emit({ kind: "backup.done", ...made });
-    await record(made);
+    await target.driver.updateRun(
+      request.id,
+      { status: "running", backup: made },
+      AbortSignal.timeout(recordMs),
+    );
   };
   emit({ kind: "backup.started", by: backup.by });
   try {

@@ -1,13 +1,15 @@
-import type { LeasedSession, LeaseHolder } from "../driver/driver.ts";
+import type { Hold, LeasedSession, LeaseHolder, RunChange } from "../driver/driver.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult, StepResult } from "../executor/result.ts";
 import type { EntryError, Position } from "../history/entry.ts";
-import type { BackupRecord, RunOutcome, RunStatus } from "../history/run.ts";
+import { automaticTriggers, type BackupRecord, type RunOutcome, type RunStatus } from "../history/run.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Release } from "../release/release.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
+import type { RolledBack } from "./roll-back.ts";
 import type { Target } from "./target.ts";
+import { stickyFailures } from "./usable.ts";
 
 /** milliseconds to record how a run ended once its own signal has fired */
 const lastWordMs = 5_000;
@@ -20,14 +22,16 @@ const waitingNoticeMs = 5_000;
  */
 export class RunLog {
   readonly startedAt: Date;
-  /** the caller's signal, or the run's deadline */
+  /** the caller's signal, the run's deadline, or the end of this executor's time */
   readonly signal: AbortSignal;
   readonly emit: Emit;
   readonly #request: RunRequest;
   readonly #target: Target;
   readonly #began = performance.now();
-  readonly #deadline: NodeJS.Timeout | undefined;
+  readonly #timers: NodeJS.Timeout[] = [];
   readonly #done: StepResult[] = [];
+  /** milliseconds from the start */
+  #endsAfter = Infinity;
   #from: Position | null = null;
   #release: RunResult["release"] = null;
   #plan: Plan | undefined;
@@ -47,21 +51,25 @@ export class RunLog {
       if (event.kind === "rollback.started") this.#rollback = "begun";
       options.emit(event);
     };
-    const deadline = new AbortController();
-    const { deadlineMs } = request.limits;
-    if (deadlineMs > 0) {
-      const reason = new RunnerError(
-        "DEADLINE",
-        `the run's deadline of ${Math.round(deadlineMs / 1000)} s has passed`,
-        {
-          hint: "run again to go on where it stopped, or raise --deadline",
-        },
-      );
-      this.#deadline = setTimeout(() => deadline.abort(reason), deadlineMs);
-      this.#deadline.unref();
-    }
-    this.signal = AbortSignal.any([options.signal, deadline.signal]);
+    this.#hasBegun = request.resumed?.hasBegun ?? false;
+    this.signal = AbortSignal.any([
+      options.signal,
+      this.#after(request.limits.deadlineMs, "DEADLINE", "the run's deadline has passed"),
+      // Only an accepted run has a row from which somebody else could go on.
+      this.#after(
+        options.executorMs ?? 0,
+        request.isAccepted ? "HANDED_OVER" : "DEADLINE",
+        "the time of the process that executes the run is over",
+      ),
+    ]);
     this.emit({ kind: "run.started", runId: request.id, target: target.name });
+  }
+
+  /** Milliseconds until the run has to stop at the latest; undefined where it may go on for ever. */
+  msLeft(): number | undefined {
+    return this.#endsAfter === Infinity
+      ? undefined
+      : Math.max(0, this.#endsAfter - (performance.now() - this.#began));
   }
 
   from(position: Position): void {
@@ -106,6 +114,21 @@ export class RunLog {
     });
   }
 
+  /** Fires after `ms`; never where that is 0. */
+  #after(ms: number, code: "DEADLINE" | "HANDED_OVER", message: string): AbortSignal {
+    const controller = new AbortController();
+    if (ms === 0) return controller.signal;
+    this.#endsAfter = Math.min(this.#endsAfter, ms);
+    const hint =
+      code === "DEADLINE"
+        ? "run again to go on where it stopped, or give it more time (--deadline)"
+        : "nothing to do: the next executor goes on with it";
+    const timer = setTimeout(() => controller.abort(new RunnerError(code, message, { hint })), ms);
+    timer.unref();
+    this.#timers.push(timer);
+    return controller.signal;
+  }
+
   hasLease(session: LeasedSession): void {
     this.#session = session;
     this.emit({ kind: "lease.acquired", token: session.token });
@@ -117,17 +140,20 @@ export class RunLog {
     this.#hasBegun = true;
   }
 
-  /** All that the run had applied was taken back. */
-  rolledBack(): void {
-    this.#rollback = "whole";
+  /** What came of a rollback; gives what the run ends with. */
+  rolledBack({ isWhole, error }: RolledBack): RunnerError {
+    if (isWhole) this.#rollback = "whole";
+    return error;
   }
 
   /** The database already has what was asked for; nothing was written. */
   async noop(position: Position, digest: string | null): Promise<RunResult> {
     this.#release ??= digest === null ? null : { digest, version: null };
     this.#from ??= position;
-    if (this.#request.isAccepted) await this.#record("succeeded", "noop", null, position);
-    return this.#end({ status: "succeeded", outcome: "noop", to: position, done: [], left: 0, error: null });
+    const outcome = this.#outcomeOfSuccess();
+    if (this.#request.isAccepted) await this.#record("succeeded", outcome, null, position);
+    const done = this.#hasBegun ? await this.#stepsDone() : [];
+    return this.#end({ status: "succeeded", outcome, to: position, done, left: 0, error: null });
   }
 
   /** All steps are done, or none was needed under the lease. */
@@ -139,7 +165,8 @@ export class RunLog {
   ): Promise<RunResult> {
     const isWhole = to.length === release.migrations.length;
     const isRollback = request.action === "rollback" && this.#hasBegun;
-    const outcome: RunOutcome = !this.#hasBegun ? "noop" : isRollback ? "rolled_back" : "applied";
+    const outcome = this.#outcomeOfSuccess();
+    const isInPerson = !automaticTriggers.has(request.trigger);
     await session.finish({
       status: "succeeded",
       outcome,
@@ -147,25 +174,58 @@ export class RunLog {
       releaseVersion: release.rank?.version ?? null,
       completed: isWhole ? release.digest : null,
       ...(isRollback && !isWhole
-        ? { held: { runId: request.id, version: to.version, reason: "rolled back" } }
-        : this.#hasBegun
+        ? { held: holdOf(request.id, to, release, "rolled back") }
+        : this.#hasBegun || (request.action === "apply" && isInPerson)
           ? { held: null }
           : {}),
+      ...(request.action === "apply" ? { failed: null } : {}),
     });
-    return this.#end({ status: "succeeded", outcome, to, done: this.#done, left: 0, error: null });
+    const done = request.resumed === undefined ? this.#done : await this.#stepsDone();
+    return this.#end({ status: "succeeded", outcome, to, done, left: 0, error: null });
+  }
+
+  /**
+   * Ends the run's row while its lease is still held, and remembers a release that failed by its own fault. Where the
+   * run is to stop at once, or the lease is lost, `failed` says what there is to say.
+   */
+  async stopped(session: LeasedSession, cause: unknown): Promise<void> {
+    const error = this.#named(cause);
+    if (session.signal.aborted || error.code === "LEASE_LOST") return;
+    const digest = this.#release?.digest;
+    const isSticky = this.#request.action === "apply" && stickyFailures.has(error.code);
+    await session
+      .finish({
+        ...this.#change("failed", this.#outcomeOfFailure(error), error),
+        ...(isSticky && digest !== undefined
+          ? { failed: { digest, runId: this.#request.id, error: entryError(error) } }
+          : {}),
+      })
+      .catch(() => undefined);
   }
 
   /** The run stopped; what it did before stays done and is in the result. */
   async failed(cause: unknown): Promise<RunResult> {
     const error = this.#named(cause);
-    const status = error.code === "CANCELED" || error.code === "DEADLINE" ? "canceled" : "failed";
-    const outcome =
-      status === "canceled"
-        ? null
-        : this.#rollback === "whole"
-          ? "rolled_back"
-          : outcomeOf(error, this.#hasBegun);
+    if (this.#isForAnother(error)) {
+      await this.#record("handing_over", null, null);
+      return this.#unfinished("handing_over", null, error);
+    }
+    const status = isStop(error) ? "canceled" : "failed";
+    const outcome = status === "canceled" ? null : this.#outcomeOfFailure(error);
     await this.#record(status, outcome, error);
+    return this.#unfinished(status, outcome, error);
+  }
+
+  /** Another executor has this very run: there is nothing to record. */
+  async elsewhere(error: RunnerError): Promise<RunResult> {
+    return this.#unfinished("handing_over", null, error);
+  }
+
+  async #unfinished(
+    status: "failed" | "canceled" | "handing_over",
+    outcome: RunOutcome | null,
+    error: RunnerError,
+  ): Promise<RunResult> {
     const done = this.#hasBegun ? await this.#stepsDone() : [];
     const to = this.#hasBegun ? await this.#positionNow() : this.#from;
     const left = this.#leftAt(to, done.length);
@@ -173,7 +233,21 @@ export class RunLog {
   }
 
   close(): void {
-    clearTimeout(this.#deadline);
+    for (const timer of this.#timers) clearTimeout(timer);
+  }
+
+  /** Whoever loses the lease of a run that others can go on with has no say in its end any more. */
+  #isForAnother(error: RunnerError): boolean {
+    return this.#request.isAccepted && (error.code === "HANDED_OVER" || error.code === "LEASE_LOST");
+  }
+
+  #outcomeOfSuccess(): RunOutcome {
+    if (!this.#hasBegun) return "noop";
+    return this.#request.action === "rollback" ? "rolled_back" : "applied";
+  }
+
+  #outcomeOfFailure(error: RunnerError): RunOutcome {
+    return this.#rollback === "whole" ? "rolled_back" : outcomeOf(error, this.#hasBegun);
   }
 
   /** An abort surfaces as whatever the interrupted call throws; the signal's reason is what happened. */
@@ -202,16 +276,24 @@ export class RunLog {
   ): Promise<void> {
     if (!this.#request.isAccepted && this.#session === undefined) return;
     const change = {
-      status,
-      outcome,
-      error: error === null ? null : entryError(error),
-      releaseDigest: this.#release?.digest ?? null,
-      releaseVersion: this.#release?.version ?? null,
-      ...(at === undefined ? {} : { fromVersion: at.version, toVersion: at.version }),
+      ...this.#change(status, outcome, error),
+      attempt: this.#session?.attempt.number ?? this.#request.resumed?.attempt ?? 0,
+      ...(at === undefined || this.#hasBegun ? {} : { fromVersion: at.version, toVersion: at.version }),
     };
     await this.#target.driver
       .updateRun(this.#request.id, change, AbortSignal.timeout(lastWordMs))
       .catch(() => undefined);
+  }
+
+  #change(status: RunStatus, outcome: RunOutcome | null, error: RunnerError | null): RunChange {
+    return {
+      status,
+      outcome,
+      error: error === null ? null : entryError(error),
+      ...(this.#release === null
+        ? {}
+        : { releaseDigest: this.#release.digest, releaseVersion: this.#release.version }),
+    };
   }
 
   /** After a failure the history knows best: a message may have committed although its answer was lost. */
@@ -229,9 +311,9 @@ export class RunLog {
   /** Steps that were taken back are left again. */
   #leftAt(to: Position | null, done: number): number {
     if (this.#plan === undefined) return 0;
-    return this.#rollback === "none" || to === null
-      ? this.#plan.steps.length - done
-      : this.#plan.to.length - to.length;
+    if (to !== null && (this.#rollback !== "none" || this.#request.resumed !== undefined))
+      return Math.abs(this.#plan.to.length - to.length);
+    return this.#plan.steps.length - done;
   }
 
   async #positionNow(): Promise<Position | null> {
@@ -256,12 +338,23 @@ export class RunLog {
   }
 }
 
+/** The hold that a rollback to `to` sets. */
+export function holdOf(runId: string, to: Position, release: Release, reason: string): Hold {
+  const highWaterMark = release.rank === undefined ? null : { ...release.rank, digest: release.digest };
+  return { runId, version: to.version, reason, highWaterMark };
+}
+
 function stepOf({ version, path, direction, durationMs }: StepResult): StepResult {
   return { version, path, direction, durationMs };
 }
 
 function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {
   return { by, durationMs, result };
+}
+
+/** A stop that was asked for, and no fault. */
+function isStop({ code }: RunnerError): boolean {
+  return code === "CANCELED" || code === "DEADLINE" || code === "HANDED_OVER";
 }
 
 function outcomeOf(error: RunnerError, hasBegun: boolean): RunOutcome {

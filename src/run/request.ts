@@ -36,6 +36,8 @@ export interface Resumed {
   /** where it began; null before the first migration */
   readonly fromVersion: string | null;
   readonly isCanceled: boolean;
+  /** its deadline has passed */
+  readonly isLate: boolean;
 }
 
 /** What a run is given by whoever starts it. */

@@ -1,6 +1,7 @@
 import type { StreamState } from "../driver/driver.ts";
-import { RunnerError } from "../error.ts";
-import type { Release } from "../release/release.ts";
+import { RunnerError, type RunnerErrorCode } from "../error.ts";
+import { automaticTriggers, type RunTrigger } from "../history/run.ts";
+import type { HighWaterMark, Release } from "../release/release.ts";
 
 /** What of a target decides whether a release may be used on its database. */
 export interface Usage {
@@ -51,6 +52,61 @@ export function assertUsable(
       },
     );
   }
+}
+
+/**
+ * Failures that the same release would meet again. Not among them: what another moment may bring, such as a lock, a
+ * deadline or a database that was away.
+ */
+export const stickyFailures: ReadonlySet<RunnerErrorCode> = new Set([
+  "MIGRATION_FAILED",
+  "NEEDS_ATTENTION",
+  "NO_PROGRESS",
+]);
+
+/**
+ * Judges a run that would change the database: what starts by itself does not undo a rollback, and does not try a
+ * release again that failed here. Whoever asks in person is never stopped by either.
+ *
+ * @throws RunnerError `HELD`, `FAILED_BEFORE`
+ */
+export function assertMayStart(
+  trigger: RunTrigger,
+  release: Release,
+  { held, failed }: Pick<StreamState, "held" | "failed">,
+  { name }: Usage,
+): void {
+  if (!automaticTriggers.has(trigger)) return;
+  if (held !== null && !isNewer(release, held.highWaterMark)) {
+    throw new RunnerError(
+      "HELD",
+      `"${name}" is held at version "${held.version ?? "0"}" since run ${held.runId}: ${held.reason}`,
+      {
+        hint: "publish a newer release; or apply this one in person, with lockkeeper up or POST /v1/runs",
+        fields: { run: held.runId, version: held.version, release: release.digest },
+      },
+    );
+  }
+  if (failed?.digest !== release.digest) return;
+  throw new RunnerError(
+    "FAILED_BEFORE",
+    `this release failed on "${name}" before, in run ${failed.runId}: ${failed.error.message}`,
+    {
+      hint: "correct the migration and publish it; or try again in person, with lockkeeper up or POST /v1/runs",
+      fields: {
+        ...failed.error.fields,
+        run: failed.runId,
+        release: release.digest,
+        failure: failed.error.code,
+      },
+    },
+  );
+}
+
+/** Only signed releases have an order; the first signed one is newer than any folder. */
+function isNewer({ rank }: Release, mark: HighWaterMark | null): boolean {
+  if (rank === undefined) return false;
+  return mark === null || (rank.epoch - mark.epoch || rank.version - mark.version) > 0;
 }
 
 function assertMayBeUnsigned(state: StreamState, usage: Usage): void {

@@ -1,4 +1,4 @@
-import type { Hold, LeaseHolder } from "../driver/driver.ts";
+import type { FailedRelease, Hold, LeaseHolder } from "../driver/driver.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
@@ -28,6 +28,7 @@ export interface TargetStatus {
   /** newest entry when it is not done */
   readonly unfinished: HistoryEntry | null;
   readonly held: Hold | null;
+  readonly failed: FailedRelease | null;
   readonly paused: boolean;
   readonly lease: LeaseHolder | null;
   /** why the release cannot be used; what the database says is shown all the same */
@@ -84,6 +85,7 @@ export async function readStatus(
     applied,
     unfinished: state.unfinished,
     held: state.held,
+    failed: state.failed,
     paused: state.paused,
     lease: state.lease !== null && state.lease.expiresAt > state.now ? state.lease : null,
     problem,

@@ -27,7 +27,7 @@ async function hold(database: TestDatabase): Promise<{ reached(): Promise<void>;
 
 describe("an interrupted run", () => {
   test.for(["SIGINT", "SIGTERM"] as const)(
-    "by %s stops, keeps what is done, says what is left and exits 32; the next one goes on",
+    "by %s stops, keeps what is done, says what is left and exits as shells expect of it; the next one goes on",
     async (signal) => {
       const database = await createDatabase();
       const folder = await folderWith(waiting);
@@ -37,7 +37,7 @@ describe("an interrupted run", () => {
       const running = start(up, folder, variables);
       await held.reached();
       running.child.kill(signal);
-      expect(await running.ended).toBe(32);
+      expect(await running.ended).toBe(signal === "SIGINT" ? 130 : 143);
       const { stderr } = running.said();
       expect(stderr).toContain("stopping at the next safe point");
       expect(stderr).toContain(`error: stopped by ${signal}`);

@@ -2,7 +2,16 @@ import { expect, test } from "vitest";
 import type { Driver } from "../../src/driver/driver.ts";
 import { newRunId } from "../../src/run/request.ts";
 import { leaseOptions, never, newRun, shortTimes } from "../support/steps.ts";
-import { aborted, type Start } from "./driver-start.ts";
+import { aborted, silentTimes, type Start } from "./driver-start.ts";
+
+const pickUp = { target: "t", own: [], limit: 10 };
+const beginning = {
+  highWaterMark: null,
+  releaseDigest: "sha256:d",
+  fromVersion: null,
+  toVersion: null,
+  steps: 0,
+};
 
 /** Runs that are asked for, listed and canceled. */
 export function runSuite(start: Start): void {
@@ -153,6 +162,138 @@ export function runSuite(start: Start): void {
       await expect(waiting).rejects.toMatchObject({ code: "CANCELED" });
       expect(await canceled).toBe(true);
     });
+  });
+
+  test("35. every lease is another attempt at its run, which remembers where the one before began", async () => {
+    const { driver } = await start();
+    const run = newRun({ order: { goal: 1 } });
+    await driver.acceptRun(run, never);
+    expect(await driver.run(run.id, never)).toMatchObject({ attempt: 0 });
+    const attempts: unknown[] = [];
+    for (const mark of ["a", "b", "b"]) {
+      await driver.withLease(leaseOptions({ run }), async (session) => {
+        attempts.push(session.attempt);
+        const { attempt } = session;
+        await session.begin({ ...beginning, progress: { mark, stalls: attempt.stalls + 1 } });
+      });
+    }
+    expect(attempts).toEqual([
+      { number: 1, mark: null, stalls: 0 },
+      { number: 2, mark: "a", stalls: 1 },
+      { number: 3, mark: "b", stalls: 2 },
+    ]);
+    await driver.withLease(leaseOptions(), (session) => {
+      expect(session.attempt).toEqual({ number: 1, mark: null, stalls: 0 });
+      return Promise.resolve();
+    });
+  });
+
+  test("36. a run that has ended gets no lease any more, and leaves it to others", async () => {
+    const { driver } = await start();
+    const run = newRun();
+    await driver.acceptRun(run, never);
+    await driver.updateRun(run.id, { status: "canceled" }, never);
+    await expect(driver.withLease(leaseOptions({ run }), () => Promise.resolve())).rejects.toMatchObject({
+      code: "RUN_ENDED",
+    });
+    expect(await driver.run(run.id, never)).toMatchObject({ status: "canceled", attempt: 0 });
+    expect((await driver.state("orders", never)).lease).toBeNull();
+  });
+
+  test("37. of several processes at once exactly one picks a handed-over run up, with its order", async () => {
+    const { driver, open } = await start();
+    const others = [driver, await open(), await open()];
+    const run = newRun({ order: { goal: { kind: "latest" } } });
+    await driver.acceptRun(run, never);
+    await driver.updateRun(run.id, { status: "handing_over" }, never);
+    const picked = await Promise.all(others.map((other) => other.pickUpRuns({ ...pickUp, own: [] }, never)));
+    expect(picked.flat()).toEqual([
+      {
+        run: await driver.run(run.id, never),
+        order: { goal: { kind: "latest" } },
+        ageMs: expect.any(Number) as number,
+        hasBegun: false,
+      },
+    ]);
+    expect(picked.flat()[0]?.run).toMatchObject({ status: "handing_over", attempt: 0, trigger: "cli" });
+    expect(picked.flat()[0]?.ageMs).toBeGreaterThanOrEqual(0);
+  });
+
+  test("38. a run that its process has, one that nobody else may have, and one that has ended are not picked up", async () => {
+    const { driver } = await start();
+    expect(await driver.pickUpRuns(pickUp, never)).toEqual([]);
+    const order = { goal: 1 };
+    const [accepted, held, own, ended, elsewhere] = [
+      newRun({ order }),
+      newRun({ order }),
+      newRun({ order }),
+      newRun({ order }),
+      newRun({ order, target: "u" }),
+    ];
+    const alone = newRun();
+    for (const run of [accepted, held, own, ended, elsewhere, alone]) await driver.acceptRun(run, never);
+    for (const run of [own, ended, elsewhere, alone])
+      await driver.updateRun(run.id, { status: "handing_over" }, never);
+    await driver.updateRun(ended.id, { status: "canceled" }, never);
+    await driver.withLease(leaseOptions({ run: held }), async () => {
+      expect(await driver.pickUpRuns({ ...pickUp, own: [own.id] }, never)).toEqual([]);
+    });
+    // What was renewed stays its process's own, and what has no lease of its own any more does not.
+    expect((await driver.pickUpRuns(pickUp, never)).map(({ run }) => run.id)).toEqual([held.id]);
+  });
+
+  test("39. a run whose lease has run out is picked up, also after another run has taken the lease over", async () => {
+    const { driver, open, expire } = await start({ times: silentTimes });
+    const other = await open();
+    const run = newRun({ order: { goal: 1 } });
+    await driver
+      .withLease(leaseOptions({ run }), async (session) => {
+        await session.begin({ ...beginning, steps: 3, fromVersion: "1", toVersion: "4" });
+        await expire();
+        await other.withLease(leaseOptions(), () => Promise.resolve());
+        expect(await other.run(run.id, never)).toMatchObject({ status: "handing_over" });
+      })
+      .catch(() => undefined);
+    const [picked] = await other.pickUpRuns(pickUp, never);
+    expect(picked).toMatchObject({
+      hasBegun: true,
+      run: { id: run.id, fromVersion: "1", toVersion: "4", progress: { total: 3 }, attempt: 1 },
+    });
+    // The next attempt keeps where the first began.
+    await other.withLease(leaseOptions({ run }), (session) =>
+      session.begin({ ...beginning, steps: 1, fromVersion: "3", toVersion: "4" }),
+    );
+    expect(await other.run(run.id, never)).toMatchObject({
+      status: "running",
+      attempt: 2,
+      fromVersion: "1",
+      progress: { total: 3 },
+    });
+  });
+
+  test("40. the late word of an executor that was replaced changes nothing", async () => {
+    const { driver } = await start();
+    const run = newRun({ order: { goal: 1 } });
+    for (let twice = 0; twice < 2; twice += 1)
+      await driver.withLease(leaseOptions({ run }), () => Promise.resolve());
+    await driver.updateRun(run.id, { status: "failed", attempt: 1 }, never);
+    expect(await driver.run(run.id, never)).toMatchObject({ status: "running", attempt: 2 });
+    await driver.updateRun(run.id, { status: "failed", attempt: 2 }, never);
+    expect(await driver.run(run.id, never)).toMatchObject({ status: "failed" });
+  });
+
+  test("41. a cancel ends a run that is between two executors at once", async () => {
+    const { driver } = await start();
+    const run = newRun({ order: { goal: 1 } });
+    await driver.acceptRun(run, never);
+    await driver.updateRun(run.id, { status: "handing_over" }, never);
+    expect(await driver.requestCancel(run.id, "not today", never)).toBe(true);
+    expect(await driver.run(run.id, never)).toMatchObject({
+      status: "canceled",
+      error: { code: "CANCELED", message: expect.stringContaining("not today") as string },
+      endedAt: expect.any(Date) as Date,
+    });
+    expect(await driver.pickUpRuns(pickUp, never)).toEqual([]);
   });
 
   test("32. runs are listed newest first, by status and time, page by page", async () => {

@@ -127,7 +127,7 @@ export function workSuite(start: Start): void {
       toVersion: null,
       steps: 0,
     };
-    const held = { runId: "t.x", version: "1", reason: "rolled back" };
+    const held = { runId: "t.x", version: "1", reason: "rolled back", highWaterMark: null };
     await driver.withLease(leaseOptions(), (session) =>
       session.finish({ status: "succeeded", completed: "sha256:d", held }),
     );

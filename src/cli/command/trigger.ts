@@ -53,13 +53,14 @@ export const trigger: Verb = {
   ],
   exits: [0, 2, 20, 21, 22, 23, 30, 31, 32],
   async run(invocation) {
-    const [{ openReporter }, { triggerRun }, { errorOfRun }, { formatRun }, { showFailure }] =
+    const [{ openReporter }, { triggerRun }, { errorOfRun }, { formatRun }, { showFailure }, { exitOf }] =
       await Promise.all([
         import("../reporter.ts"),
         import("../remote.ts"),
         import("../remote-run.ts"),
         import("../show-run.ts"),
         import("../failure.ts"),
+        import("../exit-code.ts"),
       ]);
     const { get, output, signal } = invocation;
     const request = {
@@ -91,7 +92,7 @@ export const trigger: Verb = {
       const error = run.done || request.waitMs > 0 ? errorOfRun(run) : undefined;
       if (error === undefined) return 0;
       showFailure(error, output);
-      return error.exit;
+      return exitOf(error);
     } finally {
       reporter.end();
     }

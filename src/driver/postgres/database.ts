@@ -64,12 +64,12 @@ export class PostgresDatabase {
     }
   }
 
-  /** Rows of one statement; none where our tables are absent. */
+  /** Rows of a message's last statement; none where our tables are absent. */
   async rows(message: string, signal: AbortSignal): Promise<StatementResult["rows"]> {
     return this.use(signal, async (connection) => {
       try {
-        const [result] = await connection.send(message, signal);
-        return result?.rows ?? [];
+        const results = await connection.send(message, signal);
+        return results.at(-1)?.rows ?? [];
       } catch (cause) {
         if (serverError(cause)?.sqlstate === sqlstate.undefinedTable) return [];
         throw cause;

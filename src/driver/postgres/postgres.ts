@@ -11,6 +11,8 @@ import { holdLease } from "./hold-lease.ts";
 import { forceRelease } from "./lease.ts";
 import {
   acceptRun,
+  pickUpRuns,
+  readPickedUp,
   readRun,
   requestCancel,
   runConditions,
@@ -79,6 +81,14 @@ class PostgresDriver implements Driver {
       signal,
     );
     return rows.map(readRun);
+  }
+
+  async pickUpRuns(
+    query: Parameters<Driver["pickUpRuns"]>[0],
+    signal: AbortSignal,
+  ): ReturnType<Driver["pickUpRuns"]> {
+    const rows = await this.#database.rows(pickUpRuns(this.#database.t, query), signal);
+    return rows.map(readPickedUp);
   }
 
   async updateRun(
@@ -165,7 +175,7 @@ class PostgresDriver implements Driver {
         orphans: options,
       };
       const key = { stream: options.stream, token: taken.token, runId: options.run.id };
-      return { bench: new Workbench(parts, connection, key), acquiredAt: taken.acquiredAt };
+      return { bench: new Workbench(parts, connection, key, taken.attempt), acquiredAt: taken.acquiredAt };
     } catch (cause) {
       // Nobody knows what the connection was in the middle of.
       connection.release(true);

@@ -3,34 +3,40 @@ import type {
   BackupRecord,
   Caller,
   RunAction,
+  RunAttempt,
   RunOutcome,
   RunRecord,
   RunStatus,
   RunTrigger,
 } from "../../history/run.ts";
-import type { NewRun, RunBeginning, RunChange, RunQuery } from "../driver.ts";
+import type { NewRun, PickedUpRun, PickUpQuery, RunBeginning, RunChange, RunQuery } from "../driver.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 const endedStatuses = "('succeeded', 'failed', 'canceled')";
+/** how long a run that is not under a lease belongs to the process that said so last: three of its sweeps */
+const claim = "pg_catalog.clock_timestamp() + interval '45 seconds'";
 
 /** Adds a run's row; gives its id, or no row when id or idempotency key are taken. `where` may name a further condition. */
-export function insertRun(t: TableNames, run: NewRun, status: RunStatus, where = "true"): string {
-  return `INSERT INTO ${t.runs} (id, target, stream, action, status, trigger, caller, release_digest, labels, idempotency_key, body_digest)
+export function insertRun(t: TableNames, run: NewRun, status: "queued" | "running", where = "true"): string {
+  return `INSERT INTO ${t.runs} (id, target, stream, action, status, attempt, claimed_until, trigger, caller, release_digest, labels, run_order, idempotency_key, body_digest)
  SELECT ${[
    literal(run.id),
    literal(run.target),
    literal(run.stream),
    literal(run.action),
    literal(status),
+   status === "running" ? "1" : "0",
+   claim,
    literal(run.trigger),
    jsonLiteral(run.caller),
    literal(run.releaseDigest),
    jsonLiteral(run.labels),
+   jsonLiteral(run.order),
    literal(run.idempotencyKey),
    literal(run.bodyDigest),
- ].join(", ")} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run`;
+ ].join(", ")} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run, ${attemptColumns}`;
 }
 
 /**
@@ -64,12 +70,22 @@ export function selectEarlier(t: TableNames, run: NewRun): string {
 
 /** A run's row with its progress, which is what the history says of the run. */
 export function selectRuns(t: TableNames, where: string, limit: number): string {
-  const times = ["created_at", "started_at", "ended_at"]
-    .map((name) => instantColumn(`r.${name}`, name))
-    .join(", ");
-  return `SELECT r.*, ${times}, (SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run') AS applied,
+  return `SELECT r.*, ${runTimes("r")}, ${appliedOf(t)},
  (SELECT h.path FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'started' ORDER BY h.id DESC LIMIT 1) AS current
  FROM ${t.runs} r WHERE ${where} ORDER BY r.id DESC LIMIT ${limit}`;
+}
+
+function runTimes(alias: string): string {
+  return ["created_at", "started_at", "ended_at"]
+    .map((name) => instantColumn(`${alias}.${name}`, name))
+    .join(", ");
+}
+
+/** Without an up that the run has taken back again, and the down that did it; a redo has its down first, so both count. */
+function appliedOf(t: TableNames): string {
+  return `(SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run'
+  AND NOT EXISTS (SELECT FROM ${t.history} o WHERE o.run_id = h.run_id AND o.seq = h.seq AND o.direction <> h.direction
+   AND CASE h.direction WHEN 'up' THEN o.id > h.id AND o.status = 'done' ELSE o.id < h.id END)) AS applied`;
 }
 
 /** The condition for {@link selectRuns} that a query stands for. */
@@ -81,15 +97,23 @@ export function runConditions(query: RunQuery): string {
   return conditions.join(" AND ");
 }
 
-/** The run has a plan and starts to carry it out. */
+/** The run has a plan and starts to carry it out; where it began, and how much it was, stays as its first attempt said. */
 export function beginRun(t: TableNames, id: string, beginning: RunBeginning): string {
   const rank = beginning.highWaterMark;
-  return `UPDATE ${t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()), total = ${beginning.steps},
+  const { progress } = beginning;
+  const marked =
+    progress === undefined ? "" : `, mark = ${literal(progress.mark)}, stalls = ${progress.stalls}`;
+  return `UPDATE ${t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp()),
+ total = CASE WHEN total = 0 THEN ${beginning.steps} ELSE total END,
+ from_version = CASE WHEN total = 0 THEN ${literal(beginning.fromVersion)} ELSE from_version END,
  release_digest = ${literal(beginning.releaseDigest)}, release_version = ${literal(rank?.version)},
- from_version = ${literal(beginning.fromVersion)}, to_version = ${literal(beginning.toVersion)} WHERE id = ${literal(id)}`;
+ to_version = ${literal(beginning.toVersion)}${marked} WHERE id = ${literal(id)}`;
 }
 
-/** Ends what is left of the runs of earlier holders: nobody works on them any more once the lease is another's. */
+/**
+ * What is left of the runs of earlier holders: nobody works on them any more once the lease is another's. Those that
+ * somebody else can go on with wait for that, the others end.
+ */
 export function endDeadRuns(t: TableNames, stream: string, id: string, where: string): string {
   const error: EntryError = {
     code: "LEASE_LOST",
@@ -97,14 +121,60 @@ export function endDeadRuns(t: TableNames, stream: string, id: string, where: st
     hint: "look at the history for what it did; the next run goes on where it stopped",
     fields: { by: id },
   };
-  return `UPDATE ${t.runs} SET status = 'failed', outcome = 'failed', ended_at = pg_catalog.clock_timestamp(), error = ${jsonLiteral(error)}
- WHERE stream = ${literal(stream)} AND id <> ${literal(id)} AND status IN ('running', 'canceling') AND ${where}`;
+  const others = `stream = ${literal(stream)} AND id <> ${literal(id)} AND status IN ('running', 'canceling') AND ${where}`;
+  return `UPDATE ${t.runs} SET status = 'handing_over', claimed_until = NULL WHERE run_order IS NOT NULL AND ${others};
+UPDATE ${t.runs} SET status = 'failed', outcome = 'failed', ended_at = pg_catalog.clock_timestamp(), error = ${jsonLiteral(error)}
+ WHERE run_order IS NULL AND ${others}`;
 }
 
-/** The run has the lease. `where` may name a further condition. */
+const attemptColumns = "attempt AS lockkeeper_attempt, mark AS lockkeeper_mark, stalls AS lockkeeper_stalls";
+
+/** The run has the lease: its next attempt. No row when it is not there yet, or has ended. `where` may name a further condition. */
 export function startRun(t: TableNames, id: string, where: string): string {
-  return `UPDATE ${t.runs} SET status = 'running', started_at = coalesce(started_at, pg_catalog.clock_timestamp())
- WHERE id = ${literal(id)} AND status IN ('queued', 'waiting_lock') AND ${where}`;
+  return `UPDATE ${t.runs} SET status = 'running', attempt = attempt + 1, started_at = coalesce(started_at, pg_catalog.clock_timestamp())
+ WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses} AND ${where} RETURNING ${attemptColumns}`;
+}
+
+/** The attempt in a row of {@link startRun} or {@link insertRun}. */
+export function readAttempt(row: Row): RunAttempt {
+  return {
+    number: Number(row["lockkeeper_attempt"]),
+    mark: row["lockkeeper_mark"] as string | null,
+    stalls: Number(row["lockkeeper_stalls"]),
+  };
+}
+
+/**
+ * Renews what the caller has, and takes what nobody has: runs under no lease of theirs, whose process said so or has
+ * not been heard of. Of several callers at once each takes others.
+ */
+export function pickUpRuns(t: TableNames, query: PickUpQuery): string {
+  const own = query.own.length === 0 ? undefined : `(${query.own.map((id) => literal(id)).join(", ")})`;
+  const renewed =
+    own === undefined
+      ? ""
+      : `UPDATE ${t.runs} SET claimed_until = ${claim} WHERE id IN ${own} AND status NOT IN ${endedStatuses}; `;
+  const now = "pg_catalog.clock_timestamp()";
+  const times = runTimes("r");
+  return `${renewed}WITH left_alone AS MATERIALIZED (
+ SELECT id FROM ${t.runs} r WHERE target = ${literal(query.target)} AND ended_at IS NULL AND run_order IS NOT NULL
+ ${own === undefined ? "" : `AND id NOT IN ${own}`}
+ AND CASE WHEN status IN ('running', 'canceling')
+  THEN NOT EXISTS (SELECT FROM ${t.streams} s WHERE s.name = r.stream AND s.run_id = r.id AND s.holder IS NOT NULL AND s.expires_at >= ${now})
+  ELSE claimed_until IS NULL OR claimed_until < ${now} END
+ ORDER BY id LIMIT ${query.limit} FOR UPDATE SKIP LOCKED)
+UPDATE ${t.runs} r SET status = 'handing_over', claimed_until = ${claim} FROM left_alone l WHERE r.id = l.id
+ RETURNING r.*, ${times}, ${appliedOf(t)}, NULL AS current, extract(epoch FROM ${now} - r.created_at) * 1000 AS age_ms`;
+}
+
+/** One row of {@link pickUpRuns}. */
+export function readPickedUp(row: Row): PickedUpRun {
+  return {
+    run: readRun(row),
+    order: row["run_order"],
+    ageMs: Number(row["age_ms"]),
+    hasBegun: Number(row["total"]) > 0,
+  };
 }
 
 /** Changes a run that has not ended. */
@@ -125,13 +195,24 @@ export function updateRun(t: TableNames, id: string, change: RunChange): string 
   if (change.status === "succeeded" || change.status === "failed" || change.status === "canceled") {
     values.push("ended_at = pg_catalog.clock_timestamp()");
   }
-  return `UPDATE ${t.runs} SET ${values.join(", ")} WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses}`;
+  values.push(`claimed_until = ${change.status === "handing_over" ? "NULL" : claim}`);
+  const isSame = change.attempt === undefined ? "" : ` AND attempt = ${change.attempt}`;
+  return `UPDATE ${t.runs} SET ${values.join(", ")} WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses}${isSame}`;
 }
 
-/** Asks a run to stop; whoever executes it, or waits with it, ends it. A row when it had not ended. */
+/** Asks a run to stop; whoever executes it, or waits with it, ends it. Between two executors nobody would. A row when it had not ended. */
 export function requestCancel(t: TableNames, id: string, reason: string): string {
+  const error: EntryError = {
+    code: "CANCELED",
+    message: `the run was asked to stop: ${reason}`,
+    hint: "run again to go on where it stopped",
+    fields: {},
+  };
+  const isBetween = "status = 'handing_over'";
   return `UPDATE ${t.runs} SET cancel_requested = true, cancel_reason = ${literal(reason)},
- status = CASE WHEN status = 'running' THEN 'canceling' ELSE status END
+ status = CASE WHEN ${isBetween} THEN 'canceled' WHEN status = 'running' THEN 'canceling' ELSE status END,
+ ended_at = CASE WHEN ${isBetween} THEN pg_catalog.clock_timestamp() END,
+ error = CASE WHEN ${isBetween} THEN ${jsonLiteral(error)} END
  WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses} RETURNING id AS lockkeeper_run`;
 }
 
@@ -157,6 +238,7 @@ export function readRun(row: Row): RunRecord {
     },
     labels: row["labels"] as Readonly<Record<string, string>>,
     cancelRequested: row["cancel_requested"] === true,
+    attempt: Number(row["attempt"]),
     createdAt: readInstant(row["created_at"]),
     startedAt: row["started_at"] === null ? null : readInstant(row["started_at"]),
     endedAt: row["ended_at"] === null ? null : readInstant(row["ended_at"]),

@@ -33,6 +33,7 @@ export function openSession(bench: Workbench): LeasedSession {
     get token() {
       return bench.key().token;
     },
+    attempt: bench.attempt,
     signal: bench.kept.signal,
     state: () => named(readOwnState(bench)),
     begin: (beginning) => named(write(bench, beginStatements(bench, beginning))),
@@ -73,8 +74,9 @@ function beginStatements(bench: Workbench, beginning: RunBeginning): string {
     mark === null
       ? ""
       : `, epoch = ${mark.epoch}, version = ${mark.version}, release = ${literal(mark.digest)}, environment = coalesce(environment, ${literal(bench.environment)})`;
+  const held = beginning.held === undefined ? "" : `, held = ${jsonLiteral(beginning.held)}`;
   const { stream, runId } = bench.key();
-  return `UPDATE ${t.streams} SET completed = NULL${raised} WHERE name = ${literal(stream)}; ${beginRun(t, runId, beginning)}`;
+  return `UPDATE ${t.streams} SET completed = NULL${raised}${held} WHERE name = ${literal(stream)}; ${beginRun(t, runId, beginning)}`;
 }
 
 function finishStatements(bench: Workbench, end: RunEnd): string {

@@ -137,6 +137,11 @@ CREATE TABLE IF NOT EXISTS ${t.runs} (
   to_version text,
   total int NOT NULL DEFAULT 0,
   labels jsonb NOT NULL,
+  run_order jsonb,
+  attempt int NOT NULL DEFAULT 0,
+  mark text,
+  stalls int NOT NULL DEFAULT 0,
+  claimed_until timestamptz,
   idempotency_key text UNIQUE,
   body_digest text,
   cancel_requested boolean NOT NULL DEFAULT false,
@@ -148,6 +153,7 @@ CREATE TABLE IF NOT EXISTS ${t.runs} (
   error jsonb
 );
 CREATE INDEX IF NOT EXISTS runs_target_id ON ${t.runs} (target, id);
+CREATE INDEX IF NOT EXISTS runs_open ON ${t.runs} (target) WHERE ended_at IS NULL;
 CREATE TABLE IF NOT EXISTS ${t.requests} (
   issuer text NOT NULL,
   jti text NOT NULL,

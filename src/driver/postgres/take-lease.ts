@@ -1,17 +1,19 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
+import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions, Orphan, StreamState } from "../driver.ts";
 import type { Connection } from "./connection.ts";
 import { firstValue, type PostgresDatabase } from "./database.ts";
-import { acquire, insertStream, selectCancel } from "./lease.ts";
+import { acquire, insertStream, release, selectCancel } from "./lease.ts";
 import { readOrphan, selectOrphans, tokenOfDead } from "./orphan.ts";
-import { endDeadRuns, insertRun, startRun } from "./runs.ts";
+import { endDeadRuns, insertRun, readAttempt, startRun } from "./runs.ts";
 import { literal } from "./tables.ts";
 
 /** A lease that was just taken. */
 export interface TakenLease {
   readonly token: number;
+  readonly attempt: RunAttempt;
   readonly backendPid: number;
   /** `performance.now()` before it was asked for */
   readonly acquiredAt: number;
@@ -24,7 +26,8 @@ const pollMs = { shortest: 50, longest: 1_000 };
  * Takes the lease of a stream, or waits for it. Nobody ever waits inside a query: who waits looks at the row now and
  * then, with jitter, and tries only when it says that trying may succeed.
  *
- * @throws RunnerError `LEASE_HELD` - another still has it after `options.waitMs`; `CANCELED` - somebody asked the run to stop
+ * @throws RunnerError `LEASE_HELD` - another still has it after `options.waitMs`; `CANCELED` - somebody asked the run to stop;
+ *   `RUN_ENDED` - it has ended already
  */
 export async function takeLease(
   database: PostgresDatabase,
@@ -97,11 +100,13 @@ async function tryLease(
   leaseMs: number,
 ): Promise<Omit<TakenLease, "acquiredAt"> | undefined> {
   const { stream, run, holder, targetId } = options;
-  const isHolder = `EXISTS (SELECT FROM ${t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(run.id)})`;
+  // By this very transaction: another executor of the same run may be the holder.
+  const isHolder = `EXISTS (SELECT FROM ${t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(run.id)}
+ AND xmin = pg_catalog.pg_current_xact_id_if_assigned()::xid)`;
   const also = [
     endDeadRuns(t, stream, run.id, isHolder),
-    insertRun(t, run, "running", isHolder),
     startRun(t, run.id, isHolder),
+    insertRun(t, run, "running", isHolder),
   ].join("; ");
   try {
     const results = await connection.send(
@@ -109,9 +114,20 @@ async function tryLease(
       options.signal,
     );
     const token = firstValue(results, "lockkeeper_token");
-    return token === undefined
-      ? undefined
-      : { token: Number(token), backendPid: Number(firstValue(results, "lockkeeper_backend")) };
+    if (token === undefined) return undefined;
+    const row = results.flatMap(({ rows }) => rows).find((candidate) => "lockkeeper_attempt" in candidate);
+    if (row === undefined) {
+      await connection.send(release(t, { stream, token: Number(token), runId: run.id }));
+      throw new RunnerError("RUN_ENDED", `run ${run.id} has ended already`, {
+        hint: "ask for a new run",
+        fields: { run: run.id },
+      });
+    }
+    return {
+      token: Number(token),
+      attempt: readAttempt(row),
+      backendPid: Number(firstValue(results, "lockkeeper_backend")),
+    };
   } catch (cause) {
     await connection.send("ROLLBACK").catch(() => undefined);
     throw cause;

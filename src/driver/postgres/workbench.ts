@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
+import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import { readBlocker, selectBlockers, watchBlockers, type Blocker } from "./blocker.ts";
@@ -30,7 +31,7 @@ export interface WorkbenchParts {
 /** What to do about statements that nobody waits for any more, and whom to tell. */
 export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
 
-/** milliseconds that a person's cancel leaves the current statement to end by itself */
+/** milliseconds that a person's cancel, or an executor's end, leaves the current statement to end by itself */
 const cancelGraceMs = 3_000;
 /** milliseconds after which a server that ignores the cancel is no longer waited for */
 const cutAfterCancelMs = 10_000;
@@ -52,6 +53,7 @@ export class Workbench {
   readonly times: LeaseTimes;
   readonly directPool: ConnectionPool;
   readonly orphans: OrphanRules;
+  readonly attempt: RunAttempt;
   /** id of the newest history entry of this run that was counted */
   lastEntryId = 0;
   /** who was seen to keep the body that failed last waiting for a lock, in this try or an earlier one */
@@ -62,7 +64,8 @@ export class Workbench {
   #kept: KeptLease | undefined;
   #isRenewing = false;
 
-  constructor(parts: WorkbenchParts, connection: Connection, key: LeaseKey) {
+  constructor(parts: WorkbenchParts, connection: Connection, key: LeaseKey, attempt: RunAttempt) {
+    this.attempt = attempt;
     this.t = parts.t;
     this.shownUrl = parts.shownUrl;
     this.environment = parts.environment;
@@ -129,7 +132,9 @@ export class Workbench {
     const ended = new AbortController();
     let timer: NodeJS.Timeout | undefined;
     const onAbort = (): void => {
-      const isPatient = signal.reason instanceof RunnerError && signal.reason.code === "CANCELED";
+      const isPatient =
+        signal.reason instanceof RunnerError &&
+        (signal.reason.code === "CANCELED" || signal.reason.code === "HANDED_OVER");
       timer = setTimeout(() => void this.#cancel(cut, ended.signal), isPatient ? cancelGraceMs : 0);
     };
     if (signal.aborted) onAbort();

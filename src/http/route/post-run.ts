@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
 import type { RunRecord } from "../../history/run.ts";
 import type { Goal } from "../../plan/plan.ts";
+import { orderOf } from "../../run/order.ts";
 import { newRunId, type Target } from "../../runner.ts";
 import type { RunOrder } from "../active-runs.ts";
 import { answerBegun, answerGate } from "../answer.ts";
@@ -33,7 +34,7 @@ export function addPostRunRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
 
     if (!isChange(body.value)) return inspect(c, parts, access.target, body.value);
 
-    const order = orderOf(c, body.value, access, { bodyDigest: body.digest, idempotencyKey });
+    const order = runOrderOf(c, body.value, access, { bodyDigest: body.digest, idempotencyKey });
     const begun = await parts.active.begin(order, access.target);
     const runId = begun.kind === "here" ? begun.runId : begun.run.id;
     c.get("note")["run"] = runId;
@@ -98,7 +99,7 @@ function allow(c: HttpContext, parts: HttpParts, body: RunBody): Access {
   return access;
 }
 
-function orderOf(
+function runOrderOf(
   c: HttpContext,
   body: ChangeBody,
   { target, rule }: Access,
@@ -109,20 +110,21 @@ function orderOf(
   const caller = { issuer: principal.issuer, subject: principal.subject, rule: rule.id };
   const release = body.release?.digest ?? null;
   const deadlineMs = body.deadline === null ? undefined : parseIsoDuration(body.deadline);
+  const request = {
+    id,
+    action: body.action,
+    goal: goalOf(body),
+    release,
+    plan: body.plan,
+    trigger: "http",
+    caller,
+    labels: body.labels,
+    limits: { ...target.limits, deadlineMs: shorter(target.limits.deadlineMs, deadlineMs ?? 0) },
+    ...(body.onFailure === null ? {} : { onFailure: body.onFailure }),
+    isAccepted: true,
+  } as const;
   return {
-    request: {
-      id,
-      action: body.action,
-      goal: goalOf(body),
-      release,
-      plan: body.plan,
-      trigger: "http",
-      caller,
-      labels: body.labels,
-      limits: { ...target.limits, deadlineMs: shorter(target.limits.deadlineMs, deadlineMs ?? 0) },
-      ...(body.onFailure === null ? {} : { onFailure: body.onFailure }),
-      isAccepted: true,
-    },
+    request,
     record: {
       id,
       target: target.name,
@@ -132,6 +134,7 @@ function orderOf(
       caller,
       releaseDigest: release,
       labels: body.labels,
+      order: orderOf(request),
       idempotencyKey: given.idempotencyKey === null ? null : scopedKey(caller, given.idempotencyKey),
       bodyDigest: given.bodyDigest,
       singleUse: { issuer: principal.issuer, jti: principal.jti, expiresAt: principal.expiresAt },

@@ -16,6 +16,7 @@ const statuses = [
   "queued",
   "waiting_lock",
   "running",
+  "handing_over",
   "canceling",
   "succeeded",
   "failed",

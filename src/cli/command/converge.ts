@@ -1,0 +1,26 @@
+import { changeDatabase } from "../change.ts";
+import type { Verb } from "../verb.ts";
+import { up } from "./up.ts";
+
+/** `lockkeeper converge` */
+export const converge: Verb = {
+  name: "converge",
+  about:
+    "Applies what is pending like up, but for schedules, init containers and whatever else starts by itself, again and again: " +
+    "it does not try a release a second time that failed on this database, and does not undo a rollback. " +
+    "Both are refused until a newer release comes, or a person runs up.",
+  parameters: [],
+  flags: up.flags,
+  examples: [
+    {
+      line: "lockkeeper converge --source s3://releases/orders --trust orders.pub --stream orders",
+      means: "before an application starts: every replica waits until one of them has applied the release",
+    },
+    {
+      line: "lockkeeper converge --target orders-prod --deadline 10m",
+      means: "every night, from a schedule",
+    },
+  ],
+  exits: [0, 2, 20, 21, 22, 30, 31, 32, 143],
+  run: (invocation) => changeDatabase(invocation, { kind: "latest" }, "converge"),
+};
