@@ -97,7 +97,8 @@ function accessOf(server: PostgresServer | undefined): Access {
 }
 
 async function connect(access: Access): Promise<pg.Client> {
-  const client = new pg.Client({ ...access });
+  // Whatever a test makes of its database, its own connections may wait.
+  const client = new pg.Client({ ...access, options: "-c idle_session_timeout=0" });
   // A test that ends the server or drops the database cuts connections on purpose.
   client.on("error", () => undefined);
   await client.connect();

@@ -1,6 +1,5 @@
-import { createServer, connect, type Socket } from "node:net";
+import { type AddressInfo, createServer, connect, type Socket } from "node:net";
 import { onTestFinished } from "vitest";
-import { freePort } from "./server.ts";
 
 /** A TCP connection in the middle that counts, and does to the network what a test asks for. */
 export interface Proxy {
@@ -21,7 +20,6 @@ export interface Proxy {
 /** Starts a proxy on loopback before the server that `url` names; it ends with the running test. */
 export async function startProxy(url: string): Promise<Proxy> {
   const upstream = new URL(url);
-  const port = await freePort();
   const pairs = new Set<readonly [Socket, Socket]>();
   let taken = 0;
   let trips = 0;
@@ -54,7 +52,8 @@ export async function startProxy(url: string): Promise<Proxy> {
       });
     }
   });
-  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
   const cut = () => {
     for (const pair of pairs) for (const socket of pair) socket.destroy();
   };

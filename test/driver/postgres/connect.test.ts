@@ -8,7 +8,7 @@ import { createDatabase, ownPostgres, type PostgresServer } from "../../support/
 import { needs, notRun } from "../../support/parts.ts";
 import { startPgBouncer } from "../../support/pgbouncer.ts";
 import { startProxy } from "../../support/proxy.ts";
-import { freePort, plainUser, serverFolder } from "../../support/server.ts";
+import { plainUser, serverFolder } from "../../support/server.ts";
 import {
   leaseOptions,
   never,
@@ -68,9 +68,8 @@ describe("a database that cannot be used", () => {
   });
 
   test("because nothing listens there is named by code", async () => {
-    const port = await freePort();
-    const url = `postgres://u:s3cret@127.0.0.1:${port}/d`;
-    expect(await refusals(url)).toMatchObject([
+    // A port that no server is ever given by chance.
+    expect(await refusals("postgres://u:s3cret@127.0.0.1:1/d")).toMatchObject([
       { code: "DATABASE_UNAVAILABLE", message: expect.stringContaining("nothing listens") as string },
       { code: "DATABASE_UNAVAILABLE" },
     ]);
@@ -84,16 +83,20 @@ describe("a database that cannot be used", () => {
       { code: "DATABASE_UNAVAILABLE" },
       { code: "DATABASE_UNAVAILABLE" },
     ]);
-    expect(performance.now() - began).toBeLessThan(8_000);
+    // 2 s; two of the 10 s that hold otherwise would be 20.
+    expect(performance.now() - began).toBeLessThan(19_000);
   });
 
   test("is waited for no longer than the caller wants", async () => {
     const proxy = await startProxy((await createDatabase()).url);
     proxy.stall(true);
     const driver = await open(proxy.url);
-    const began = performance.now();
-    await expect(driver.state("orders", AbortSignal.timeout(300))).rejects.toBeDefined();
-    expect(performance.now() - began).toBeLessThan(3_000);
+    const stop = new AbortController();
+    const enough = new Error("enough");
+    const asked = driver.state("orders", stop.signal).catch((error: unknown) => error);
+    while (proxy.connections() === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    stop.abort(enough);
+    expect(await asked).toMatchObject({ code: "DATABASE_UNAVAILABLE", cause: enough });
   });
 
   test.for(["ALTER DATABASE x SET default_transaction_read_only = on", "read-only from the start"])(

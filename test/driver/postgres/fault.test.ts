@@ -2,8 +2,9 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import type { Driver, LeasedSession, SessionSettings } from "../../../src/driver/driver.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { createDatabase, ownPostgres, type TestDatabase } from "../../support/database.ts";
+import { closeGate, type Gate } from "../../support/gate.ts";
 import type { MigrationText } from "../../support/plain-release.ts";
-import { type Proxy, startProxy } from "../../support/proxy.ts";
+import { startProxy } from "../../support/proxy.ts";
 import { leaseOptions, never, settings, shortTimes, transactionSteps } from "../../support/steps.ts";
 
 async function open(url: string, times?: typeof shortTimes): Promise<Driver> {
@@ -24,9 +25,12 @@ async function apply(
   return session.applyInTransactions(await transactionSteps(numbered(bodies)), own);
 }
 
-/** Body `n` of many small ones; fails when it is done twice. */
-function inserts(count: number, extra = ""): readonly string[] {
-  return Array.from({ length: count }, (_, index) => `INSERT INTO done VALUES (${index + 1});${extra}`);
+/** Body `n` of many small ones; fails when it is done twice, and waits where there is a gate for it. */
+function inserts(count: number, gates: Readonly<Record<number, Gate>> = {}): readonly string[] {
+  return oneTo(count).map((n) => {
+    const gate = gates[n];
+    return `INSERT INTO done VALUES (${n});${gate === undefined ? "" : ` SELECT ${gate.sql};`}`;
+  });
 }
 
 /** What the bodies did, and what the history says of it; the two must be the same. */
@@ -110,11 +114,12 @@ describe("a clash with the application", () => {
   test("statement_timeout ends a body that takes too long, and is said to have done so", async () => {
     const database = await withDone();
     const driver = await open(database.url);
+    const bodies = ["INSERT INTO done VALUES (1)", "INSERT INTO done VALUES (2); SELECT pg_sleep(600)"];
+    const steps = (await transactionSteps(numbered(bodies))).map((step, index) =>
+      index === 1 ? { ...step, statementTimeoutMs: 300 } : step,
+    );
     const { failure, done } = await driver.withLease(leaseOptions(), (session) =>
-      apply(session, ["INSERT INTO done VALUES (1)", "INSERT INTO done VALUES (2); SELECT pg_sleep(60)"], {
-        ...settings,
-        statementTimeoutMs: 300,
-      }),
+      session.applyInTransactions(steps, settings),
     );
     expect(done).toHaveLength(1);
     expect(failure).toMatchObject({
@@ -131,11 +136,18 @@ describe("a lost connection", () => {
     const database = await withDone();
     const proxy = await startProxy(database.url);
     const driver = await open(proxy.url);
-    const cuts = cutInBatch(proxy, database, [40, 120]);
+    const gates = { 40: await closeGate(database, 40), 120: await closeGate(database, 120) };
+    const cutting = (async () => {
+      for (const gate of Object.values(gates)) {
+        await gate.reached();
+        proxy.cut();
+        await gate.open();
+      }
+    })();
     const { failure, done } = await driver.withLease(leaseOptions(), (session) =>
-      apply(session, inserts(200, " SELECT pg_sleep(0.005);")),
+      apply(session, inserts(200, gates)),
     );
-    await cuts;
+    await cutting;
     expect({ failure, done: done.length }).toEqual({ failure: null, done: 200 });
     expect(await compare(database, driver)).toEqual(oneTo(200));
     const entries = await driver.history("orders", {}, never);
@@ -146,16 +158,15 @@ describe("a lost connection", () => {
   test("by an administrator in the middle of 200 bodies leaves each done exactly once", async () => {
     const database = await withDone();
     const driver = await open(database.url);
-    const terminating = until(async () => {
-      const [row] = await database.query<{ n: number }>("SELECT count(*)::int AS n FROM done");
-      if ((row?.n ?? 0) < 50) return false;
+    const gate = await closeGate(database);
+    const terminating = gate.reached().then(async () => {
       await database.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lockkeeper'",
       );
-      return true;
+      await gate.open();
     });
     const { failure, done } = await driver.withLease(leaseOptions(), (session) =>
-      apply(session, inserts(200, " SELECT pg_sleep(0.005);")),
+      apply(session, inserts(200, { 50: gate })),
     );
     await terminating;
     expect({ failure, done: done.length }).toEqual({ failure: null, done: 200 });
@@ -215,7 +226,6 @@ describe("a lost connection", () => {
       marginMs: 200,
       cancelPollMs: 100,
     });
-    const began = performance.now();
     const work = driver.withLease(leaseOptions(), async (session) => {
       proxy.onRequest((bytes) => {
         if (bytes.includes("INSERT INTO done")) proxy.stall(true);
@@ -223,8 +233,7 @@ describe("a lost connection", () => {
       return apply(session, inserts(1));
     });
     await expect(work).rejects.toMatchObject({ code: "LEASE_LOST" });
-    expect(performance.now() - began).toBeLessThan(25_000);
-  }, 40_000);
+  });
 
   test("to a server that stops at once and comes back leaves history and effects equal", async () => {
     const server = await ownPostgres({});
@@ -232,17 +241,15 @@ describe("a lost connection", () => {
     await database.query("CREATE TABLE done (n int PRIMARY KEY)");
     const driver = await open(database.url);
     // The postmaster ends all backends and starts again when one of them is killed: what an immediate stop is to clients.
-    const crash = until(async () => {
-      const [row] = await database.query<{ n: number }>("SELECT count(*)::int AS n FROM done");
-      return (row?.n ?? 0) >= 30;
-    }).then(async () => {
-      const [row] = await database.query<{ pid: number }>(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'",
-      );
-      process.kill(row?.pid ?? 0, "SIGKILL");
-    });
+    const gate = await closeGate(database);
+    const [writer] = await database.query<{ pid: number }>(
+      "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'",
+    );
+    if (writer === undefined) throw new Error("the server has no background writer");
+    // The gate's own backend goes as well, and opens it.
+    const crash = gate.reached().then(() => process.kill(writer.pid, "SIGKILL"));
     const { failure, done } = await driver.withLease(leaseOptions(), (session) =>
-      apply(session, inserts(120, " SELECT pg_sleep(0.01);")),
+      apply(session, inserts(120, { 30: gate })),
     );
     await crash;
     expect({ failure, done: done.length }).toEqual({ failure: null, done: 120 });
@@ -251,43 +258,41 @@ describe("a lost connection", () => {
 });
 
 describe("a run that is to stop", () => {
-  test.for([
-    ["its own signal", 8_000],
-    ["a cancel asked for elsewhere", 12_000],
-  ] as const)("by %s ends a pg_sleep on the server soon", async ([how, mostMs]) => {
-    const database = await withDone();
-    const driver = await open(database.url, shortTimes);
-    const stop = new AbortController();
-    const options = leaseOptions({ signal: stop.signal });
-    const sleeping = until(
-      async () =>
-        (
-          await database.query(
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
-          )
-        ).length > 0,
-    );
-    const work = driver.withLease(options, (session) =>
-      apply(session, ["INSERT INTO done VALUES (1)", "INSERT INTO done VALUES (2); SELECT pg_sleep(300)"]),
-    );
-    const outcome = work.then(
-      () => "went on",
-      (error: unknown) => error,
-    );
-    await sleeping;
-    const began = performance.now();
-    if (how === "its own signal") stop.abort();
-    else await driver.requestCancel(options.run.id, "enough", never);
-    await expect(outcome).resolves.not.toBe("went on");
-    expect(performance.now() - began).toBeLessThan(mostMs);
-    expect(
-      await database.query(
-        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
-      ),
-    ).toEqual([]);
-    expect(await compare(database, driver)).toEqual([1]);
-    expect((await driver.state("orders", never)).lease).toBeNull();
-  });
+  test.for(["its own signal", "a cancel asked for elsewhere"])(
+    "by %s ends a pg_sleep on the server",
+    async (how) => {
+      const database = await withDone();
+      const driver = await open(database.url, shortTimes);
+      const stop = new AbortController();
+      const options = leaseOptions({ signal: stop.signal });
+      const sleeping = until(
+        async () =>
+          (
+            await database.query(
+              "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+            )
+          ).length > 0,
+      );
+      const work = driver.withLease(options, (session) =>
+        apply(session, ["INSERT INTO done VALUES (1)", "INSERT INTO done VALUES (2); SELECT pg_sleep(300)"]),
+      );
+      const outcome = work.then(
+        () => "went on",
+        (error: unknown) => error,
+      );
+      await sleeping;
+      if (how === "its own signal") stop.abort();
+      else await driver.requestCancel(options.run.id, "enough", never);
+      await expect(outcome).resolves.not.toBe("went on");
+      expect(
+        await database.query(
+          "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+        ),
+      ).toEqual([]);
+      expect(await compare(database, driver)).toEqual([1]);
+      expect((await driver.state("orders", never)).lease).toBeNull();
+    },
+  );
 });
 
 describe("a frozen holder", () => {
@@ -311,16 +316,6 @@ describe("a frozen holder", () => {
     expect(await database.query("SELECT n FROM done")).toEqual([]);
   });
 });
-
-async function cutInBatch(proxy: Proxy, database: TestDatabase, at: readonly number[]): Promise<void> {
-  for (const count of at) {
-    await until(
-      async () =>
-        ((await database.query<{ n: number }>("SELECT count(*)::int AS n FROM done"))[0]?.n ?? 0) >= count,
-    );
-    proxy.cut();
-  }
-}
 
 /** Asks again and again; the test's own time-out is the bound. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
