@@ -9,8 +9,10 @@ export default defineConfig({
     pool: "forks",
     // Twice the cores: most of a test's time is spent waiting for a server.
     maxWorkers: 4,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Bounds, not expectations: a test says what it waits for, and a slow machine may take its time.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 50_000 } },
     teardownTimeout: 10_000,
     // A test that leaves a promise unhandled fails, a repeated run tells nothing.
     retry: 0,

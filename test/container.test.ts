@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createDatabase } from "./support/database.ts";
 import { needs, part } from "./support/parts.ts";
 import { folderSource, makeKey, publishTo } from "./support/release.ts";
-import { freePort, startServer, untilReady } from "./support/server.ts";
+import { startServer, untilReady, withFreePort } from "./support/server.ts";
 import { createIssuer, testAudience } from "./support/token.ts";
 
 needs("buildah", "podman", "base-image");
@@ -152,10 +152,8 @@ describe("the image", () => {
         },
       ],
     });
-    const port = await freePort();
-    write("lockkeeper.yaml", {
+    const configuration = {
       version: 1,
-      publicUrl: `http://127.0.0.1:${port}`,
       policy: "policy.json",
       trust: { ours: { keys: [key.publicPem] } },
       targets: {
@@ -167,27 +165,25 @@ describe("the image", () => {
           database: { urlEnv: "DATABASE_URL" },
         },
       },
+    };
+    let url = "";
+    await using server = await withFreePort(async (port) => {
+      url = `http://127.0.0.1:${port}`;
+      write("lockkeeper.yaml", { ...configuration, publicUrl: url });
+      const options = [
+        `--volume=${settings}:/etc/lockkeeper:ro`,
+        `--env=DATABASE_URL=${database.url}`,
+        `--env=LOCKKEEPER_LISTEN=127.0.0.1:${port}`,
+      ];
+      const started = startServer({
+        command: part("podman"),
+        args: confined([], options),
+        env: { CONTAINERS_STORAGE_CONF: path.join(folder, "storage.conf") },
+        folder: mkdtempSync(path.join(tmpdir(), "lockkeeper-podman-")),
+      });
+      await untilReady("the container", started, async () => (await fetch(`${url}/health/ready`)).ok);
+      return started;
     });
-
-    const [command, ...args] = [
-      part("podman"),
-      ...confined(
-        [],
-        [
-          `--volume=${settings}:/etc/lockkeeper:ro`,
-          `--env=DATABASE_URL=${database.url}`,
-          `--env=LOCKKEEPER_LISTEN=127.0.0.1:${port}`,
-        ],
-      ),
-    ] as const;
-    await using server = startServer({
-      command,
-      args,
-      env: { CONTAINERS_STORAGE_CONF: path.join(folder, "storage.conf") },
-      folder: mkdtempSync(path.join(tmpdir(), "lockkeeper-podman-")),
-    });
-    const url = `http://127.0.0.1:${port}`;
-    await untilReady("the container", server, async () => (await fetch(`${url}/health/ready`)).ok);
 
     const answer = await fetch(`${url}/v1/runs`, {
       method: "POST",

@@ -66,7 +66,8 @@ export async function* watchRun(
   /** what was told of the entries behind the cursor */
   const told = new Map<number, string>();
   let toldRun = "";
-  while (!signal.aborted) {
+  // Once at least: a watcher always hears where the run stands.
+  do {
     const change = active.changed(runId);
     // The run before its entries: once it has ended, nothing is added to them any more.
     const run = await within(readMs, (reading) => target.driver.run(runId, reading));
@@ -95,7 +96,7 @@ export async function* watchRun(
       return;
     }
     await (change === undefined ? pause(limits.pollMs, signal) : soonAfter(change, limits, signal));
-  }
+  } while (!signal.aborted);
 }
 
 async function soonAfter(

@@ -64,7 +64,7 @@ describe("a server on a socket", () => {
     expect(answer).toMatch(/^HTTP\/1\.1 413 /);
   });
 
-  test("gives up a client that does not finish its headers", { timeout: 40_000 }, async () => {
+  test("gives up a client that does not finish its headers", async () => {
     const server = await onSocket(await createWorld());
     expect(await raw(server, "GET /health/live HTTP/1.1\r\nHost: x\r\n")).toMatch(/^HTTP\/1\.1 408 /);
   });
@@ -121,7 +121,7 @@ describe("a server on a socket", () => {
       await response.body?.cancel();
       return response.status;
     };
-    await expect.poll(next, { timeout: 5_000 }).toBe(200);
+    await expect.poll(next).toBe(200);
     await barrier.release();
   });
 
@@ -149,11 +149,10 @@ describe("a server on a socket", () => {
     // both are there when a third is one too many
     const third = async (): Promise<number> =>
       (await fetch(`${server.url}/v1/runs/${run.id}?wait=1`, { headers })).status;
-    await expect.poll(third, { timeout: 10_000 }).toBe(429);
-    const began = performance.now();
+    await expect.poll(third).toBe(429);
+    // The run waits for the barrier, the watcher for the run: only being told to stop ends them.
     world.stop();
     await server.stopped;
-    expect(performance.now() - began).toBeLessThan(4_000);
     await stream.text();
     expect((await waiting).status).toBe(200);
     await expect(world.database.query("select status from lockkeeper.runs")).resolves.toEqual([

@@ -38,9 +38,7 @@ function start(config: string): Served {
     errors: () => errors,
     async line(event) {
       await expect
-        .poll(() => lines.some((line) => line["event"] === event) || (child.exitCode !== null && errors), {
-          timeout: 20_000,
-        })
+        .poll(() => lines.some((line) => line["event"] === event) || (child.exitCode !== null && errors))
         .toBe(true);
       return lines.find((line) => line["event"] === event) ?? {};
     },

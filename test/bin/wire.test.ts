@@ -38,7 +38,7 @@ async function throughBucket(
 describe("S3", () => {
   needs("versitygw");
   let server: S3Server;
-  beforeAll(async () => (server = await startS3("versitygw")), 60_000);
+  beforeAll(async () => (server = await startS3("versitygw")));
   afterAll(() => server.stop());
   const keys = (): Record<string, string> => ({
     AWS_ACCESS_KEY_ID: server.credentials.accessKeyId,
@@ -80,7 +80,7 @@ describe("S3", () => {
 describe("GCS", () => {
   needs("fake-gcs-server");
   let server: BucketServer;
-  beforeAll(async () => (server = await startGcs()), 60_000);
+  beforeAll(async () => (server = await startGcs()));
   afterAll(() => server.stop());
 
   test(

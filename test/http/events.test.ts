@@ -37,6 +37,32 @@ async function appliedRun(world: World): Promise<string> {
   return (await world.send("POST", "/v1/runs", { body: apply })).body.id;
 }
 
+/** A stream that is being read. */
+interface Reading {
+  /** everything so far, at least up to a text, or up to the end */
+  until(isThere: (read: string) => boolean): Promise<string>;
+  leave(): Promise<void>;
+}
+
+async function open(world: World, path: string, headers: Record<string, string> = {}): Promise<Reading> {
+  const response = await world.app.hono.request(path, {
+    headers: { authorization: `Bearer ${await world.token()}`, ...headers },
+  });
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let read = "";
+  return {
+    async until(isThere) {
+      while (!isThere(read)) {
+        const next = await reader?.read();
+        if (next?.value === undefined) break;
+        read += next.value;
+      }
+      return read;
+    },
+    leave: async () => reader?.cancel(),
+  };
+}
+
 /** Reads a stream until a text turns up, then leaves. */
 async function readUntil(
   world: World,
@@ -44,19 +70,9 @@ async function readUntil(
   text: string,
   headers: Record<string, string> = {},
 ): Promise<string> {
-  const leave = new AbortController();
-  const response = await world.app.hono.request(path, {
-    headers: { authorization: `Bearer ${await world.token()}`, ...headers },
-    signal: leave.signal,
-  });
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  let read = "";
-  while (!read.includes(text)) {
-    const next = await reader?.read();
-    if (next?.value === undefined) break;
-    read += next.value;
-  }
-  await reader?.cancel();
+  const reading = await open(world, path, headers);
+  const read = await reading.until((all) => all.includes(text));
+  await reading.leave();
   return read;
 }
 
@@ -230,10 +246,10 @@ describe("GET /v1/runs/{id}/events", () => {
     const sleeping =
       "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
     await expect.poll(() => world.database.query(sleeping)).toHaveLength(1);
-    const watching = watcher.send("GET", `/v1/runs/${run.id}/events`);
-    await readUntil(watcher, `/v1/runs/${run.id}/events`, "run.status");
+    const watching = await open(watcher, `/v1/runs/${run.id}/events`);
+    await watching.until((read) => read.includes("run.status"));
     await world.database.drop();
-    const last = parseSse((await watching).text).at(-1);
+    const last = parseSse(await watching.until(() => false)).at(-1);
     expect(last).toMatchObject({ event: "problem", data: { code: expect.stringMatching(/^DATABASE_/) } });
   });
 

@@ -9,6 +9,7 @@ import { plainReleases } from "../../src/release/plain.ts";
 import type { ReleaseContext } from "../../src/release/release.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { openSource } from "../../src/source/open.ts";
+import { sourceLimits } from "../../src/source/source.ts";
 import { startGcs, startS3 } from "../support/bucket.ts";
 import type { BucketServer } from "../support/bucket.ts";
 import { needs } from "../support/parts.ts";
@@ -22,12 +23,7 @@ const context: ReleaseContext = {
 };
 
 /** More than the 1,000 keys of one page of a listing. */
-const many = Object.fromEntries(
-  Array.from({ length: 1_100 }, (_, index) => [
-    `${String(index + 1).padStart(6, "0")}_step.up.sql`,
-    `select ${index + 1};`,
-  ]),
-);
+const many = steps(1_100);
 
 const servers = {
   versitygw: () => startS3("versitygw"),
@@ -37,17 +33,19 @@ const servers = {
 describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name) => {
   needs(name);
   let server: BucketServer;
-  beforeAll(async () => (server = await servers[name]()), 60_000);
+  beforeAll(async () => (server = await servers[name]()));
   afterAll(() => server.stop());
 
   test("are published and brought whole with four requests", async () => {
     const bucket = await server.createBucket();
     const { source, requests } = recorded(await openSource(`${bucket}/team/orders`, server.options));
     const { key, trust } = makeKeys();
-    expect(await publishTo(source, many, { keys: [key] })).toMatchObject({
+    // Four times as many as a runner asks for at once.
+    const some = steps(4 * sourceLimits.concurrency);
+    expect(await publishTo(source, some, { keys: [key] })).toMatchObject({
       published: true,
-      migrations: 1_100,
-      uploaded: 1_102,
+      migrations: 128,
+      uploaded: 130,
     });
     requests.length = 0;
     const releases = signedReleases({
@@ -62,7 +60,7 @@ describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name)
     const bodies = await releases.bodies(release, release.migrations, never);
     expect(requests).toHaveLength(4);
     expect(release.migrations.map(({ sha256 }) => bodies.get(sha256)?.toString())).toEqual(
-      Object.values(many),
+      Object.values(some),
     );
   });
 
@@ -134,3 +132,11 @@ describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name)
     expect((await releases.fetch(context, never)).digest).toBe(won[0]);
   });
 });
+
+/** `count` files, each of them a migration of its own. */
+function steps(count: number): Readonly<Record<string, string>> {
+  const numbers = Array.from({ length: count }, (_, index) => index + 1);
+  return Object.fromEntries(
+    numbers.map((number) => [`${String(number).padStart(6, "0")}_step.up.sql`, `select ${number};`]),
+  );
+}

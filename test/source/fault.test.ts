@@ -1,4 +1,3 @@
-import { type AddressInfo, createServer } from "node:net";
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import {
@@ -84,23 +83,22 @@ describe.for(["s3", "gcs"] as const)("a faulty store, %s", (kind) => {
       });
     });
 
+    // How many of these requests a busy machine's store hears of before they are given up, nobody knows.
     test("gives up a store that is silent, or falls silent", async () => {
-      expect(await read([silence], impatient)).toMatchObject({
-        outcome: { code: "SOURCE_UNAVAILABLE" },
-        requests: 3,
-      });
       const stalled = halfOf(kind, body, "content-length", () => {});
-      expect(await read([stalled], impatient)).toMatchObject({
-        outcome: { code: "SOURCE_UNAVAILABLE" },
-        requests: 3,
-      });
+      for (const answer of [silence, stalled]) {
+        expect((await read([answer], impatient)).outcome).toMatchObject({
+          code: "SOURCE_UNAVAILABLE",
+          fields: { attempts: 3 },
+        });
+      }
     });
 
     test("reads again when the store was silent only once", async () => {
-      expect(await read([silence, object(kind, "late")], impatient)).toMatchObject({
-        outcome: { bytes: Buffer.from("late") },
-        requests: 2,
-      });
+      const untilItComes = { ...impatient, attempts: 1_000 };
+      const { outcome, requests } = await read([silence, object(kind, "late")], untilItComes);
+      expect(outcome).toMatchObject({ bytes: Buffer.from("late") });
+      expect(requests).toBeGreaterThanOrEqual(2);
     });
 
     test.for(["content-length", "chunked"] as const)(
@@ -199,8 +197,9 @@ describe.for(["s3", "gcs"] as const)("a faulty store, %s", (kind) => {
     test("stops between two tries when it is told to", async () => {
       const controller = new AbortController();
       const reason = new Error("no longer wanted");
-      const patience = { ...hasty, backoffMs: 60_000, maxBackoffMs: 60_000 };
-      const store = await startFaultyStore(kind, [dialect.error(500, "InternalError")], patience);
+      const hour = { "retry-after": "3600" };
+      const busy = send(503, "", "text/plain", hour);
+      const store = await startFaultyStore(kind, [busy], { ...hasty, idleMs: 3_600_000 });
       const read = store.source.read("a.sql", { maxBytes }, controller.signal);
       const outcome = read.catch((error: unknown) => error);
       // Its connection is idle again once the answer was read: what follows is the wait.
@@ -228,11 +227,8 @@ describe.for(["s3", "gcs"] as const)("a faulty store, %s", (kind) => {
     });
 
     test("fails when nobody listens", async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-      const { port } = server.address() as AddressInfo;
-      await new Promise((resolve) => server.close(resolve));
-      const source = await openFaulty(kind, `http://127.0.0.1:${port}`);
+      // A port that no server is ever given by chance.
+      const source = await openFaulty(kind, "http://127.0.0.1:1");
       await expect(source.read("a.sql", { maxBytes }, signal)).rejects.toMatchObject({
         code: "SOURCE_UNAVAILABLE",
         message: containing("ECONNREFUSED"),

@@ -7,7 +7,7 @@ import { needs } from "../support/parts.ts";
 describe("fake-gcs-server", () => {
   needs("fake-gcs-server");
   let server: BucketServer;
-  beforeAll(async () => (server = await startGcs()), 60_000);
+  beforeAll(async () => (server = await startGcs()));
   afterAll(() => server.stop());
 
   sourceSuite(

@@ -51,7 +51,7 @@ describe("S3 settings that are missing", () => {
 describe("S3 credentials that are wrong", () => {
   needs("versitygw");
   let server: S3Server;
-  beforeAll(async () => (server = await startS3("versitygw")), 60_000);
+  beforeAll(async () => (server = await startS3("versitygw")));
   afterAll(() => server.stop());
 
   test.for([

@@ -7,7 +7,7 @@ import { needs } from "../support/parts.ts";
 describe.for(["versitygw", "ministack", "localstack"] as const)("%s", (name) => {
   needs(name);
   let server: S3Server;
-  beforeAll(async () => (server = await startS3(name)), 60_000);
+  beforeAll(async () => (server = await startS3(name)));
   afterAll(() => server.stop());
 
   sourceSuite(

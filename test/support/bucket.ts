@@ -197,7 +197,7 @@ async function start(
     const command = { command: found, args: args(port, folder), env: env(port, folder), folder };
     const server: ServerProcess = startServer({ ...command, stopSignal: "KILL" });
     const endpoint = `http://127.0.0.1:${port}`;
-    await untilReady(name, server, async () => (await fetch(endpoint + health)).ok, 60_000);
+    await untilReady(name, server, async () => (await fetch(endpoint + health)).ok);
     return { endpoint, stop: () => server.stop() };
   });
 }

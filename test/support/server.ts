@@ -103,7 +103,7 @@ export async function untilReady(
   name: string,
   server: ServerProcess,
   ready: RegExp | (() => Promise<boolean>),
-  timeoutMs = 30_000,
+  timeoutMs = 60_000,
 ): Promise<void> {
   const deadline = AbortSignal.timeout(timeoutMs);
   const failure = (what: string) => new Error(`${name} ${what}:\n${server.output()}`);
@@ -119,8 +119,11 @@ export async function untilReady(
     });
     return;
   }
-  while (!(await ready().catch(() => false))) {
+  for (;;) {
+    const isReady = await ready().catch(() => false);
+    // Looked at afterwards: where the port was taken by another in between, it is that one who answers.
     if (ended) throw failure("ended before it was ready");
+    if (isReady) return;
     if (deadline.aborted) throw failure("was not ready in time");
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -133,7 +136,7 @@ export async function withFreePort<T>(start: (port: number) => Promise<T>): Prom
     try {
       return await start(await freePort());
     } catch (error) {
-      if (!/in use|bind/i.test(String(error))) throw error;
+      if (!/in use|EADDRINUSE|bind/i.test(String(error))) throw error;
       last = error;
     }
   }
