@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
-import { chmodSync, chownSync, cpSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, cpSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { plainUser, serverFolder, startServer, untilReady, withFreePort } from "./server.ts";
 
@@ -24,6 +25,8 @@ export interface PostgresOptions {
   };
   /** more settings, e.g. `{ max_wal_size: "1GB" }` */
   readonly settings?: Readonly<Record<string, string>>;
+  /** started again whenever it ends, so that `crash` may be called */
+  readonly restarts?: boolean;
 }
 
 /** A real PostgreSQL of our own on loopback. Passwords are checked (SCRAM). */
@@ -36,6 +39,8 @@ export interface PostgresServer extends AsyncDisposable {
   readonly caFile: string | undefined;
   /** file with the server's log so far, newest last, for messages */
   output(): string;
+  /** Stops it with `immediate`, as a loss of power would, and resolves when it is there again, `downMs` later or more. */
+  crash(downMs?: number): Promise<void>;
   /** Ends it and removes its data. */
   stop(): Promise<void>;
 }
@@ -97,12 +102,19 @@ async function startOn(port: number, options: PostgresOptions): Promise<Postgres
         }),
     ...options.settings,
   };
+  const program = path.join(reachable, "postgres");
+  const args = [
+    "-D",
+    data,
+    ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
+  ];
+  const stopped = path.join(folder, "stopped");
   const server = startServer({
-    command: path.join(reachable, "postgres"),
-    args: ["-D", data, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
+    ...(options.restarts === true
+      ? { command: "/bin/sh", args: ["-c", again, "sh", stopped, program, ...args], stopSignal: "TERM" }
+      : { command: program, args, stopSignal: "QUIT" }),
     env: { LC_ALL: "C" },
     folder,
-    stopSignal: "QUIT",
     unprivileged: true,
   });
   await untilReady(`PostgreSQL ${major}`, server, /database system is ready to accept connections/);
@@ -112,9 +124,43 @@ async function startOn(port: number, options: PostgresOptions): Promise<Postgres
     url: `postgres://${superuser.name}:${superuser.password}@127.0.0.1:${port}/postgres`,
     caFile,
     output: () => server.output(),
+    async crash(downMs = 0) {
+      if (options.restarts !== true) throw new TypeError("a server that is to crash needs `restarts`");
+      const before = readPostmaster(data);
+      writeFileSync(stopped, "");
+      process.kill(before.pid, "SIGQUIT");
+      await sleep(downMs);
+      rmSync(stopped);
+      for (;;) {
+        await sleep(20);
+        const now = readPostmaster(data);
+        if (now.pid !== before.pid && now.isReady) return;
+      }
+    },
     stop: () => server.stop(),
     [Symbol.asyncDispose]: () => server.stop(),
   };
+}
+
+/** Starts a server again and again, but not while a file named by the first argument is there, until it is told to end. */
+const again = `
+stopped=$1; shift
+trap 'isEnding=1; kill -QUIT $server 2>/dev/null' TERM
+while [ -z "$isEnding" ]; do
+  if [ -e "$stopped" ]; then sleep 0.02; continue; fi
+  "$@" & server=$!
+  wait $server
+done
+wait $server`;
+
+/** What a running server says of itself in its folder: the first line is its process, the eighth whether it is ready. */
+function readPostmaster(data: string): { readonly pid: number; readonly isReady: boolean } {
+  try {
+    const lines = readFileSync(path.join(data, "postmaster.pid"), "utf8").split("\n");
+    return { pid: Number(lines[0]), isReady: lines[7]?.trim() === "ready" };
+  } catch {
+    return { pid: 0, isReady: false };
+  }
 }
 
 /** The folder with `initdb` and `postgres` of an installed version. */

@@ -1,0 +1,90 @@
+import type { OrphanPolicy } from "../../src/driver/driver.ts";
+import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
+import { drawFault, type Fault } from "./fault.ts";
+import { type Random, randomOf } from "./random.ts";
+import { type CrashMigration, drawMigrations, kindWeights, type MigrationKind } from "./workload.ts";
+
+/** All that happens in a round, decided before it begins. */
+export interface Round {
+  readonly seed: number;
+  readonly migrations: readonly CrashMigration[];
+  /** where the database is to go, one after the other */
+  readonly legs: readonly Leg[];
+  readonly place: "s3" | "folder";
+  readonly orphans: OrphanPolicy;
+  readonly times: LeaseTimes;
+  /** a lease of the dead is let expire by its row, and not by waiting for it */
+  readonly isAged: boolean;
+  /** weakens the protocol, to see whether the checker notices */
+  readonly control?: Control | undefined;
+}
+
+/** One way that the database is to go, and what happens on it. */
+export interface Leg {
+  /** migrations that are released by then */
+  readonly released: number;
+  /** migrations that are to be applied in the end; fewer than before: the way down */
+  readonly to: number;
+  /** runners at once */
+  readonly runners: number;
+  readonly faults: readonly Fault[];
+}
+
+/** A protocol that is known to be too weak. */
+export interface Control {
+  readonly name: "fence that never raises" | "take-over without index";
+  /** SQL for the database, once the tables are there */
+  readonly sql?: string;
+  rewrite(text: string): string;
+}
+
+/** Leases short enough for a thousand kills; what is tried is the same as with long ones. */
+const shortTimes: LeaseTimes = { leaseMs: 2_500, heartbeatMs: 500, marginMs: 300, cancelPollMs: 250 };
+
+/** The round of a seed; with `kinds`, of these kinds of migrations only. */
+export function drawRound(seed: number, kinds: readonly MigrationKind[] = []): Round {
+  const random = randomOf(seed);
+  const weights = Object.fromEntries(
+    Object.entries(kindWeights).filter(([kind]) => kinds.length === 0 || kinds.some((own) => own === kind)),
+  );
+  const migrations = drawMigrations(random, random.integer(10, 40), seed, weights);
+  const place = random.chance(0.6) ? "s3" : "folder";
+  return {
+    seed,
+    migrations,
+    place,
+    legs: withFaults(drawWay(random, migrations.length), random, place === "s3"),
+    orphans: random.pick(["wait", "cancel"]),
+    times: shortTimes,
+    isAged: false,
+  };
+}
+
+/** Up; up in two releases; or up, down and up again. */
+function drawWay(random: Random, count: number): readonly Leg[] {
+  const leg = (released: number, to: number): Leg => ({
+    released,
+    to,
+    runners: random.pick([1, 1, 2, 4]),
+    faults: [],
+  });
+  const part = random.integer(1, count - 1);
+  switch (random.weighted({ up: 5, twice: 2, down: 3 })) {
+    case "up":
+      return [leg(count, count)];
+    case "twice":
+      return [leg(part, part), leg(count, count)];
+    case "down":
+      return [leg(count, count), leg(count, part), leg(count, count)];
+  }
+}
+
+function withFaults(legs: readonly Leg[], random: Random, hasBucket: boolean): readonly Leg[] {
+  const faults: Fault[][] = legs.map(() => []);
+  const count = random.integer(1, 3);
+  for (let n = 0; n < count; n += 1) {
+    const at = faults[random.integer(0, legs.length - 1)];
+    at?.push(drawFault(random, { isFirst: at.length === 0, hasBucket }));
+  }
+  return legs.map((leg, index) => ({ ...leg, faults: faults[index] ?? [] }));
+}
