@@ -34,12 +34,15 @@ export function formatHistory(entries: readonly HistoryEntry[], paint: Paint): s
 
 function paintStatus(entry: HistoryEntry, paint: Paint): string {
   const shown = entry.origin === "run" ? entry.status : `${entry.status} (${entry.origin})`;
+  const { checkpoint } = entry;
+  const rows = checkpoint?.kind === "backfill" ? `${checkpoint.rows} rows` : undefined;
   switch (entry.status) {
     case "done":
       return paint.good(shown);
     case "started":
-      return paint.warn(`${shown} ${entry.statementsDone}/${entry.statements}`);
+      return paint.warn(`${shown} ${rows ?? `${entry.statementsDone}/${entry.statements}`}`);
     case "failed":
+      if (rows !== undefined) return paint.bad(`${shown} after ${rows}`);
       return paint.bad(
         entry.statementsDone > 0 ? `${shown} at ${entry.statementsDone + 1}/${entry.statements}` : shown,
       );

@@ -1,3 +1,4 @@
+import type { Body } from "../migration/migration.ts";
 import type { Plan } from "../plan/plan.ts";
 import { formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
@@ -24,6 +25,12 @@ export function describePlan(plan: Plan): Record<string, unknown> {
   };
 }
 
+function describeWay({ tx, statements = [] }: Body, resumeAt: number): string {
+  if (tx === "one") return "transaction";
+  if (statements.some(({ kind }) => kind === "backfill")) return "backfill";
+  return resumeAt > 0 ? `from statement ${resumeAt + 1}` : "by statement";
+}
+
 /** A plan as a person approves it. */
 export function formatPlan(plan: Plan, paint: Paint): string {
   const at = plan.from.version ?? "0";
@@ -33,7 +40,7 @@ export function formatPlan(plan: Plan, paint: Paint): string {
     migration.version,
     direction,
     body.path,
-    body.tx === "one" ? "transaction" : resumeAt > 0 ? `from statement ${resumeAt + 1}` : "by statement",
+    describeWay(body, resumeAt),
     body.locks.join(", "),
     body.sha256.slice(0, 12),
   ]);

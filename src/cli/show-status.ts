@@ -83,12 +83,20 @@ function pendingOf({ pending, problem }: TargetStatus, paint: Paint): string {
 
 function attentionOf({ unfinished, lease }: TargetStatus, paint: Paint): string | undefined {
   if (unfinished === null) return undefined;
-  const where = `${unfinished.path} (${unfinished.direction}), ${unfinished.statementsDone} of ${unfinished.statements} statements done`;
+  const { checkpoint } = unfinished;
+  const isBackfill = checkpoint?.kind === "backfill";
+  const done = isBackfill
+    ? `a backfill, ${checkpoint.rows} rows changed`
+    : `${unfinished.statementsDone} of ${unfinished.statements} statements done`;
+  const where = `${unfinished.path} (${unfinished.direction}), ${done}`;
   const why = unfinished.error === null ? "" : `: ${redactText(unfinished.error.message)}`;
   if (unfinished.status === "failed") return paint.bad(`${where}${why}; correct it and run up again`);
   // a runner that works holds the lease
   if (unfinished.status === "started" && lease !== null)
     return paint.warn(`${where}, under way, or its runner died`);
+  // its cursor says what is done, so nobody has to decide anything
+  if (unfinished.status === "started" && isBackfill)
+    return paint.warn(`${where}; its runner died, up goes on behind them`);
   return paint.bad(
     `${where}, statement ${unfinished.statementsDone + 1} unknown${why}; decide with "lockkeeper repair"`,
   );

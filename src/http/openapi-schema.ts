@@ -217,6 +217,10 @@ export const schemas = {
     sha256: text,
     signed: flag,
     statements: object({ done: count, total: count }),
+    rows: {
+      type: ["integer", "null"],
+      description: "Of a backfill that is not done yet: rows that it has changed so far",
+    },
     startedAt: time,
     durationMs: { type: "number", minimum: 0 },
     appliedBy: text,

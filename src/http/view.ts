@@ -68,6 +68,8 @@ export interface EntryView {
   readonly sha256: string;
   readonly signed: boolean;
   readonly statements: { readonly done: number; readonly total: number };
+  /** of a backfill that is not done yet: rows that it has changed so far */
+  readonly rows: number | null;
   readonly startedAt: string;
   readonly durationMs: number;
   readonly appliedBy: string;
@@ -146,6 +148,7 @@ export function viewEntry(entry: HistoryEntry): EntryView {
     sha256: entry.sha256,
     signed: entry.signed,
     statements: { done: entry.statementsDone, total: entry.statements },
+    rows: entry.checkpoint?.kind === "backfill" ? entry.checkpoint.rows : null,
     startedAt: entry.startedAt.toISOString(),
     durationMs: entry.durationMs,
     appliedBy: entry.appliedBy,

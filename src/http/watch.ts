@@ -84,7 +84,8 @@ export async function* watchRun(
     let isSettled = true;
     for (const entry of entries) {
       isSettled &&= entry.status !== "started" || isEnded(run.status);
-      const state = `${entry.status} ${entry.statementsDone}`;
+      const rows = entry.checkpoint?.kind === "backfill" ? entry.checkpoint.rows : 0;
+      const state = `${entry.status} ${entry.statementsDone} ${rows}`;
       if (told.get(entry.id) !== state) yield { kind: "entry", entry, resumeId: isSettled ? entry.id : null };
       told.set(entry.id, state);
       if (isSettled) cursor = entry.id;
