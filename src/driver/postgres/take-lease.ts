@@ -21,6 +21,8 @@ export interface TakenLease {
 
 /** milliseconds between two looks at a lease that another holds */
 const pollMs = { shortest: 50, longest: 1_000 };
+/** milliseconds: whoever trusts its lease no more begins nothing more, so what is idle then stays idle */
+const idleMs = 1_000;
 
 /**
  * Takes the lease of a stream, or waits for it. Nobody ever waits inside a query: who waits looks at the row now and
@@ -56,7 +58,7 @@ export async function takeLease(
     isFree = state.lease === null || state.lease.expiresAt < state.now;
     if (isFree && !wasFree) continue;
     if (state.lease !== null) options.onWaiting(state.lease);
-    const orphan = isFree ? await lookForOrphans(database, connection, options, leaseMs, state) : undefined;
+    const orphan = isFree ? await lookForOrphans(database, connection, options, state) : undefined;
     await assertNotCanceled(database, connection, options);
     if (performance.now() >= giveUpAt)
       throw heldBy(state, orphan, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
@@ -71,10 +73,9 @@ async function lookForOrphans(
   { t }: PostgresDatabase,
   connection: Connection,
   { stream, orphans, onOrphan, signal }: LeaseOptions,
-  leaseMs: number,
   { lease }: StreamState,
 ): Promise<Orphan | undefined> {
-  const search = { stream, throughToken: tokenOfDead(t, stream), idleMs: leaseMs, policy: orphans };
+  const search = { stream, throughToken: tokenOfDead(t, stream), idleMs, policy: orphans };
   const [result] = await connection.send(selectOrphans(search), signal);
   const found = (result?.rows ?? []).map((row) =>
     readOrphan(row, (token) => (token === lease?.token ? lease.runId : null)),

@@ -334,21 +334,6 @@ describe("a body outside transactions", () => {
     expect((await driver.state("orders", never)).lease).toBeNull();
   });
 
-  test("whoever takes over waits until the statement of a dead runner has ended", async () => {
-    await start("CREATE TABLE t (a int)");
-    const orphan = await database.connect();
-    await driver.withLease(leaseOptions(), () => Promise.resolve());
-    await orphan.query("SELECT pg_advisory_lock(hashtextextended('lockkeeper/worker/orders', 0))");
-    await expect(driver.withLease(leaseOptions(), () => Promise.resolve())).rejects.toMatchObject({
-      code: "LEASE_HELD",
-    });
-    const waiting = driver.withLease(leaseOptions({ waitMs: 20_000 }), (session) =>
-      Promise.resolve(session.token),
-    );
-    await orphan.end();
-    expect(await waiting).toBe(2);
-  });
-
   test("a stale session runs no statement and moves no checkpoint", async () => {
     await start("CREATE TABLE t (a int)");
     const stale = await openDriver(database.url, {
