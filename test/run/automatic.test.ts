@@ -5,6 +5,7 @@ import { repair } from "../../src/maintenance.ts";
 import type { Goal } from "../../src/plan/plan.ts";
 import { readStatus } from "../../src/status/status.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { closeGate, waitAtGate } from "../support/gate.ts";
 import type { MigrationText } from "../support/plain-release.ts";
 import { leaseOptions, never } from "../support/steps.ts";
 import {
@@ -14,6 +15,7 @@ import {
   tableMigrations,
   type TestTarget,
 } from "../support/target.ts";
+import { holdTimers } from "../support/timers.ts";
 
 const options = { signal: never, emit: () => undefined, now: () => new Date() };
 const automatic = { trigger: "converge" } as const;
@@ -224,11 +226,16 @@ describe("after a rollback", () => {
   });
 
   test("that was stopped half way the stream is held as well", async () => {
-    const slow = { path: "1_slow.up.sql", up: "CREATE TABLE b ();", down: "SELECT pg_sleep(60);" };
-    const { target } = await start([slow, mended, third]);
+    const slow = { path: "1_slow.up.sql", up: "CREATE TABLE b ();", down: `SELECT ${waitAtGate()};` };
+    const { database, target } = await start([slow, mended, third]);
     await target.run();
-    const limits = { ...target.limits, deadlineMs: 1_500 };
-    expect(await target.run({ ...down(3), limits })).toMatchObject({
+    const { reached } = await closeGate(database);
+    const time = holdTimers();
+    const limits = { ...target.limits, deadlineMs: 3_600_000 };
+    const stopped = target.run({ ...down(3), limits });
+    await reached();
+    await time.pass(3_600_000);
+    expect(await stopped).toMatchObject({
       status: "canceled",
       error: { code: "DEADLINE" },
     });
