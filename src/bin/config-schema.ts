@@ -104,6 +104,7 @@ const target = v.strictObject({
   format: v.optional(text),
   database,
   limits: v.optional(limits, {}),
+  orphans: v.optional(v.picklist(["wait", "cancel"], "expected wait or cancel")),
   onFailure: v.optional(v.picklist(["keep", "rollback"], "expected keep or rollback")),
   backup: v.optional(backup),
   s3: v.optional(s3, {}),

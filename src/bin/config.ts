@@ -2,6 +2,7 @@ import { dirname, resolve } from "node:path";
 import { RunnerError } from "../error.ts";
 import type { BackupChoice, StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
+import type { OrphanPolicy } from "../driver/driver.ts";
 import type { OnFailure } from "../run/target.ts";
 import type { Limits } from "../runner.ts";
 import type { ConfigText } from "./config-schema.ts";
@@ -30,6 +31,7 @@ export interface TargetSettings {
   readonly allowsLate: boolean;
   readonly database: DatabaseSettings | undefined;
   readonly limits: Limits;
+  readonly orphans: OrphanPolicy | undefined;
   readonly onFailure: OnFailure | undefined;
   readonly backup: BackupSettings | undefined;
   readonly storage: StorageSettings;
@@ -145,6 +147,7 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
         defaultLimits.statementTimeoutMs,
       deadlineMs: choice.limits.deadlineMs ?? base?.limits.deadlineMs ?? defaultLimits.deadlineMs,
     },
+    orphans: choice.orphans ?? base?.orphans,
     onFailure: base?.onFailure,
     backup: backupOf(choice.backup, base?.backup),
     storage: chooseStorage(choice.storage, base?.storage),
@@ -255,6 +258,7 @@ function settingsOf(name: string, config: ConfigText, folder: string): TargetSet
       statementTimeoutMs: limits.statementTimeout ?? defaultLimits.statementTimeoutMs,
       deadlineMs: limits.deadline ?? defaultLimits.deadlineMs,
     },
+    orphans: target.orphans,
     onFailure: target.onFailure,
     backup: backupIn(target.backup, folder),
     storage: mergeStorage(mergeStorage({ s3: {}, gcs: {} }, config), target),

@@ -93,7 +93,7 @@ export async function openTarget(
   const database = databaseOf(settings);
   const url = await readUrl(database, variables);
   const stream = settings.stream ?? (await streamOf(url));
-  const { onFailure, backup } = settings;
+  const { orphans, onFailure, backup } = settings;
   const wanted = onFailure === "rollback" ? "both" : directions;
   const releases = await openReleases(settings, stream, wanted, variables);
   return {
@@ -103,6 +103,7 @@ export async function openTarget(
     releases,
     driver: await openWithPooler(database, url, variables),
     limits: settings.limits,
+    ...(orphans === undefined ? {} : { orphans }),
     ...(onFailure === undefined ? {} : { onFailure }),
     ...(backup === undefined ? {} : { backup: await openBackup(backup, variables) }),
   };

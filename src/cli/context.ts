@@ -1,4 +1,4 @@
-import type { Driver } from "../driver/driver.ts";
+import type { Driver, OrphanPolicy } from "../driver/driver.ts";
 import type { Format } from "../migration/format/format.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
@@ -38,6 +38,7 @@ export interface TargetChoice {
   readonly format: string | undefined;
   readonly allowsLate: boolean;
   readonly limits: { readonly [K in keyof Limits]: number | undefined };
+  readonly orphans: OrphanPolicy | undefined;
   readonly backup: BackupChoice;
   readonly storage: StorageChoice;
 }

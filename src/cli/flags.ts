@@ -104,6 +104,10 @@ export const deadline = durationFlag("deadline", {
   fallback: "0",
 });
 
+export const orphans = choiceFlag("orphans", {
+  text: "when a statement of a runner that died is still under way on the server: wait for it, as long as --wait says (the default), or cancel it",
+  choices: ["wait", "cancel"],
+});
 export const onFailure = choiceFlag("on-failure", {
   text: "when a migration fails: keep what was applied before it, or go back to where the run began by the down files; then each needs one",
   choices: ["keep", "rollback"],
@@ -192,7 +196,7 @@ export const targetFlags: readonly Flag<unknown>[] = [
 ];
 
 /** Patience of a run. */
-export const limitFlags: readonly Flag<unknown>[] = [wait, lockTimeout, statementTimeout, deadline];
+export const limitFlags: readonly Flag<unknown>[] = [wait, orphans, lockTimeout, statementTimeout, deadline];
 
 /** What is made before the first step. */
 export const backupFlags: readonly Flag<unknown>[] = [
@@ -224,6 +228,7 @@ export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
       statementTimeoutMs: get(statementTimeout),
       deadlineMs: get(deadline),
     },
+    orphans: get(orphans),
     backup: {
       command: get(backupCommand),
       url: get(backupUrl),

@@ -51,6 +51,7 @@ targets:
       direct: { urlEnv: DIRECT_URL }
     limits: { wait: 10m, lockTimeout: 5s, statementTimeout: 0, deadline: 15m }
     onFailure: rollback
+    orphans: cancel
     backup: { command: [pg_dump, --format=custom], timeout: 2h }
     s3: { region: us-east-1 }
     gcs: {}
@@ -86,6 +87,7 @@ targets:
   ],
   ["a backup's command as text", false, minimal.replace("stream:", "backup: { command: pg_dump }, stream:")],
   ["a backup's command without words", false, minimal.replace("stream:", "backup: { command: [] }, stream:")],
+  ["another way with orphans", false, minimal.replace("stream:", "orphans: ignore, stream:")],
   ["another way to fail", false, minimal.replace("stream:", "onFailure: panic, stream:")],
   ["an empty source", false, minimal.replace("./releases", '""')],
 ];

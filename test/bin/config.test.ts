@@ -25,6 +25,7 @@ const nothing: TargetChoice = {
     statementTimeoutMs: undefined,
     deadlineMs: undefined,
   },
+  orphans: undefined,
   backup: { command: undefined, url: undefined, headerFile: undefined, timeoutMs: undefined },
   storage: { s3Endpoint: undefined, s3Region: undefined, s3PathStyle: undefined, gcsEndpoint: undefined },
 };
@@ -45,6 +46,9 @@ targets:
     trust: prod
     database: { urlFile: secrets/db, passwordFile: /abs/password, schema: migrations }
     limits: { wait: 1m, deadline: 15m }
+    onFailure: rollback
+    orphans: cancel
+    backup: { command: [./backup.sh, --fast], timeout: 2h }
     s3: { region: us-east-1 }
   orders-dev:
     engine: postgres
@@ -72,6 +76,8 @@ describe("a configuration", () => {
         schema: "migrations",
       },
       limits: { waitMs: 60_000, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 900_000 },
+      onFailure: "rollback",
+      backup: { kind: "command", argv: [join(folder, "backup.sh"), "--fast"], timeoutMs: 7_200_000 },
       storage: { s3: { endpoint: "http://127.0.0.1:9000", region: "us-east-1" }, gcs: {} },
     });
     expect(config.targets.get("orders-dev")).toMatchObject({
@@ -93,7 +99,31 @@ describe("a target's settings", () => {
       stream: "orders",
       environment: "production",
       limits: { waitMs: 60_000 },
+      orphans: "cancel",
     });
+  });
+
+  test("take a backup from the flags, with the file's time, and never two", async () => {
+    const { file } = await write();
+    const choose = (backup: Partial<TargetChoice["backup"]>) =>
+      chooseSettings(
+        { ...nothing, target: "orders-prod", config: file, backup: { ...nothing.backup, ...backup } },
+        {},
+      );
+    const url = "https://backup.example";
+    expect((await choose({ url })).backup).toEqual({
+      kind: "webhook",
+      url,
+      headerFile: undefined,
+      timeoutMs: 7_200_000,
+    });
+    expect((await choose({ command: ["a"], timeoutMs: 5 })).backup).toEqual({
+      kind: "command",
+      argv: ["a"],
+      timeoutMs: 5,
+    });
+    await expect(choose({ command: ["a"], url })).rejects.toMatchObject({ code: "USAGE" });
+    await expect(choose({ headerFile: "h" })).rejects.toMatchObject({ code: "USAGE" });
   });
 
   test("are the flags' where flag and file differ", async () => {
@@ -106,6 +136,7 @@ describe("a target's settings", () => {
       stream: "other",
       trust: ["carol.pub"],
       database: "postgres://h/other",
+      orphans: "wait",
       limits: { ...nothing.limits, waitMs: 5 },
       storage: { ...nothing.storage, s3PathStyle: true },
     };
@@ -120,6 +151,7 @@ describe("a target's settings", () => {
         schema: "migrations",
       },
       limits: { waitMs: 5, deadlineMs: 900_000 },
+      orphans: "wait",
       storage: { s3: { endpoint: "http://127.0.0.1:9000", region: "us-east-1", forcePathStyle: true } },
     });
   });
