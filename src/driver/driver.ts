@@ -180,7 +180,7 @@ export interface LeasedSession {
   /** aborts when the lease may no longer be trusted, a cancel was asked for, or the run's own signal aborts; its reason is a RunnerError */
   readonly signal: AbortSignal;
 
-  /** As `Driver.state`, read again under the lease. */
+  /** As `Driver.state`, read again under the lease; asked for before anything is applied. */
   state(): Promise<StreamState>;
 
   /** Remembers, before the first statement, what is about to be applied; clears `completed`. */

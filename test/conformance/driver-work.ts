@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Driver } from "../../src/driver/driver.ts";
+import type { Driver, LeasedSession } from "../../src/driver/driver.ts";
 import { declaration, leaseOptions, never, settings, transactionSteps } from "../support/steps.ts";
 import { type Start } from "./driver-start.ts";
 
@@ -65,6 +65,26 @@ export function workSuite(start: Start): void {
       [2, "done"],
       [3, "failed"],
     ]);
+  });
+
+  test("42. a later attempt at a run does not take for its own what an earlier one has done", async () => {
+    const { driver, effects, adds, fails } = await start();
+    const { run } = leaseOptions();
+    const attempt = (work: (session: LeasedSession) => Promise<void>) =>
+      driver.withLease(leaseOptions({ run }), work);
+    await attempt(async (session) => {
+      await session.state();
+      await session.applyInTransactions(await transactionSteps([adds(1), adds(2)]), settings);
+    });
+    await attempt(async (session) => {
+      const { position } = await session.state();
+      expect(position.length).toBe(2);
+      const [, , ...steps] = await transactionSteps([adds(1), adds(2), adds(3), fails(4), adds(5)]);
+      const { done, failure } = await session.applyInTransactions(steps, settings);
+      expect(done).toHaveLength(1);
+      expect(failure).toMatchObject({ fields: { migration: fails(4).path } });
+    });
+    expect(await effects()).toEqual([1, 2, 3]);
   });
 
   test("17. a failed migration's next attempt succeeds and is the newest entry", async () => {

@@ -129,6 +129,7 @@ export async function createWorld(
     readonly environment?: string;
     readonly limits?: Partial<HttpLimits>;
     readonly targetLimits?: Partial<Target["limits"]>;
+    readonly target?: Pick<Target, "onFailure" | "backup">;
   } = {},
 ): Promise<World> {
   const database = await createDatabase();
@@ -160,6 +161,7 @@ export async function createWorld(
         deadlineMs: 0,
         ...options.targetLimits,
       },
+      ...options.target,
     };
     const policy = parsePolicy(policyText(issuer), new Set(["orders", "billing"]));
     const now = (): Date => new Date();

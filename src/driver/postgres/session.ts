@@ -52,6 +52,8 @@ async function readOwnState(bench: Workbench): Promise<StreamState> {
   const [result] = await bench.send(selectState(bench.t, bench.key().stream));
   const row = result?.rows[0];
   if (row === undefined) throw new RunnerError("INTERNAL", "the stream's state came back empty");
+  // What an earlier executor of the same run has done must not be taken for what our own next message did.
+  bench.lastEntryId = Math.max(bench.lastEntryId, Number(row["last_id"]));
   return readState(row);
 }
 
