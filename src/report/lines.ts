@@ -6,6 +6,9 @@ import type { Reporter, Sink } from "./sink.ts";
 /** Between two lines of progress, milliseconds: ten thousand uploads are no ten thousand lines. */
 const progressMs = 1_000;
 
+/** The same for a backfill, which may go on for a day; the last one is always told. */
+const backfillMs = 10_000;
+
 /** One JSON object a line, for programs: `{"at":"…","kind":"step.succeeded",…}`. */
 export function jsonLines(sink: Sink, now: () => Date): Reporter {
   const write = (line: object): void => {
@@ -23,8 +26,13 @@ export function jsonLines(sink: Sink, now: () => Date): Reporter {
 
 /** One line of words for each thing that happened, for logs. */
 export function plainLines(sink: Sink, isVerbose: boolean, now: () => number): Reporter {
+  let backfillAt = -Infinity;
   return {
     emit(event) {
+      if (event.kind === "backfill.progress" && event.fraction !== 1) {
+        if (now() - backfillAt < backfillMs) return;
+        backfillAt = now();
+      }
       const line = describeEvent(event, isVerbose);
       if (line !== undefined) sink.write(`${redactText(line)}\n`);
     },

@@ -43,6 +43,9 @@ export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): 
         return show(event.done, event.total, event.done === event.total ? null : (state?.current ?? null));
       const line = describeEvent(event, isVerbose);
       if (line === undefined) return;
+      // its last word stays, as that of a step does
+      if (event.kind === "backfill.progress" && event.fraction !== 1 && state !== undefined)
+        return show(state.done, state.total, line);
       clear();
       sink.write(`${redactText(line)}\n`);
       draw();

@@ -53,6 +53,30 @@ describe("a bar", () => {
 });
 
 describe("lines", () => {
+  test("of a backfill come every ten seconds, and the last one always; the bar shows it in its place", () => {
+    const lines = screen();
+    const bar = screen();
+    let clock = 0;
+    const reporters = [plainLines(lines, false, () => clock), progressBar(bar, false, () => clock)];
+    const emit = (event: RunEvent) => reporters.forEach((reporter) => reporter.emit(event));
+    emit({ kind: "step.started", ...step, index: 0, total: 1 });
+    for (let second = 1; second <= 25; second += 1) {
+      clock = second * 1_000;
+      const progress = { rows: second * 10, rowsPerSecond: 10, secondsLeft: 25 - second, isThrottled: false };
+      emit({ kind: "backfill.progress", path: "b.sql", ...progress, fraction: second / 25 });
+      if (second === 24)
+        expect(bar.lines()).toEqual(["[------------------------] 0/1 b.sql 240 rows, 96 %, 10 rows/s, 1.0 s left 24.0 s"]);
+    }
+    expect(lines.lines()).toEqual([
+      "b.sql 10 rows, 4 %, 10 rows/s, 24.0 s left",
+      "b.sql 110 rows, 44 %, 10 rows/s, 14.0 s left",
+      "b.sql 210 rows, 84 %, 10 rows/s, 4.0 s left",
+      "b.sql 250 rows, 100 %, 10 rows/s, 0 ms left",
+      "",
+    ]);
+    reporters.forEach((reporter) => reporter.end());
+  });
+
   test("of words tell what was done, and with --verbose everything", () => {
     const brief = screen();
     const full = screen();
