@@ -58,7 +58,10 @@ export function progressBar(sink: Sink, isVerbose: boolean, now: () => number): 
   };
 }
 
-/** `[########----------------] 3/9 000004_orders.up.sql 1.2 s`, never wider than the line. */
+/**
+ * `[########----------------] 3/9 000004_orders.up.sql 1.2 s`, never wider than the line: where it would be, `current`
+ * goes without its first word, the migration's name, and then altogether.
+ */
 export function formatBar(
   done: number,
   total: number,
@@ -68,14 +71,13 @@ export function formatBar(
 ): string {
   const filled = total === 0 ? barWidth : Math.floor((Math.min(done, total) / total) * barWidth);
   const bar = `[${"#".repeat(filled)}${"-".repeat(barWidth - filled)}]`;
-  const line = [
-    bar,
-    `${done}/${total}`,
-    ...(current === null ? [] : [current]),
-    formatDuration(elapsedMs),
-  ].join(" ");
+  const [, rest = ""] = /^\S+ (.*)$/.exec(current ?? "") ?? [];
+  const lines = [current ?? "", rest, ""].map((text) =>
+    [bar, `${done}/${total}`, ...(text === "" ? [] : [text]), formatDuration(elapsedMs)].join(" "),
+  );
   // one column short of the edge: a full line makes some terminals wrap
-  return line.length < columns
-    ? line
-    : [bar, `${done}/${total}`, formatDuration(elapsedMs)].join(" ").slice(0, Math.max(0, columns - 1));
+  return (lines.find((line) => line.length < columns) ?? lines.at(-1) ?? "").slice(
+    0,
+    Math.max(0, columns - 1),
+  );
 }

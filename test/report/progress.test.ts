@@ -65,7 +65,9 @@ describe("lines", () => {
       const progress = { rows: second * 10, rowsPerSecond: 10, secondsLeft: 25 - second, isThrottled: false };
       emit({ kind: "backfill.progress", path: "b.sql", ...progress, fraction: second / 25 });
       if (second === 24)
-        expect(bar.lines()).toEqual(["[------------------------] 0/1 b.sql 240 rows, 96 %, 10 rows/s, 1.0 s left 24.0 s"]);
+        expect(bar.lines()).toEqual([
+          "[------------------------] 0/1 240 rows, 96 %, 10 rows/s, 1.0 s left 24.0 s",
+        ]);
     }
     expect(lines.lines()).toEqual([
       "b.sql 10 rows, 4 %, 10 rows/s, 24.0 s left",
