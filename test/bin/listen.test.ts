@@ -125,7 +125,7 @@ describe("a server on a socket", () => {
     await barrier.release();
   });
 
-  test("stops when told: runs end, streams and waits end, then nobody listens", async () => {
+  test("stops when told: runs are handed over, streams and waits end, then nobody listens", async () => {
     const world = await createWorld({ limits: { watchers: 2 } });
     const server = await onSocket(world);
     const barrier = await openBarrier(world);
@@ -156,7 +156,7 @@ describe("a server on a socket", () => {
     await stream.text();
     expect((await waiting).status).toBe(200);
     await expect(world.database.query("select status from lockkeeper.runs")).resolves.toEqual([
-      { status: "canceled" },
+      { status: "handing_over" },
     ]);
     await expect(fetch(`${server.url}/health/live`)).rejects.toThrow("fetch failed");
     await barrier.release();

@@ -12,7 +12,7 @@ const verbs = await loadVerbs();
 describe("the verbs", () => {
   test("are those of the design", () => {
     expect(verbNames).toEqual(
-      "create,keygen,publish,release show,verify,up,down,goto,redo,plan,status,history,version,baseline,repair,unlock,serve,trigger,completion".split(
+      "create,keygen,publish,release show,verify,up,converge,down,goto,redo,plan,status,history,version,baseline,repair,unlock,serve,trigger,completion".split(
         ",",
       ),
     );

@@ -204,18 +204,3 @@ describe("two servers on one database", () => {
     expect(answers.map(({ body }) => String(body.outcome)).toSorted()).toEqual(["applied", "noop"]);
   });
 });
-
-describe("a server that stops", () => {
-  test("ends its run at the next safe point and waits for it", async () => {
-    const world = await createWorld();
-    const barrier = await openBarrier(world);
-    await world.bucket.publish({ ...barrier.migration, ...orders });
-    const { body: run } = await world.send("POST", "/v1/runs", { body: apply, headers: later });
-    await barrier.reached();
-    world.stop();
-    await world.app.active.drained();
-    const { body } = await world.send("GET", `/v1/runs/${run.id}`);
-    expect(body).toMatchObject({ status: "canceled", done: true });
-    await barrier.release();
-  });
-});
