@@ -2,7 +2,6 @@ import type { LeasedSession, StreamState } from "../driver/driver.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import { execute, type ExecuteOptions } from "../executor/execute.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
-import type { Migration } from "../migration/migration.ts";
 import { planDigest, positionAt } from "../plan/make-plan.ts";
 import type { Plan, Step } from "../plan/plan.ts";
 import type { Release } from "../release/release.ts";
@@ -169,7 +168,7 @@ function positionOf(release: Release, version: string | null, plan: Plan): Posit
   return index < 0 ? plan.from : positionAt(release, index + 1);
 }
 
-function downStep(migration: Migration): Step {
+function downStep(migration: Step["migration"]): Step {
   if (migration.down !== undefined)
     return { direction: "down", migration, body: migration.down, resumeAt: 0 };
   throw new RunnerError(
