@@ -99,7 +99,9 @@ export async function repair(
 }
 
 function decided(entry: HistoryEntry, decision: RepairDecision, declaration: Declaration): DeclaredEntry {
-  const statementsDone = entry.statementsDone + (decision === "applied" ? 1 : 0);
+  const isApplied = decision === "applied";
+  const statementsDone = entry.statementsDone + (isApplied ? 1 : 0);
+  const checksum = entry.checkpoint?.sha256;
   return {
     migration: entry,
     direction: entry.direction,
@@ -107,7 +109,10 @@ function decided(entry: HistoryEntry, decision: RepairDecision, declaration: Dec
     status: statementsDone === entry.statements ? "done" : "failed",
     statementsDone,
     statements: entry.statements,
-    statementChecksums: entry.statementChecksums,
+    statementChecksums:
+      isApplied && checksum !== undefined
+        ? [...entry.statementChecksums, checksum]
+        : entry.statementChecksums,
     signed: entry.signed,
     note: `${decision}: ${declaration.reason}`,
     appliedBy: declaration.caller.subject,

@@ -212,7 +212,7 @@ function leaseOptions(
     signal: log.signal,
     orphans: target.orphans ?? "wait",
     onWaiting: (holder) => log.waiting(holder),
-    onOrphan: (orphan) => log.emit({ kind: "orphan.waiting", ...orphan }),
+    onOrphan: (orphan) => log.orphan(orphan),
     // N pods start at once: one applies, the others find the work done without ever taking the lease.
     assertStillWanted(state) {
       if (state.lease?.runId === request.id && state.lease.expiresAt >= state.now) throw new HadByAnother();

@@ -166,13 +166,16 @@ function statementStep(step: Step, options: ExecuteOptions): StatementStep {
   const { bytes, text, header } = readBody(step, options);
   const statements = step.body.statements ?? [];
   assertSameBeginning(step, bytes, options.unfinished);
+  const isAttempt = isAttemptAt(step, options.unfinished);
+  if (isAttempt && header.backfill !== undefined && options.unfinished?.checkpoint?.kind === "sent")
+    throw changedKind(step, "publish it without its backfill, and that as a migration of its own");
   return {
     ...common(step, options),
     text,
     bytes,
     statements,
     resumeAt: step.resumeAt,
-    unfinished: isAttemptAt(step, options.unfinished) ? options.unfinished : null,
+    unfinished: isAttempt ? options.unfinished : null,
     backfill: header.backfill,
     ...limitsOf(header),
   };
@@ -224,7 +227,22 @@ function assertSameBeginning(step: Step, bytes: Buffer, unfinished: HistoryEntry
 
 /** A body in one transaction cannot go on in the middle of what was begun statement by statement. */
 function assertNothingDone(step: Step | undefined, unfinished: HistoryEntry | null): void {
-  if (step !== undefined && step.resumeAt > 0 && unfinished !== null) throw changedBeginning(step, 1);
+  if (step === undefined || !isAttemptAt(step, unfinished)) return;
+  if (step.resumeAt > 0) throw changedBeginning(step, 1);
+  if (unfinished?.checkpoint !== null)
+    throw changedKind(step, "write -- lockkeeper: tx=none into its first line");
+}
+
+/** Only what runs statement by statement can find out what became of a statement that was cut off. */
+function changedKind(step: Step, hint: string): RunnerError {
+  return new RunnerError(
+    "CHANGED_FILE",
+    `a run was cut off in statement ${step.resumeAt + 1} of "${step.body.path}" as it was before; what it left cannot be told by the file as it is now`,
+    {
+      hint: `${hint}: then it is found out, and cleared away, before the file begins`,
+      fields: { migration: step.body.path, version: step.migration.version, statement: step.resumeAt + 1 },
+    },
+  );
 }
 
 function changedBeginning(step: Step, statement: number): RunnerError {

@@ -1,4 +1,4 @@
-import type { Hold, LeasedSession, LeaseHolder, RunChange } from "../driver/driver.ts";
+import type { Hold, LeasedSession, LeaseHolder, Orphan, RunChange } from "../driver/driver.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult, StepResult } from "../executor/result.ts";
@@ -39,6 +39,7 @@ export class RunLog {
   #hasBegun = false;
   #backup: BackupRecord | null = null;
   #rollback: "none" | "begun" | "whole" = "none";
+  #orphan: (Pick<Orphan, "pid" | "isCanceled"> & { readonly at: number }) | undefined;
   #waitedFor: { readonly runId: string; readonly at: number } | undefined;
 
   constructor(request: RunRequest, target: Target, options: RunOptions) {
@@ -112,6 +113,17 @@ export class RunLog {
       runId: holder.runId,
       since: holder.acquiredAt,
     });
+  }
+
+  /** A statement of a dead run is in the way; said as {@link waiting} is. */
+  orphan(orphan: Orphan): void {
+    const now = performance.now();
+    const { pid, isCanceled } = orphan;
+    const told = this.#orphan;
+    const isKnown = told?.pid === pid && told.isCanceled === isCanceled;
+    if (isKnown && now - told.at < waitingNoticeMs) return;
+    this.#orphan = { pid, isCanceled, at: now };
+    this.emit({ kind: "orphan.waiting", ...orphan });
   }
 
   /** Fires after `ms`; never where that is 0. */
