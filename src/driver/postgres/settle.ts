@@ -98,11 +98,12 @@ async function assertMayTryAgain(task: Unsettled, cause: unknown, attempt: numbe
 
 function undecided(task: Unsettled, note: SentNote): RunnerError {
   const { step, index } = task;
-  const kind = String(note.before["kind"] ?? "statement");
+  const { kind } = note.before;
   const statement = step.statements[index];
   const isSame = statement !== undefined && sha256Hex(textOf(step, statement)) === note.sha256;
   const at = isSame ? placeIn(step, statement.offset) : undefined;
-  const what = `${kind.replaceAll("-", " ").toUpperCase()}${at === undefined ? "" : ` in line ${at.line}`}`;
+  const name = typeof kind === "string" ? kind.replaceAll("-", " ").toUpperCase() : "of an unknown kind";
+  const what = `${name}${at === undefined ? "" : ` in line ${at.line}`}`;
   return new RunnerError(
     "NEEDS_ATTENTION",
     `"${step.path}" (${step.direction}): the connection was lost, or the runner died, while statement ${index + 1} of ${step.statements.length} (${what}) was under way, and nothing in the database tells whether it took effect`,

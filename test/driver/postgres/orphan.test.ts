@@ -11,7 +11,7 @@ import { createDatabase, type TestDatabase } from "../../support/database.ts";
 import { needs } from "../../support/parts.ts";
 import { startPgBouncer } from "../../support/pgbouncer.ts";
 import { startProxy } from "../../support/proxy.ts";
-import { leaseOptions, never, settings, statementStep, transactionSteps } from "../../support/steps.ts";
+import { leaseOptions, settings, statementStep, transactionSteps } from "../../support/steps.ts";
 
 needs("pgbouncer");
 
