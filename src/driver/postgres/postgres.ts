@@ -77,7 +77,7 @@ class PostgresDriver implements Driver {
 
   async runs(query: Parameters<Driver["runs"]>[0], signal: AbortSignal): ReturnType<Driver["runs"]> {
     const rows = await this.#database.rows(
-      selectRuns(this.#database.t, runConditions(query), query.limit),
+      selectRuns(this.#database.t, runConditions(this.#database.t, query), query.limit),
       signal,
     );
     return rows.map(readRun);

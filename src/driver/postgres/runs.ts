@@ -72,7 +72,7 @@ export function selectEarlier(t: TableNames, run: NewRun): string {
 export function selectRuns(t: TableNames, where: string, limit: number): string {
   return `SELECT r.*, ${runTimes("r")}, ${appliedOf(t)},
  (SELECT h.path FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'started' ORDER BY h.id DESC LIMIT 1) AS current
- FROM ${t.runs} r WHERE ${where} ORDER BY r.id DESC LIMIT ${limit}`;
+ FROM ${t.runs} r WHERE ${where} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}`;
 }
 
 function runTimes(alias: string): string {
@@ -88,12 +88,15 @@ function appliedOf(t: TableNames): string {
    AND CASE h.direction WHEN 'up' THEN o.id > h.id AND o.status = 'done' ELSE o.id < h.id END)) AS applied`;
 }
 
-/** The condition for {@link selectRuns} that a query stands for. */
-export function runConditions(query: RunQuery): string {
+/** The condition for {@link selectRuns} that a query stands for. Ids tell no order: they hold the time of a clock that may be wrong. */
+export function runConditions(t: TableNames, query: RunQuery): string {
   const conditions = [`r.target = ${literal(query.target)}`];
   if (query.status !== undefined) conditions.push(`r.status = ${literal(query.status)}`);
   if (query.since !== undefined) conditions.push(`r.created_at >= ${literal(query.since)}`);
-  if (query.beforeId !== undefined) conditions.push(`r.id < ${literal(query.beforeId)}`);
+  if (query.beforeId !== undefined) {
+    const before = `SELECT b.created_at, b.id FROM ${t.runs} b WHERE b.id = ${literal(query.beforeId)}`;
+    conditions.push(`(r.created_at, r.id) < (${before})`);
+  }
   return conditions.join(" AND ");
 }
 
@@ -162,7 +165,7 @@ export function pickUpRuns(t: TableNames, query: PickUpQuery): string {
  AND CASE WHEN status IN ('running', 'canceling')
   THEN NOT EXISTS (SELECT FROM ${t.streams} s WHERE s.name = r.stream AND s.run_id = r.id AND s.holder IS NOT NULL AND s.expires_at >= ${now})
   ELSE claimed_until IS NULL OR claimed_until < ${now} END
- ORDER BY id LIMIT ${query.limit} FOR UPDATE SKIP LOCKED)
+ ORDER BY created_at, id LIMIT ${query.limit} FOR UPDATE SKIP LOCKED)
 UPDATE ${t.runs} r SET status = 'handing_over', claimed_until = ${claim} FROM left_alone l WHERE r.id = l.id
  RETURNING r.*, ${times}, ${appliedOf(t)}, NULL AS current, extract(epoch FROM ${now} - r.created_at) * 1000 AS age_ms`;
 }

@@ -152,7 +152,7 @@ CREATE TABLE IF NOT EXISTS ${t.runs} (
   backup jsonb,
   error jsonb
 );
-CREATE INDEX IF NOT EXISTS runs_target_id ON ${t.runs} (target, id);
+CREATE INDEX IF NOT EXISTS runs_target_created ON ${t.runs} (target, created_at, id);
 CREATE INDEX IF NOT EXISTS runs_open ON ${t.runs} (target) WHERE ended_at IS NULL;
 CREATE TABLE IF NOT EXISTS ${t.requests} (
   issuer text NOT NULL,
