@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import type { Control } from "./control.ts";
 import { judgeEvidence, type Step, type Violation } from "./evidence.ts";
-import type { CrashMigration } from "./workload.ts";
+import { backfillRows, type CrashMigration } from "./workload.ts";
 
 /** What a database must be like when a round is over. */
 export interface Expectation {
@@ -29,6 +29,7 @@ export async function check(control: Control, expected: Expectation): Promise<re
     judgeEvidence(await marks(control), expected.steps),
     await history(control, expected),
     await together(control, expected),
+    await backfills(control, expected),
     await objects(control, expected),
     await rowsOf(control, "no invalid index", invalidIndexes),
     await rowsOf(control, "runs have ended", openRuns),
@@ -113,6 +114,33 @@ async function together(control: Control, { steps }: Expectation): Promise<reado
   });
 }
 
+/** Every row of the table reached once for each time that the backfill ran. */
+async function backfills(control: Control, { steps }: Expectation): Promise<readonly Violation[]> {
+  const ran = steps.filter(({ migration, direction }) => migration.kind === "backfill" && direction === "up");
+  const rows = await control.query<{ n: number; a: number; times: number }>(
+    "SELECT n, a, count(*)::int AS times FROM crash.reached GROUP BY n, a",
+  );
+  return [...new Set(ran.map(({ migration }) => migration.n))].flatMap((n) => {
+    const wanted = ran.filter(({ migration }) => migration.n === n).length;
+    const own = rows.filter((row) => row.n === n);
+    const wrong = own.filter(({ times }) => times !== wanted);
+    const [first] = wrong;
+    return [
+      ...(first === undefined
+        ? []
+        : [
+            {
+              rule: "a backfill reaches each row once",
+              detail: `${n}: ${wrong.length} rows not, row ${first.a} ${first.times} times, expected ${wanted}`,
+            },
+          ]),
+      ...(own.length === backfillRows
+        ? []
+        : [{ rule: "a backfill reaches every row", detail: `${n}: ${own.length} of ${backfillRows}` }]),
+    ];
+  });
+}
+
 async function objects(
   control: Control,
   { migrations, applied }: Expectation,
@@ -137,19 +165,33 @@ async function rowsOf(control: Control, rule: string, sql: string): Promise<read
   return rows.map(({ found }) => ({ rule, detail: found }));
 }
 
-async function stream(control: Control, { completed }: Expectation): Promise<readonly Violation[]> {
-  const [row] = await control.query<{ holder: string | null; completed: string | null; alive: boolean }>(
-    "SELECT holder, completed, coalesce(expires_at > pg_catalog.clock_timestamp(), false) AS alive FROM lockkeeper.streams",
-  );
-  const violations: Violation[] = [];
-  if (row === undefined) return [{ rule: "the stream has a row", detail: "it has none" }];
-  if (row.alive) violations.push({ rule: "the lease is free", detail: `held by ${row.holder}` });
-  if (row.completed !== completed)
-    violations.push({
-      rule: "the stream names the release that is applied whole",
-      detail: `${row.completed}, expected ${completed}`,
-    });
-  return violations;
+/** Who was killed after its last word has given nothing back: the lease is free when it has expired. */
+async function stream(
+  control: Control,
+  { completed, patienceMs }: Expectation,
+): Promise<readonly Violation[]> {
+  const giveUpAt = performance.now() + patienceMs;
+  for (;;) {
+    const [row] = await control.query<{ holder: string | null; completed: string | null; alive: boolean }>(
+      "SELECT holder, completed, coalesce(expires_at > pg_catalog.clock_timestamp(), false) AS alive FROM lockkeeper.streams",
+    );
+    if (row === undefined) return [{ rule: "the stream has a row", detail: "it has none" }];
+    if (row.alive && performance.now() < giveUpAt) {
+      await sleep(100);
+      continue;
+    }
+    return [
+      ...(row.alive ? [{ rule: "the lease is free", detail: `held by ${row.holder}` }] : []),
+      ...(row.completed === completed
+        ? []
+        : [
+            {
+              rule: "the stream names the release that is applied whole",
+              detail: `${row.completed}, expected ${completed}`,
+            },
+          ]),
+    ];
+  }
 }
 
 /** Nothing that a struck runner began goes on, or keeps anything locked, once the server's own limits have passed. */

@@ -38,7 +38,7 @@ export interface Played {
 /** milliseconds in which a leg must come to its end, whatever happens: far beyond every lease and server limit of a round */
 const stuckMs = 90_000;
 /** milliseconds after which a runner that a fault hit, and that nobody else waits for, must have ended by itself */
-const lastWordsMs = 45_000;
+const lastWordsMs = 75_000;
 /** exit codes of a struck runner that mean "run again": the lease is lost or held, or something is unavailable */
 const runAgain: ReadonlySet<number | null> = new Set([0, 30, 31]);
 

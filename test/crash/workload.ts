@@ -34,6 +34,8 @@ export interface Movement {
 const commonSetup = `
 CREATE SCHEMA crash;
 CREATE TABLE crash.evidence (id bigint GENERATED ALWAYS AS IDENTITY, mark text NOT NULL);
+-- What backfills leave, a row for each row that they were to reach.
+CREATE TABLE crash.reached (n int NOT NULL, a int NOT NULL);
 -- Where the harness holds the exclusive lock, whoever comes here stays until it lets go: the server is in the middle of it.
 CREATE FUNCTION crash.gate(stage int, n int) RETURNS void LANGUAGE plpgsql AS $$
  BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(stage, n); END $$;
@@ -74,6 +76,9 @@ export function filesOf(migrations: readonly CrashMigration[]): Readonly<Record<
   );
 }
 
+/** Rows that each backfill reaches. */
+export const backfillRows = 100;
+
 /** How often each kind is drawn. */
 export const kindWeights: Readonly<Record<MigrationKind, number>> = {
   small: 10,
@@ -88,6 +93,7 @@ export const kindWeights: Readonly<Record<MigrationKind, number>> = {
   vacuum: 2,
   detach: 2,
   setting: 2,
+  backfill: 3,
   database: 0.3,
 };
 
@@ -208,6 +214,15 @@ CREATE TABLE crash.part_${n} PARTITION OF crash.parted_${n} FOR VALUES FROM (0) 
       ),
     ),
     isThere: `NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = 'crash.part_${n}'::regclass)`,
+  }),
+  /** one statement for each range of keys; see {@link backfillRows} */
+  backfill: ({ n, random }: Context): Written => ({
+    setup: `CREATE TABLE crash.items_${n} (a int PRIMARY KEY); INSERT INTO crash.items_${n} SELECT generate_series(1, ${backfillRows});`,
+    up: headed(
+      `backfill table=crash.items_${n} key=a batch=${random.integer(7, 40)}`,
+      inParts(statement(`INSERT INTO crash.reached (n, a) SELECT ${n}, crash.keyed(a, ${n}) FROM batch`)),
+    ),
+    down: whole(note(n, "1 down")),
   }),
   setting: ({ n, name }: Context): Written => ({
     up: inParts(statement(`ALTER SYSTEM SET "crash.s_${name}" = 'on'`), note(n, "1 up")),
