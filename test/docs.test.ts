@@ -63,7 +63,7 @@ function userFolder(): { readonly folder: string; readonly path: string } {
 describe("README", () => {
   test(
     "a new user gets from nothing to a release applied over HTTP by its blocks alone",
-    { timeout: 60_000 },
+    { timeout: 180_000 },
     async () => {
       const blocks = blocksOf("README.md");
       const database = await createDatabase();

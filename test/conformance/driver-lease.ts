@@ -90,7 +90,7 @@ export function leaseSuite(start: Start): void {
       order.push("first done");
     });
     const waiting = untilHeld(driver).then(() =>
-      other.withLease(leaseOptions({ waitMs: 20_000, onWaiting: waited.resolve }), async (session) => {
+      other.withLease(leaseOptions({ waitMs: 50_000, onWaiting: waited.resolve }), async (session) => {
         order.push("second began");
         return session.token;
       }),
@@ -128,7 +128,7 @@ export function leaseSuite(start: Start): void {
     const other = await open();
     await driver.withLease(leaseOptions(), async (stale) => {
       await expire();
-      const token = await other.withLease(leaseOptions({ waitMs: 10_000 }), async (session) => session.token);
+      const token = await other.withLease(leaseOptions({ waitMs: 50_000 }), async (session) => session.token);
       expect(token).toBeGreaterThan(stale.token);
     });
   });
@@ -141,7 +141,7 @@ export function leaseSuite(start: Start): void {
       .withLease(mine, async (stale) => {
         expect((await apply(stale, [1])).done).toHaveLength(1);
         await expire();
-        await other.withLease(leaseOptions({ waitMs: 10_000 }), () => Promise.resolve());
+        await other.withLease(leaseOptions({ waitMs: 50_000 }), () => Promise.resolve());
         const before = await driver.state("orders", never);
         const acts: Record<string, () => Promise<unknown>> = {
           begin: () =>
@@ -176,7 +176,7 @@ export function leaseSuite(start: Start): void {
     const taker = untilHeld(driver)
       .then(() => expire())
       .then(() =>
-        other.withLease(leaseOptions({ waitMs: 10_000, holder: "taker/2" }), async () => {
+        other.withLease(leaseOptions({ waitMs: 50_000, holder: "taker/2" }), async () => {
           taken.resolve();
           await stale;
           expect((await driver.state("orders", never)).lease?.holder).toBe("taker/2");
@@ -196,7 +196,7 @@ export function leaseSuite(start: Start): void {
         // A heartbeat may come in between, and prolong it.
         const again = () => void expire();
         await expire();
-        await other.withLease(leaseOptions({ waitMs: 10_000, onWaiting: again }), () => Promise.resolve());
+        await other.withLease(leaseOptions({ waitMs: 50_000, onWaiting: again }), () => Promise.resolve());
         await aborted(stale.signal);
         expect(stale.signal.reason).toMatchObject({ code: "LEASE_LOST" });
       })
@@ -207,11 +207,13 @@ export function leaseSuite(start: Start): void {
     const { driver } = await start({
       times: { leaseMs: 300, heartbeatMs: 60_000, marginMs: 100, cancelPollMs: 20 },
     });
-    await driver.withLease(leaseOptions(), async (session) => {
+    const work = driver.withLease(leaseOptions(), async (session) => {
       await aborted(session.signal);
       expect(session.signal.reason).toMatchObject({ code: "LEASE_LOST" });
-      await expect(session.state()).rejects.toMatchObject({ code: "LEASE_LOST" });
+      await session.state();
     });
+    // On a busy machine it may be over before the work has begun.
+    await expect(work).rejects.toMatchObject({ code: "LEASE_LOST" });
   });
 
   test("30. who waits for the lease goes when its own signal fires, or when it is told that it need not", async () => {
@@ -220,13 +222,13 @@ export function leaseSuite(start: Start): void {
       const stop = new AbortController();
       const mine = new RunnerError("DEADLINE", "enough");
       const waiting = driver.withLease(
-        leaseOptions({ waitMs: 20_000, signal: stop.signal, onWaiting: () => stop.abort(mine) }),
+        leaseOptions({ waitMs: 50_000, signal: stop.signal, onWaiting: () => stop.abort(mine) }),
         () => Promise.resolve(),
       );
       await expect(waiting).rejects.toBe(mine);
       const noMore = driver.withLease(
         leaseOptions({
-          waitMs: 20_000,
+          waitMs: 50_000,
           assertStillWanted: (state) => {
             throw new RunnerError("HELD", `seen ${state.lease?.token}`);
           },
@@ -272,7 +274,7 @@ export function leaseSuite(start: Start): void {
     const options = leaseOptions();
     await driver.withLease(options, async () => {
       await expire();
-      const next = leaseOptions({ waitMs: 10_000 });
+      const next = leaseOptions({ waitMs: 50_000 });
       await other.withLease(next, async () => {
         expect(await other.run(options.run.id, never)).toMatchObject({
           status: "failed",
@@ -290,7 +292,7 @@ export function leaseSuite(start: Start): void {
     const tokens = await Promise.all(
       Array.from({ length: 8 }, async () => {
         const driver = await open();
-        return driver.withLease(leaseOptions({ waitMs: 25_000 }), async (session) => {
+        return driver.withLease(leaseOptions({ waitMs: 50_000 }), async (session) => {
           inside += 1;
           const together = inside;
           await session.state();

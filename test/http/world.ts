@@ -93,7 +93,7 @@ export async function openBarrier(world: World): Promise<Barrier> {
     },
     async reached() {
       const waiting = async (): Promise<number | null> => (await client.query(waitingAtBarrier)).rowCount;
-      await expect.poll(waiting, { timeout: 10_000 }).toBe(1);
+      await expect.poll(waiting).toBe(1);
     },
     async release() {
       await client.query("select pg_advisory_unlock(42)");
