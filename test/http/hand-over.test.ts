@@ -107,6 +107,24 @@ describe("a server that stops", () => {
   });
 });
 
+test("a deadline in the request ends the run as canceled, with what is left", async () => {
+  const world = await createWorld();
+  const barrier = await openBarrier(world);
+  await world.bucket.publish({ ...barrier.migration, ...orders });
+  const { body } = await world.send("POST", "/v1/runs", { body: { ...apply, deadline: "PT5S" } });
+  expect(body).toMatchObject({
+    status: "canceled",
+    done: true,
+    outcome: null,
+    progress: { applied: 0, total: 2, message: "canceled, 0/2 applied" },
+    error: { code: "DEADLINE", retryable: true },
+  });
+  await barrier.release();
+  await expect(world.database.query("select holder from lockkeeper.streams")).resolves.toEqual([
+    { holder: null },
+  ]);
+});
+
 describe("a server that died", () => {
   test("before it began a run leaves it to others once it has been silent", async () => {
     const one = await createWorld();

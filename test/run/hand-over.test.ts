@@ -1,12 +1,15 @@
+import { setTimeout as pause } from "node:timers/promises";
+
 import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { orderOf, requestOf } from "../../src/run/order.ts";
-import { newRunId, planRun, type RunRequest } from "../../src/runner.ts";
+import { newRunId, planRun, run, type RunRequest } from "../../src/runner.ts";
 import type { RunResult } from "../../src/executor/result.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import type { MigrationText } from "../support/plain-release.ts";
 import { newRun, never } from "../support/steps.ts";
+import { holdTimers } from "../support/timers.ts";
 import { openTarget, type PlainTarget, tableMigrations, type TestTarget } from "../support/target.ts";
 
 const pickUp = { target: "t", own: [], limit: 10 };
@@ -74,8 +77,7 @@ async function site(texts: readonly MigrationText[]): Promise<Site> {
     async atGate() {
       const waiting = `SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
-      while ((await client.query(waiting)).rowCount === 0)
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      while ((await client.query(waiting)).rowCount === 0) await pause(20);
     },
     async openGate() {
       await client.query("SELECT pg_advisory_unlock_all()");
@@ -84,7 +86,7 @@ async function site(texts: readonly MigrationText[]): Promise<Site> {
       for (;;) {
         const [picked] = await target.driver.pickUpRuns(pickUp, never);
         if (picked !== undefined) return requestOf(picked);
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await pause(20);
       }
     },
   };
@@ -100,6 +102,17 @@ async function turn({ target, database, atGate }: Site, request: RunRequest): Pr
   await database.query(
     "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'",
   );
+  return running;
+}
+
+/** One executor's turn whose time is over when it is at the gate: it leaves its statement some seconds, and cancels it then. */
+async function timedTurn(at: Site, request: RunRequest): Promise<RunResult> {
+  const time = holdTimers();
+  const options = { signal: never, emit: () => undefined, now: () => new Date(), executorMs: 600_000 };
+  const running = run(request, at.target, options);
+  await at.atGate();
+  await time.pass(600_000);
+  await time.pass(5_000);
   return running;
 }
 
@@ -158,17 +171,13 @@ describe("a run that is handed over", () => {
         up: "-- lockkeeper: tx=none\nCREATE TABLE a ();\nSELECT pg_advisory_lock(42);\nCREATE TABLE b ();",
       },
     ]);
+    await at.target.run({ goal: { kind: "steps", direction: "up", count: 1 } });
     const request = await at.accept();
     const { driver } = at.target;
-    const timed = await import("../../src/runner.ts").then(({ run }) =>
-      run(request, at.target, {
-        signal: never,
-        emit: () => undefined,
-        now: () => new Date(),
-        executorMs: 2_000,
-      }),
-    );
-    expect(timed).toMatchObject({ status: "handing_over", error: { code: "HANDED_OVER" } });
+    expect(await timedTurn(at, request)).toMatchObject({
+      status: "handing_over",
+      error: { code: "HANDED_OVER" },
+    });
     expect(await driver.state("orders", never)).toMatchObject({ lease: null, position: { version: "1" } });
     const next = await at.pickUp();
     await at.openGate();
@@ -181,10 +190,8 @@ describe("a run that is handed over", () => {
 
   test("that nobody accepted is stopped by its executor's end as by a deadline", async () => {
     const at = await site(gated);
-    const { run } = await import("../../src/runner.ts");
     const request = { ...(await at.accept()), id: newRunId("t"), isAccepted: false };
-    const options = { signal: never, emit: () => undefined, now: () => new Date(), executorMs: 1_500 };
-    expect(await run(request, at.target, options)).toMatchObject({
+    expect(await timedTurn(at, request)).toMatchObject({
       status: "canceled",
       left: 2,
       error: { code: "DEADLINE" },
@@ -325,11 +332,11 @@ describe("a run that is handed over", () => {
     const request = await at.accept();
     const lost = at.target.run(request);
     await at.atGate();
+    // While the table is locked, the first cannot take a new token on a new connection.
     await at.database.query(
-      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`,
-    );
-    await at.database.query(
-      "UPDATE lockkeeper.streams SET token = token + 1, run_id = 'x', expires_at = now()",
+      `BEGIN; LOCK TABLE lockkeeper.streams IN SHARE MODE;
+       SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory';
+       UPDATE lockkeeper.streams SET token = token + 1, run_id = 'x', expires_at = now(); COMMIT`,
     );
     expect(await lost).toMatchObject({ status: "handing_over", error: { code: "LEASE_LOST" } });
     await at.openGate();
