@@ -121,33 +121,38 @@ const types: readonly (readonly [type: string, values: string])[] = [
 ];
 
 describe("a backfill", () => {
-  test("reaches every row once along keys of any type, whatever the session writes them like", async () => {
-    await start();
-    await database.query(
-      `ALTER DATABASE ${database.name} SET DateStyle = 'SQL, DMY'; ALTER DATABASE ${database.name} SET IntervalStyle = 'sql_standard';
+  test(
+    "reaches every row once along keys of any type, whatever the session writes them like",
+    { timeout: 60_000 },
+    async () => {
+      await start();
+      await database.query(
+        `ALTER DATABASE ${database.name} SET DateStyle = 'SQL, DMY'; ALTER DATABASE ${database.name} SET IntervalStyle = 'sql_standard';
        ALTER DATABASE ${database.name} SET TimeZone = 'Asia/Kolkata'; ALTER DATABASE ${database.name} SET bytea_output = 'escape';
        ALTER DATABASE ${database.name} SET extra_float_digits = -5; ALTER DATABASE ${database.name} SET standard_conforming_strings = off`,
-    );
-    const step = await counting("id", "batch=7");
-    for (const [type, values] of types) {
-      await database.query("DROP TABLE IF EXISTS t, ranges; DROP FUNCTION IF EXISTS note");
-      for (const sql of table(type, values)) await database.query(sql);
-      const reports: Backfilled[] = [];
-      expect(await run(step, { onProgress: (report) => void reports.push(report) }), type).toBeUndefined();
-      expect(await counts(), type).toEqual({ 1: 101 });
-      expect(await sizes(), type).toEqual([...Array.from({ length: 14 }, () => 7), 3]);
-      expect(reports.at(-1)).toMatchObject({ rows: 101, fraction: 1, secondsLeft: 0, isThrottled: false });
-    }
-    expect(await newest()).toMatchObject({
-      status: "done",
-      statementsDone: 1,
-      statements: 1,
-      checkpoint: null,
-    });
-  });
+      );
+      const step = await counting("id", "batch=7");
+      for (const [type, values] of types) {
+        await database.query("DROP TABLE IF EXISTS t, ranges; DROP FUNCTION IF EXISTS note");
+        for (const sql of table(type, values)) await database.query(sql);
+        const reports: Backfilled[] = [];
+        expect(await run(step, { onProgress: (report) => void reports.push(report) }), type).toBeUndefined();
+        expect(await counts(), type).toEqual({ 1: 101 });
+        expect(await sizes(), type).toEqual([...Array.from({ length: 14 }, () => 7), 3]);
+        expect(reports.at(-1)).toMatchObject({ rows: 101, fraction: 1, secondsLeft: 0, isThrottled: false });
+      }
+      expect(await newest()).toMatchObject({
+        status: "done",
+        statementsDone: 1,
+        statements: 1,
+        checkpoint: null,
+      });
+    },
+  );
 
   test.for([18, 14] as const)(
     "reaches every row once along a key of several columns with odd names, on PostgreSQL %i",
+    { timeout: 60_000 },
     async (major) => {
       const server = major === 18 ? undefined : await ownPostgres({ major });
       database = await createDatabase(server === undefined ? {} : { server });
@@ -422,15 +427,18 @@ describe("a backfill beside the application", () => {
     expect(Math.min(...seen.slice(0, 2))).toBeLessThan(20);
     expect(Math.max(...seen.slice(3))).toBe(20);
   });
+});
 
-  test("through PgBouncer in transaction mode with two connections it goes through", async () => {
+describe("a backfill behind a pooler", () => {
+  needs("pgbouncer");
+
+  test("needs no more than two connections of PgBouncer in transaction mode", async () => {
     await start(...integers(100));
     const pooler = await startPgBouncer(database.url, { poolSize: 2 });
     const pooled = await open(pooler.url);
     expect(await run(await counting("id", "batch=7 pause=1ms"), { on: pooled })).toBeUndefined();
     expect(await counts()).toEqual({ 1: 100 });
   });
-  needs("pgbouncer");
 });
 
 describe("a backfill that fails", () => {
