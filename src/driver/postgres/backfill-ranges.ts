@@ -66,9 +66,13 @@ export class BackfillRanges {
     this.#rowsEarlier = rows;
   }
 
-  /** The last key that is done, and the rows changed up to it. */
-  reached(): { readonly cursor: Cursor | null; readonly rows: number } {
-    return { cursor: this.#cursor, rows: this.#meter?.rows ?? this.#rowsEarlier };
+  /**
+   * SQL that writes the rows of the last range into the entry as well: how many they are is known only when it has
+   * committed. Never its cursor: the last answer may be missing, and the entry then knows more than this program.
+   */
+  recount(): string {
+    const { bench, entryId } = this.#task;
+    return `UPDATE ${bench.t.history} SET checkpoint = checkpoint || pg_catalog.jsonb_build_object('rows', ${this.#rows()}) WHERE id = ${entryId} AND checkpoint -> 'cursor' = ${json(this.#cursor)}`;
   }
 
   get meter(): BackfillMeter {
@@ -143,6 +147,11 @@ export class BackfillRanges {
     return row?.["busy"] === true;
   }
 
+  /** Rows changed so far, by earlier runs too. */
+  #rows(): number {
+    return this.#meter?.rows ?? this.#rowsEarlier;
+  }
+
   #followed(): FollowedKey {
     if (this.#key === undefined) throw new TypeError("the backfill has not begun");
     return this.#key;
@@ -189,7 +198,7 @@ export class BackfillRanges {
     const isHere = `(SELECT pg_catalog.count(*) FROM ${history} WHERE id = ${entryId} AND checkpoint -> 'cursor' = ${json(this.#cursor)})`;
     const range = withBatch(sql, key, this.#cursor, to);
     const head = `${runMark(bench.key())}${begin}; ${fence(bench.t, bench.key())}; SELECT 1 / ${isHere}, ${local(this.#limits())};\n`;
-    const moved = `UPDATE ${history} SET checkpoint = checkpoint || pg_catalog.jsonb_build_object('cursor', ${json(to)}, 'rows', ${this.meter.rows}), duration_ms = extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000 WHERE id = ${entryId}`;
+    const moved = `UPDATE ${history} SET checkpoint = checkpoint || pg_catalog.jsonb_build_object('cursor', ${json(to)}, 'rows', ${this.#rows()}), duration_ms = extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000 WHERE id = ${entryId}`;
     const tail = `\n; RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog; ${moved}; RESET ALL; SET LOCAL synchronous_commit = on; COMMIT;\n`;
     return {
       text: head + range.text + tail + this.#question(selectBound(key, to, this.#nextSize())),
@@ -251,7 +260,7 @@ export class BackfillRanges {
       sqlOffset: codePoints(before),
       messageOffset,
       blocker: bench.blocker,
-      statement: { index: 0, of: 1, rows: this.reached().rows },
+      statement: { index: 0, of: 1, rows: this.#rows() },
     });
   }
 }

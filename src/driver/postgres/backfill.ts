@@ -55,18 +55,15 @@ export async function runBackfill(
       entryId,
       onProgress,
     });
-    const checkpoint = (): StatementCheckpoint => ({
-      kind: "backfill",
-      statement: 0,
-      sha256: checksumOf(sql, backfill),
-      ...ranges.reached(),
-    });
     try {
-      ranges.goOnAfter(doneEarlier(step, checksumOf(sql, backfill)));
-      await write(entry.noted(checkpoint()));
+      const checksum = checksumOf(sql, backfill);
+      const done = doneEarlier(step, checksum);
+      ranges.goOnAfter(done);
+      const { cursor, rows } = done;
+      await write(entry.noted({ kind: "backfill", statement: 0, sha256: checksum, cursor, rows }));
       await followKey(ranges, { bench, backfill });
     } catch (cause) {
-      await record(bench, cause, (error) => `${entry.noted(checkpoint())}; ${entry.failed(error, "failed")}`);
+      await record(bench, cause, (error) => `${ranges.recount()}; ${entry.failed(error, "failed")}`);
       throw cause;
     }
     await write(entry.reached(0, sha256Hex(sql)));

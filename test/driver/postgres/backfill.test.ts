@@ -349,6 +349,39 @@ describe("a backfill that is cut off", () => {
     expect(await counts()).toEqual({ 1: 100 });
   });
 
+  test("between the commit of a range and the answer does not forget that the range is done", async () => {
+    await start(...integers(40));
+    const [gate, blocker] = [await database.connect(), await database.connect()];
+    await gate.query("SELECT pg_advisory_lock(1)");
+    const stop = new AbortController();
+    const one = "1 + CASE WHEN t.id = 15 THEN (pg_advisory_xact_lock(1) IS NULL)::int ELSE 0 END";
+    const step = await counting("id", "batch=10", one);
+    const stopped = run(step, { signal: stop.signal });
+    const waiting = (type: string) =>
+      until(
+        async () =>
+          (
+            await database.query(
+              `SELECT 1 FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE a.datname = current_database() AND NOT l.granted AND l.locktype = '${type}'`,
+            )
+          ).length > 0,
+      );
+    await waiting("advisory");
+    // The next in the queue for the table: it comes between the range and the question for the one after it.
+    await blocker.query("BEGIN");
+    const locked = blocker.query("LOCK TABLE t");
+    await waiting("relation");
+    await gate.query("SELECT pg_advisory_unlock(1)");
+    await locked;
+    await waiting("relation");
+    stop.abort(new RunnerError("DEADLINE", "the time is over"));
+    expect(await stopped).toMatchObject({ code: "DEADLINE" });
+    await blocker.query("COMMIT");
+    expect(await newest()).toMatchObject({ status: "failed", checkpoint: { cursor: ["20"] } });
+    expect(await run(step)).toBeUndefined();
+    expect(await counts()).toEqual({ 1: 40 });
+  });
+
   test("in the middle of a range is ended on the server", async () => {
     await start(...integers(20));
     const stop = new AbortController();
