@@ -73,8 +73,10 @@ async function site(prepared: string, files: Readonly<Record<string, string>>): 
       return { child, ended };
     },
     async waitFor(sql) {
-      while ((await database.query(sql)).length === 0)
+      const observer = await database.connect();
+      while ((await observer.query(sql)).rows.length === 0)
         await new Promise((resolve) => setTimeout(resolve, 50));
+      await observer.end();
     },
   };
 }
@@ -100,7 +102,7 @@ const tables =
 describe.concurrent("a runner", () => {
   test(
     "killed while it builds an index: the server ends the build, and the next run begins it again by itself",
-    { timeout: 90_000 },
+    { timeout: 180_000 },
     async () => {
       const { database, start, waitFor } = await site(table, built);
       const blocker = await database.connect();
@@ -121,7 +123,7 @@ describe.concurrent("a runner", () => {
 
   test(
     "killed when its index was built but it did not know: the next run goes on after it",
-    { timeout: 90_000 },
+    { timeout: 180_000 },
     async () => {
       const { database, start, waitFor } = await site(table, built);
       const blocker = await database.connect();
@@ -143,7 +145,7 @@ describe.concurrent("a runner", () => {
 
   test(
     "killed in a procedure, of which nothing tells what it did: a person says so, and the next run goes on",
-    { timeout: 90_000 },
+    { timeout: 180_000 },
     async () => {
       const { database, start, waitFor } = await site(table, {
         "1_call.up.sql": "-- lockkeeper: tx=none\nCALL p();\nCREATE TABLE after ();",
@@ -178,7 +180,7 @@ describe.concurrent("a runner", () => {
 
   test(
     "frozen while it builds an index, and woken when another has taken over: it is built once, and the one that woke changes nothing",
-    { timeout: 120_000 },
+    { timeout: 180_000 },
     async () => {
       const { database, start, waitFor } = await site(table, built);
       const blocker = await database.connect();
@@ -200,7 +202,7 @@ describe.concurrent("a runner", () => {
 
   test(
     "frozen for longer than its lease changes nothing when it wakes, and each migration is done once",
-    { timeout: 90_000 },
+    { timeout: 180_000 },
     async () => {
       const bodies = Array.from({ length: 30 }, (_, index) => [
         `${index + 1}_n.up.sql`,

@@ -14,8 +14,11 @@ export interface Proxy {
   /** Lets nothing through in either direction any more, on any connection, without ending one; again with `false`. */
   stall(isStalled: boolean): void;
   /** Called with each piece that a client sends, before it is sent on. */
-  onRequest(listener: ((bytes: Buffer) => void) | undefined): void;
+  onRequest(listener: RequestListener | undefined): void;
 }
+
+/** May have the piece lost (`drop`), or sent on while all that comes back on its connection stays in the proxy (`hold`). */
+export type RequestListener = (bytes: Buffer) => "drop" | "hold" | void;
 
 /** Starts a proxy on loopback before the server that `url` names; it ends with the running test. */
 export async function startProxy(url: string): Promise<Proxy> {
@@ -24,7 +27,7 @@ export async function startProxy(url: string): Promise<Proxy> {
   let taken = 0;
   let trips = 0;
   let stalled = false;
-  let listener: ((bytes: Buffer) => void) | undefined;
+  let listener: RequestListener | undefined;
   const server = createServer((client) => {
     taken += 1;
     const onward = connect({ host: upstream.hostname, port: Number(upstream.port) });
@@ -35,8 +38,9 @@ export async function startProxy(url: string): Promise<Proxy> {
     client.on("data", (bytes) => {
       if (isClientsTurn) trips += 1;
       isClientsTurn = false;
-      listener?.(bytes);
-      if (!stalled) onward.write(bytes);
+      const verdict = listener?.(bytes);
+      if (!stalled && verdict !== "drop") onward.write(bytes);
+      if (verdict === "hold") onward.pause();
     });
     onward.on("data", (bytes) => {
       isClientsTurn = true;

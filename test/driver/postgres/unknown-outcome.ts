@@ -1,3 +1,4 @@
+import type pg from "pg";
 import { expect, onTestFinished } from "vitest";
 import type { ProbeVerdict, StatementStep } from "../../../src/driver/driver.ts";
 import { openDriver } from "../../../src/driver/open.ts";
@@ -67,27 +68,24 @@ async function cut(kind: OutcomeCase, moment: Moment, isDead: boolean): Promise<
   const verdicts: ProbeVerdict[] = [];
   const death = new AbortController();
 
-  const blocker = await database.connect();
+  const [blocker, observer] = [await database.connect(), await database.connect()];
   if (moment === "middle") await blocker.query(`BEGIN; ${named(kind.block ?? "", database)}`);
   const reached = Promise.withResolvers<void>();
   proxy.onRequest((bytes) => {
     if (!bytes.includes(statement) || !bytes.includes("/*lockkeeper:")) return;
     proxy.onRequest(undefined);
-    if (moment === "unsent") proxy.stall(true);
-    // Sent on when this returns; what comes back stays in the proxy.
-    if (moment === "unanswered") queueMicrotask(() => proxy.stall(true));
     reached.resolve();
+    return moment === "unsent" ? "drop" : moment === "unanswered" ? "hold" : undefined;
   });
   const first = run(database, proxy.url, await statementStep(text), verdicts, death.signal);
-  await reached.promise;
-  if (moment === "middle") await until(database, statement, "state = 'active' AND wait_event_type = 'Lock'");
-  if (moment === "unanswered") await until(database, statement, "state = 'idle'");
+  await Promise.race([reached.promise, first]);
+  if (moment === "middle") await until(observer, statement, "state = 'active' AND wait_event_type = 'Lock'");
+  if (moment === "unanswered") await until(observer, statement, "state = 'idle'");
   if (isDead) proxy.onRequest(() => proxy.cut());
   proxy.cut();
-  proxy.stall(false);
   if (isDead) death.abort(new Error("killed"));
   if (moment === "middle") {
-    await untilNot(database, statement);
+    await untilNot(observer, statement);
     await blocker.query("ROLLBACK");
   }
   let failure = await first;
@@ -139,16 +137,16 @@ async function run(
 }
 
 /** Waits until the marked statement's backend is like this. */
-async function until(database: TestDatabase, statement: string, condition: string): Promise<void> {
-  while ((await backends(database, statement, condition)) === 0) await pause();
+async function until(observer: pg.Client, statement: string, condition: string): Promise<void> {
+  while ((await backends(observer, statement, condition)) === 0) await pause();
 }
 
-async function untilNot(database: TestDatabase, statement: string): Promise<void> {
-  while ((await backends(database, statement, "state = 'active'")) > 0) await pause();
+async function untilNot(observer: pg.Client, statement: string): Promise<void> {
+  while ((await backends(observer, statement, "state = 'active'")) > 0) await pause();
 }
 
-async function backends(database: TestDatabase, statement: string, condition: string): Promise<number> {
-  const rows = await database.query(
+async function backends(observer: pg.Client, statement: string, condition: string): Promise<number> {
+  const { rows } = await observer.query(
     `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '/*lockkeeper:%' AND strpos(query, $1) > 0 AND ${condition}`,
     [statement],
   );
