@@ -133,14 +133,15 @@ async function planFor(
   await assertContinues(release, state, target, log.signal);
   const plan = makePlan(release, state, request.goal);
   const { plan: approved, resumed, goal } = request;
+  const isBack = isRollingBack(state, request);
   const isApproved =
+    isBack ||
     approved === null ||
     approved === plan.digest ||
     (resumed?.hasBegun === true && isRestOf(approved, { from: resumed.fromVersion, goal }, release, plan));
   if (isApproved) {
     log.planned(plan);
-    if (plan.steps.length > 0 && !isRollingBack(state, request))
-      assertMayStart(request.trigger, release, state, target);
+    if (plan.steps.length > 0 && !isBack) assertMayStart(request.trigger, release, state, target);
     return plan;
   }
   const change = explainPlanChange(approved, release, plan);

@@ -118,7 +118,8 @@ function formatResult(result: RunResult, paint: Paint): string {
   const table = formatTable(["version", "direction", "migration", "took"], rows, paint);
   const count = `${result.done.length} ${result.done.length === 1 ? "migration" : "migrations"}`;
   const left = result.left === 0 ? "" : `, ${result.left} left`;
-  const summary = `${count} done in ${took}${left}${at}`;
+  const did = result.outcome === "rolled_back" && result.error !== null ? "rolled back" : `${count} done`;
+  const summary = `${did} in ${took}${left}${at}`;
   return `${table}\n\n${result.error === null ? paint.good(summary) : summary}`;
 }
 
@@ -131,7 +132,9 @@ function describeState(result: RunResult): string {
     return `${at}, where the run began; it is held until a person, or a newer release, comes`;
   const before = result.done.length === 0 ? `unchanged, ${at}` : `${at} after ${result.done.length} done`;
   const left = result.left === 0 ? "" : `; ${result.left} left`;
-  const { statement, statements } = result.error?.fields ?? {};
+  const { statement, statements, rollback } = result.error?.fields ?? {};
+  if (rollback === "failed" || rollback === "stopped")
+    return `${at}, in the middle of a rollback${left}; it is held until a person, or a newer release, comes`;
   switch (result.error?.code) {
     case "MIGRATION_FAILED":
     case "LOCK_TIMEOUT":

@@ -28,7 +28,7 @@ export interface BackedUpRun {
 export async function backUp(
   backup: Backup,
   { request, target, plan }: BackedUpRun,
-  session: Pick<LeasedSession, "signal">,
+  session: Pick<LeasedSession, "signal" | "attempt">,
   emit: Emit,
 ): Promise<void> {
   const facts: BackupFacts = {
@@ -51,7 +51,7 @@ export async function backUp(
     emit({ kind: "backup.done", ...made });
     await target.driver.updateRun(
       request.id,
-      { status: "running", backup: made },
+      { status: "running", attempt: session.attempt.number, backup: made },
       AbortSignal.timeout(recordMs),
     );
   };

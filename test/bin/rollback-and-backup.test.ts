@@ -44,13 +44,14 @@ const backups = async ({ database }: Site): Promise<unknown> =>
   );
 
 describe("--on-failure rollback", () => {
-  test("takes back what the run applied, says so, and exits 21", { timeout: 60_000 }, async () => {
+  test("takes back what the run applied, says so, and exits 21", { timeout: 120_000 }, async () => {
     const here = await site({ ...good, ...broken });
     const ended = await run(here.at("up", "--on-failure", "rollback"), here.folder);
     expect(ended.code).toBe(21);
     expect(await tables(here)).toEqual([]);
     expect(ended.stderr).toContain("taking back what the run has applied, to version 0 (2 steps)");
     expect(ended.stderr).toContain("2_orders.down.sql taken back in");
+    expect(ended.stdout).toMatch(/rolled back in .*, 3 left; orders is at 0/);
     expect(ended.stderr).toMatch(/database: at version 0, where the run began; it is held/);
     const again = await run(here.at("up", "--on-failure", "rollback", "--output", "json"), here.folder);
     expect(asJson(again.stdout)).toMatchObject({
@@ -64,7 +65,7 @@ describe("--on-failure rollback", () => {
     expect(status.stdout).toContain("3_broken.up.sql failed, and the run was rolled back");
   });
 
-  test("is not known to verbs that go back", { timeout: 60_000 }, async () => {
+  test("is not known to verbs that go back", { timeout: 120_000 }, async () => {
     const here = await site();
     const refused = await run(here.at("redo", "--on-failure", "rollback"), here.folder);
     expect(refused).toMatchObject({ code: 2, stdout: "" });
@@ -122,7 +123,7 @@ describe("--on-failure rollback", () => {
 describe("a backup", () => {
   test(
     "by a command is made before the first step, recorded, and not made where there is nothing to do",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const here = await site();
       const script =
@@ -150,7 +151,7 @@ describe("a backup", () => {
 
   test(
     "that fails stops the run before anything is changed, and tells no secret",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const here = await site();
       const script = "console.error('dump of postgres://u:s3cret@h/d failed'); process.exit(4)";
@@ -177,7 +178,7 @@ describe("a backup", () => {
     },
   );
 
-  test("that takes too long is ended with its children", { timeout: 60_000 }, async () => {
+  test("that takes too long is ended with its children", { timeout: 120_000 }, async () => {
     const here = await site();
     const flags = ["--backup-timeout", "1s", "--backup-command", '["sh", "-c", "sleep 600; true"]'];
     const ended = await run(here.at("up", ...flags), here.folder);
@@ -185,7 +186,7 @@ describe("a backup", () => {
     expect(await tables(here)).toEqual([]);
   });
 
-  test("is ended by SIGTERM, and nothing is changed", { timeout: 60_000 }, async () => {
+  test("is ended by SIGTERM, and nothing is changed", { timeout: 120_000 }, async () => {
     const here = await site();
     const script = "console.log('pid', process.pid); setInterval(() => {}, 1000)";
     const running = start(here.at("up", "--backup-command", nodeCommand(script)), here.folder);
@@ -198,7 +199,7 @@ describe("a backup", () => {
     expect(await backups(here)).toMatchObject([{ result: "stopped" }]);
   });
 
-  test("outlives its lease's length, because the lease is kept meanwhile", { timeout: 60_000 }, async () => {
+  test("outlives its lease's length, because the lease is kept meanwhile", { timeout: 120_000 }, async () => {
     const here = await site();
     const script =
       "process.stdin.resume(); require('node:net').connect(+process.argv[1], '127.0.0.1').on('close', () => process.exit(0))";
@@ -225,7 +226,7 @@ describe("a backup", () => {
     expect(await tables(here)).toEqual(["orders", "users"]);
   });
 
-  test("by a webhook gets the header of its file; 500 stops the run", { timeout: 60_000 }, async () => {
+  test("by a webhook gets the header of its file; 500 stops the run", { timeout: 120_000 }, async () => {
     const here = await site({ ...good, header: "X-Key: s3cret\n" });
     const seen: unknown[] = [];
     let status = 500;
@@ -246,7 +247,7 @@ describe("a backup", () => {
     expect(await backups(here)).toMatchObject([{ result: "failed" }, { result: "done" }]);
   });
 
-  test("and the rollback may be a target's own", { timeout: 60_000 }, async () => {
+  test("and the rollback may be a target's own", { timeout: 120_000 }, async () => {
     const database = await createDatabase();
     const folder = await folderWith({
       ...good,
