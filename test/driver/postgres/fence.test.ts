@@ -1,18 +1,16 @@
-import type pg from "pg";
 import { describe, expect, test } from "vitest";
-import { acquire, begin, fence, insertStream, type LeaseKey } from "../../../src/driver/postgres/lease.ts";
-import { createTables, tableNames } from "../../../src/driver/postgres/tables.ts";
-import { transactionMessage } from "../../../src/driver/postgres/transaction.ts";
+import { acquire, begin, fence, insertStream } from "../../../src/driver/postgres/lease.ts";
+import { createTables } from "../../../src/driver/postgres/tables.ts";
 import { createDatabase, type TestDatabase } from "../../support/database.ts";
-import { settings, transactionSteps } from "../../support/steps.ts";
+import { dropIndex, message, t, take, type Weakness } from "../../support/raw-lease.ts";
 
 /**
  * The guarantee of the lease, and the proof that these tests would see it broken: the same attack on two weaker
  * protocols finds what it must find there (`protocol.md`, negative controls).
  */
 
-const t = tableNames("lockkeeper");
 const leaseMs = 120;
+const lease = (runId: string) => ({ stream: "orders", runId, leaseMs });
 
 async function start(): Promise<TestDatabase> {
   const database = await createDatabase();
@@ -20,36 +18,6 @@ async function start(): Promise<TestDatabase> {
   await database.query(insertStream(t, "orders"));
   await database.query("CREATE TABLE effects (n int, token bigint)");
   return database;
-}
-
-/** A fence as one might write it: it locks, but only gives no row when the lease is lost. */
-function silentFence(key: LeaseKey): string {
-  return `SELECT 1 FROM ${t.streams} WHERE name = '${key.stream}' AND token = ${key.token} AND run_id = '${key.runId}' FOR KEY SHARE`;
-}
-
-async function take(client: pg.Client, runId: string): Promise<number | undefined> {
-  const results: unknown = await client.query(
-    acquire(t, { stream: "orders", runId, holder: runId, leaseMs, targetId: "t" }, "SELECT 1"),
-  );
-  const rows = (results as readonly pg.QueryResult<{ lockkeeper_token?: string }>[]).flatMap(
-    (result) => result.rows,
-  );
-  const token = rows.find((row) => row.lockkeeper_token !== undefined)?.lockkeeper_token;
-  return token === undefined ? undefined : Number(token);
-}
-
-async function message(key: LeaseKey, sql: string, seq = 1): Promise<string> {
-  const steps = await transactionSteps(
-    Array.from({ length: seq }, (_, index) => ({ path: `${index + 1}_n.up.sql`, up: sql })),
-  );
-  return transactionMessage(steps.slice(-1), {
-    t,
-    key,
-    settings,
-    leaseMs: 10_000,
-    isPooled: false,
-    facts: { isLinux: true },
-  }).text;
 }
 
 describe("a fence", () => {
@@ -60,11 +28,10 @@ describe("a fence", () => {
     const database = await start();
     const stale = await database.connect();
     const taker = await database.connect();
-    const key = { stream: "orders", runId: "stale", token: (await take(stale, "stale")) ?? 0 };
+    const key = { stream: "orders", runId: "stale", token: (await take(stale, lease("stale"))) ?? 0 };
     await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
-    expect(await take(taker, "taker")).toBe(key.token + 1);
-    const batch = await message(key, "INSERT INTO effects VALUES (1, 0)");
-    const sent = stale.query(isOurs ? batch : batch.replaceAll(fence(t, key), silentFence(key)));
+    expect(await take(taker, lease("taker"))).toBe(key.token + 1);
+    const sent = stale.query(message(key, 1, "INSERT INTO effects VALUES (1, 0)", { silentFence: !isOurs }));
     if (isOurs) await expect(sent).rejects.toMatchObject({ code: "22012" });
     else await sent;
     await stale.query("ROLLBACK");
@@ -76,10 +43,10 @@ describe("a fence", () => {
     ["goes through without the index (negative control)", false],
   ] as const)("a person's plain change of the token %s", async ([, hasIndex]) => {
     const database = await start();
-    if (!hasIndex) await database.query(`DROP INDEX ${t.schema}.streams_name_token`);
+    if (!hasIndex) await database.query(dropIndex);
     const holder = await database.connect();
     const person = await database.connect();
-    const key = { stream: "orders", runId: "holder", token: (await take(holder, "holder")) ?? 0 };
+    const key = { stream: "orders", runId: "holder", token: (await take(holder, lease("holder"))) ?? 0 };
     await holder.query(`${begin}; ${fence(t, key)}`);
     await person.query("SET lock_timeout = '300ms'");
     const change = person.query(`UPDATE ${t.streams} SET token = token + 1`);
@@ -94,11 +61,11 @@ describe("a fence", () => {
     const database = await start();
     const stale = await database.connect();
     await stale.query("SET default_transaction_isolation = 'repeatable read'");
-    const key = { stream: "orders", runId: "stale", token: (await take(stale, "stale")) ?? 0 };
+    const key = { stream: "orders", runId: "stale", token: (await take(stale, lease("stale"))) ?? 0 };
     const taker = await database.connect();
     await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
-    await take(taker, "taker");
-    await expect(stale.query(await message(key, "INSERT INTO effects VALUES (1, 0)"))).rejects.toMatchObject({
+    await take(taker, lease("taker"));
+    await expect(stale.query(message(key, 1, "INSERT INTO effects VALUES (1, 0)"))).rejects.toMatchObject({
       code: "22012",
     });
   });
@@ -110,20 +77,20 @@ describe("a fence", () => {
     expect(
       acquire(t, { stream: "orders", runId: "r", holder: "h", leaseMs, targetId: "t" }, "SELECT 1"),
     ).toContain("SET LOCAL synchronous_commit = on");
-    expect(await take(client, "r")).toBe(1);
+    expect(await take(client, lease("r"))).toBe(1);
   });
 
   test("nobody who tries for the lease waits for anybody", async () => {
     const database = await start();
     const holder = await database.connect();
-    const key = { stream: "orders", runId: "holder", token: (await take(holder, "holder")) ?? 0 };
+    const key = { stream: "orders", runId: "holder", token: (await take(holder, lease("holder"))) ?? 0 };
     await holder.query(`${begin}; ${fence(t, key)}`);
     await database.query(`UPDATE ${t.streams} SET expires_at = clock_timestamp() - interval '1 s'`);
     const taker = await database.connect();
     await taker.query("SET lock_timeout = '1ms'");
-    expect(await take(taker, "taker")).toBeUndefined();
+    expect(await take(taker, lease("taker"))).toBeUndefined();
     await holder.query("COMMIT");
-    expect(await take(taker, "taker")).toBe(2);
+    expect(await take(taker, lease("taker"))).toBe(2);
   });
 });
 
@@ -137,13 +104,6 @@ interface Findings {
   readonly differences: number;
 }
 
-/** How a protocol differs from ours. */
-interface Weakness {
-  readonly fence?: (key: LeaseKey) => string;
-  /** take-over by a plain UPDATE, and no index */
-  readonly plainTakeOver?: boolean;
-}
-
 /**
  * Workers with a lease of a tenth of a second that nobody renews: each takes it, looks what is next, is held up for a
  * random time, and sends the next migration, whose body takes a random time; now and then a backend is terminated.
@@ -153,7 +113,7 @@ async function attack(
   weakness: Weakness,
   isEnough: (found: Findings) => boolean,
 ): Promise<Findings> {
-  if (weakness.plainTakeOver === true) await database.query(`DROP INDEX ${t.schema}.streams_name_token`);
+  if (weakness.plainTakeOver === true) await database.query(dropIndex);
   const over = new AbortController();
   let migrations = 0;
   let terminated = 0;
@@ -162,8 +122,7 @@ async function attack(
     for (let round = 0; !over.signal.aborted; round += 1) {
       const runId = `worker-${name}-${round}`;
       try {
-        const token =
-          weakness.plainTakeOver === true ? await takePlainly(client, runId) : await take(client, runId);
+        const token = await take(client, lease(runId), weakness);
         if (token === undefined) {
           await pause(20);
           continue;
@@ -175,10 +134,8 @@ async function attack(
         await pause(leaseMs * 2);
         const key = { stream: "orders", runId, token };
         const sleep = `SELECT pg_sleep(${((Math.random() * leaseMs * 2) / 1000).toFixed(3)})`;
-        const text = await oneMessage(key, next, `INSERT INTO effects VALUES (${next}, ${token}); ${sleep}`);
-        await client.query(
-          weakness.fence === undefined ? text : text.replaceAll(fence(t, key), weakness.fence(key)),
-        );
+        const body = `INSERT INTO effects VALUES (${next}, ${token}); ${sleep}`;
+        await client.query(message(key, next, body, weakness));
         migrations += 1;
       } catch {
         await client.query("ROLLBACK").catch(async () => {
@@ -219,27 +176,6 @@ async function damage(database: TestDatabase): Promise<Omit<Findings, "migration
   };
 }
 
-async function takePlainly(client: pg.Client, runId: string): Promise<number | undefined> {
-  const { rows } = await client.query<{ token: string }>(
-    `UPDATE ${t.streams} SET token = token + 1, run_id = '${runId}', holder = '${runId}', expires_at = clock_timestamp() + interval '${leaseMs} milliseconds' WHERE holder IS NULL OR expires_at < clock_timestamp() RETURNING token`,
-  );
-  return rows[0] === undefined ? undefined : Number(rows[0].token);
-}
-
-async function oneMessage(key: LeaseKey, seq: number, sql: string): Promise<string> {
-  const [step] = await transactionSteps([{ path: "1_n.up.sql", up: "SELECT 1" }]);
-  if (step === undefined) throw new TypeError("one step was made");
-  const numbered = { ...step, sql, text: sql, migration: { ...step.migration, seq, version: String(seq) } };
-  return transactionMessage([numbered], {
-    t,
-    key,
-    settings,
-    leaseMs: 10_000,
-    isPooled: false,
-    facts: { isLinux: true },
-  }).text;
-}
-
 function pause(mostMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, Math.random() * mostMs));
 }
@@ -256,7 +192,7 @@ describe("an attack on the lease", () => {
 
   // These go on until they have found what they must find: the test's time-out is the bound.
   test.for([
-    ["the fence does not raise", { fence: silentFence }],
+    ["the fence does not raise", { silentFence: true }],
     ["the token may change beside a fenced transaction", { plainTakeOver: true }],
   ] as const)("finds duplicates where %s (negative control)", async ([, weakness]) => {
     const found = await attack(await start(), weakness, ({ duplicates }) => duplicates > 0);
