@@ -101,9 +101,12 @@ export function runSuite(start: Start): void {
     const { driver } = await start();
     const run = newRun();
     await driver.acceptRun(run, never);
-    await driver.withLease(leaseOptions({ run }), async () =>
-      expect((await driver.run(run.id, never))?.status).toBe("running"),
-    );
+    await driver.withLease(leaseOptions({ run }), async () => {
+      expect((await driver.run(run.id, never))?.status).toBe("running");
+      // Word that it waits may arrive late.
+      await driver.updateRun(run.id, { status: "waiting_lock" }, never);
+      expect((await driver.run(run.id, never))?.status).toBe("running");
+    });
   });
 
   test("27. a run's row changes until it has ended, and no longer", async () => {

@@ -200,7 +200,9 @@ export function updateRun(t: TableNames, id: string, change: RunChange): string 
   }
   values.push(`claimed_until = ${change.status === "handing_over" ? "NULL" : claim}`);
   const isSame = change.attempt === undefined ? "" : ` AND attempt = ${change.attempt}`;
-  return `UPDATE ${t.runs} SET ${values.join(", ")} WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses}${isSame}`;
+  // Said without being waited for: it may come after the lease did.
+  const isWaiting = change.status === "waiting_lock" ? " AND status NOT IN ('running', 'canceling')" : "";
+  return `UPDATE ${t.runs} SET ${values.join(", ")} WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses}${isSame}${isWaiting}`;
 }
 
 /** Asks a run to stop; whoever executes it, or waits with it, ends it. Between two executors nobody would. A row when it had not ended. */
