@@ -71,9 +71,11 @@ export function leaseSuite(start: Start): void {
     await driver.withLease(first, async () => {
       const second = leaseOptions({ holder: "second/2" });
       const work = other.withLease(second, () => Promise.resolve("got it"));
+      const since = (await other.state("orders", never)).lease?.acquiredAt.toISOString();
       await expect(work).rejects.toMatchObject({
         code: "LEASE_HELD",
-        fields: { holder: "first/1", run: first.run.id },
+        message: expect.stringContaining(`run ${first.run.id} on first/1, since ${since},`) as string,
+        fields: { holder: "first/1", run: first.run.id, since },
       });
       expect((await other.state("orders", never)).lease).toMatchObject({ holder: "first/1", token: 1 });
       expect(await other.run(second.run.id, never)).toBeUndefined();
