@@ -73,41 +73,39 @@ describe("a run that was killed in the middle of a statement outside a transacti
     { timeout: 120_000 },
     async () => {
       const database = await createDatabase();
+      // Nothing in the database tells what a procedure that commits by itself has done.
       const folder = await folderWith({
-        "m/1_t.up.sql": "create table t (id int);",
-        "m/1_t.down.sql": "drop table t;",
-        "m/2_i.up.sql":
-          "-- lockkeeper: tx=none lock_timeout=0\ninsert into t values (1);\ncreate index concurrently i on t (id);\n",
-        "m/2_i.down.sql": "drop index i;",
+        "m/1_t.up.sql": `create table t (id int);
+          create procedure p() language plpgsql as $$ begin insert into t values (2); commit; lock table t; insert into t values (3); end $$;`,
+        "m/1_t.down.sql": "drop procedure p; drop table t;",
+        "m/2_p.up.sql": "-- lockkeeper: tx=none lock_timeout=0\ninsert into t values (1);\ncall p();\n",
+        "m/2_p.down.sql": "delete from t;",
       });
       const variables = { DATABASE_URL: database.url };
       const plain = ["--source", "m", "--unsigned"];
       expect(await run(["up", "1", ...plain], folder, variables)).toMatchObject({ code: 0 });
-      // the index waits for a transaction that is older
-      const older = await database.connect();
-      await older.query("begin; insert into t values (2)");
-      const building = `select from pg_stat_activity where query ilike '%create index concurrently i%' and pid <> pg_backend_pid()
+      const reader = await database.connect();
+      const calling = `select from pg_stat_activity where query like '%call p()%' and pid <> pg_backend_pid()
       and datname = current_database() and state = 'active'`;
-      const builders = async (): Promise<number> => (await database.query(building)).length;
+      const callers = async (): Promise<number> => (await database.query(calling)).length;
+      await reader.query("begin; select from t");
       const killed = start(["up", ...plain], folder, variables);
-      await expect.poll(builders, { timeout: 20_000 }).toBe(1);
+      await expect.poll(callers, { timeout: 60_000 }).toBe(1);
       killed.child.kill("SIGKILL");
       await killed.ended;
-      await older.query("commit");
-      await expect.poll(builders, { timeout: 20_000 }).toBe(0);
+      await reader.query("commit");
+      await expect.poll(callers, { timeout: 60_000 }).toBe(0);
 
       const stuck = await run(["up", ...plain], folder, variables);
       expect(stuck).toMatchObject({ code: 22, stderr: expect.stringContaining("code:     NEEDS_ATTENTION") });
       expect(stuck.stderr).toContain("lockkeeper repair --as applied|not-applied");
       const status = await run(["status", ...plain], folder, variables);
-      expect(status.stdout).toMatch(/^attention +2_i\.up\.sql \(up\), 1 of 2 statements done/m);
+      expect(status.stdout).toMatch(/^attention +2_p\.up\.sql \(up\), 1 of 2 statements done/m);
 
-      const [index] = await database.query<{ valid: boolean }>(
-        "select indisvalid as valid from pg_index where indexrelid = to_regclass('i')",
-      );
-      const found = index?.valid === true ? "applied" : "not-applied";
+      const rows = await database.query("select from t where id = 3");
+      const found = rows.length === 1 ? "applied" : "not-applied";
       const repaired = await run(
-        ["repair", "--as", found, "--reason", "looked at pg_index", ...plain],
+        ["repair", "--as", found, "--reason", "looked into t", ...plain],
         folder,
         variables,
       );
@@ -118,8 +116,9 @@ describe("a run that was killed in the middle of a statement outside a transacti
       expect(await run(["up", ...plain], folder, variables)).toMatchObject({ code: 0 });
       expect(await run(["version", ...plain], folder, variables)).toMatchObject({ stdout: "2\n" });
       const history = await run(["history"], folder, variables);
-      expect(history.stdout).toMatch(/\(repair\).*looked at pg_index/);
+      expect(history.stdout).toMatch(/\(repair\).*looked into t/);
       expect(await database.query("select count(*)::int as n from t where id = 1")).toEqual([{ n: 1 }]);
+      expect(await database.query("select count(*)::int as n from t where id = 3")).toEqual([{ n: 1 }]);
     },
   );
 });
