@@ -27,9 +27,12 @@ export interface Connection {
   /**
    * Sends one message and gives the results of its statements.
    *
-   * Throws what `pg` throws. When `signal` aborts, the socket is closed and the call rejects; the server may go on for a while.
+   * Throws what `pg` throws. When `signal` aborts, or nothing comes for `patienceMs`, the socket is closed and the call
+   * rejects; the server may go on for a while.
+   *
+   * @param patienceMs - {@link answerMs} when absent: our own messages wait for nobody. `Infinity` for what may take long
    */
-  send(message: string, signal?: AbortSignal): Promise<readonly StatementResult[]>;
+  send(message: string, signal?: AbortSignal, patienceMs?: number): Promise<readonly StatementResult[]>;
   /** as the server, or a pooler before it, said at start-up */
   readonly processId: number;
   /** statements of the last message that the server has completed; when it failed, the next one is to blame */
@@ -48,6 +51,8 @@ export interface ConnectionPool {
   close(): Promise<void>;
 }
 
+/** milliseconds without a byte in which the server answers a short message, or the network lets nothing through */
+export const answerMs = 15_000;
 /** Connections one target may hold: readers of a busy server, beside the three of a run. */
 const maxConnections = 12;
 /** milliseconds; as long as a server that is starting, or has no free slot, is asked again */
@@ -190,7 +195,7 @@ function wrap(client: pg.PoolClient): Connection {
   protocol.on("commandComplete", onComplete);
   return {
     processId: Number(Reflect.get(client, "processID")),
-    async send(message, signal) {
+    async send(message, signal, patienceMs = answerMs) {
       signal?.throwIfAborted();
       const cut = (): void => {
         lost = true;
@@ -198,11 +203,16 @@ function wrap(client: pg.PoolClient): Connection {
         protocol.stream.destroy();
       };
       signal?.addEventListener("abort", cut, { once: true });
+      const silence = patienceMs === Infinity ? undefined : setTimeout(cut, patienceMs);
+      const onBytes = (): void => void silence?.refresh();
+      protocol.stream.on("data", onBytes);
       completed = 0;
       try {
         const results: unknown = await client.query(message);
         return (Array.isArray(results) ? results : [results]) as readonly StatementResult[];
       } finally {
+        clearTimeout(silence);
+        protocol.stream.off("data", onBytes);
         signal?.removeEventListener("abort", cut);
       }
     },

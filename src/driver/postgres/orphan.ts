@@ -28,19 +28,19 @@ export function tokenOfDead(t: TableNames, stream: string): string {
 /**
  * One row for each orphan, for {@link readOrphan}. What is cancelled is so in the moment in which it is seen: behind a
  * pooler the backend may be another client's in the next. A session that does nothing is ended in any case, because
- * there is nothing to wait for.
+ * there is nothing to wait for; after a cancelled statement it may do so in the middle of a failed transaction.
  */
 export function selectOrphans({ stream, throughToken, idleMs, policy }: OrphanSearch): string {
   const lock = `SELECT l.pid FROM pg_catalog.pg_locks l, (SELECT ${workerLock(stream)} AS key) k
   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND l.classid = ((k.key >> 32) & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid`;
   // A role may only end what is its own; a direct URL may name another.
-  const end = `CASE WHEN NOT pg_catalog.pg_has_role(a.usesysid, 'MEMBER') THEN false WHEN a.state = 'idle' THEN pg_catalog.pg_terminate_backend(a.pid)${policy === "cancel" ? " ELSE pg_catalog.pg_cancel_backend(a.pid)" : " ELSE false"} END`;
+  const end = `CASE WHEN NOT pg_catalog.pg_has_role(a.usesysid, 'MEMBER') THEN false WHEN a.state LIKE 'idle%' THEN pg_catalog.pg_terminate_backend(a.pid)${policy === "cancel" ? " ELSE pg_catalog.pg_cancel_backend(a.pid)" : " ELSE false"} END`;
   return `SELECT a.pid, ${instantColumn("coalesce(a.query_start, a.backend_start)", "since")}, m.token, ${end} AS canceled
  FROM pg_catalog.pg_stat_activity a CROSS JOIN LATERAL (SELECT substring(a.query FROM ${literal(`^${pattern(streamMark(stream))}(\\d{1,18})\\*/`)})::bigint AS token) m
- WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND CASE a.state
-  WHEN 'active' THEN m.token <= ${throughToken}
-  WHEN 'idle' THEN ${throughToken} IS NOT NULL AND a.state_change < pg_catalog.clock_timestamp() - interval '${idleMs} milliseconds' AND a.pid IN (${lock})
+ WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND CASE
+  WHEN a.state = 'active' THEN m.token <= ${throughToken}
+  WHEN a.state LIKE 'idle%' THEN ${throughToken} IS NOT NULL AND a.state_change < pg_catalog.clock_timestamp() - interval '${idleMs} milliseconds' AND a.pid IN (${lock})
   ELSE false END ORDER BY a.query_start`;
 }
 

@@ -5,7 +5,14 @@ import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import { readBlocker, selectBlockers, watchBlockers, type Blocker } from "./blocker.ts";
-import type { Connection, ConnectionPool, StatementResult } from "./connection.ts";
+import { selectAtWork, watchAnswer } from "./answer-watch.ts";
+import {
+  answerMs,
+  type Connection,
+  type ConnectionPool,
+  type Row,
+  type StatementResult,
+} from "./connection.ts";
 import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
 import { fenced, renewToken, selectOurs, type LeaseKey } from "./lease.ts";
 import { sqlstate } from "./sqlstate.ts";
@@ -35,8 +42,6 @@ export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
 const cancelGraceMs = 3_000;
 /** milliseconds after which a server that ignores the cancel is no longer waited for */
 const cutAfterCancelMs = 10_000;
-/** milliseconds in which the server answers a short message, or the network lets nothing through */
-const answerMs = 15_000;
 /** milliseconds between two cancels: the first may come before the server has begun with the statement */
 const cancelAgainMs = 500;
 
@@ -141,7 +146,7 @@ export class Workbench {
     else signal.addEventListener("abort", onAbort, { once: true });
     const watch = watchBlockers(lockTimeoutMs, () => this.#lookForBlocker());
     try {
-      const results = await connection.send(message, cut.signal);
+      const results = await this.#sendLong(connection, message, cut.signal);
       this.blocker = undefined;
       return results;
     } catch (cause) {
@@ -217,10 +222,8 @@ export class Workbench {
         this.#connection.release(true);
         try {
           this.#connection = await this.#pool.connect(this.kept.signal);
-          const results = await this.#connection.send(
-            renewToken(this.t, this.#key, this.times.leaseMs),
-            this.kept.signal,
-          );
+          const message = renewToken(this.t, this.#key, this.times.leaseMs);
+          const results = await this.#sendLong(this.#connection, message, this.kept.signal);
           const token = results.flatMap((result) => result.rows)[0]?.["lockkeeper_token"];
           if (token === undefined) throw this.#lost(cause);
           this.#key = { ...this.#key, token: Number(token) };
@@ -267,12 +270,42 @@ export class Workbench {
   }
 
   async #lookForBlocker(): Promise<Blocker | undefined> {
+    const row = await this.#ask(selectBlockers(this.#key));
+    return row === undefined ? undefined : readBlocker(row);
+  }
+
+  /** Sends what may take long, and does not wait for an answer that will never come. */
+  async #sendLong(
+    connection: Connection,
+    message: string,
+    signal: AbortSignal,
+  ): Promise<readonly StatementResult[]> {
+    const lost = new AbortController();
+    // Behind a pooler nobody knows which backend it is.
+    const answer = this.isPooled
+      ? undefined
+      : watchAnswer(
+          () => this.#isAtWork(connection.processId),
+          () => lost.abort(),
+        );
+    try {
+      return await connection.send(message, AbortSignal.any([signal, lost.signal]), Infinity);
+    } finally {
+      answer?.stop();
+    }
+  }
+
+  async #isAtWork(processId: number): Promise<boolean> {
+    return (await this.#ask(selectAtWork(processId)))?.["lockkeeper_at_work"] !== false;
+  }
+
+  /** The first row of a short query, by another connection than the busy one. */
+  async #ask(query: string): Promise<Row | undefined> {
     const patience = AbortSignal.timeout(answerMs);
     const connection = await this.#pool.connect(patience);
     try {
-      const [result] = await connection.send(selectBlockers(this.#key), patience);
-      const row = result?.rows[0];
-      return row === undefined ? undefined : readBlocker(row);
+      const [result] = await connection.send(query, patience);
+      return result?.rows[0];
     } finally {
       connection.release();
     }
