@@ -70,8 +70,8 @@ export function leaseSuite(start: Start): void {
     const first = leaseOptions({ holder: "first/1" });
     await driver.withLease(first, async () => {
       const second = leaseOptions({ holder: "second/2" });
-      const work = other.withLease(second, () => Promise.resolve("got it"));
       const since = (await other.state("orders", never)).lease?.acquiredAt.toISOString();
+      const work = other.withLease(second, () => Promise.resolve("got it"));
       await expect(work).rejects.toMatchObject({
         code: "LEASE_HELD",
         message: expect.stringContaining(`run ${first.run.id} on first/1, since ${since},`) as string,

@@ -60,33 +60,6 @@ describe("a body outside transactions", () => {
     expect((await driver.state("orders", never)).position.length).toBe(1);
   });
 
-  test("index builds do not wait for our own fence, nor for twenty that wait for the lease", async () => {
-    await start("CREATE TABLE t (a int)", "INSERT INTO t SELECT generate_series(1, 50000)");
-    const stop = new AbortController();
-    const step = await statementStep(
-      Array.from({ length: 6 }, (_, n) => `CREATE INDEX CONCURRENTLY i${n} ON t (a);`).join("\n"),
-    );
-    const waiting = Promise.withResolvers<void>();
-    let waiters: Promise<unknown>[] = [];
-    await driver.withLease(leaseOptions(), async (session) => {
-      const others = await openDriver(database.url);
-      onTestFinished(() => others.close());
-      waiters = Array.from({ length: 10 }, () =>
-        others
-          .withLease(
-            leaseOptions({ waitMs: 60_000, signal: stop.signal, onWaiting: () => waiting.resolve() }),
-            () => Promise.resolve(),
-          )
-          .catch(() => undefined),
-      );
-      await waiting.promise;
-      await session.applyStatements(step, settings, () => undefined);
-    });
-    stop.abort();
-    await Promise.all(waiters);
-    expect(await indexes()).toEqual(["i0", "i1", "i2", "i3", "i4", "i5"]);
-  });
-
   test("the fence holds no snapshot, the lease lives on, and the fence is there to be found", async () => {
     await start("CREATE TABLE t (a int)");
     const gate = await closeGate(database);
