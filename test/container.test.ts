@@ -190,7 +190,7 @@ describe("the image", () => {
       headers: {
         authorization: `Bearer ${await issuer.token()}`,
         "content-type": "application/json",
-        prefer: "wait=30",
+        prefer: "wait=55",
       },
       body: JSON.stringify({ target: "orders", action: "apply" }),
     });

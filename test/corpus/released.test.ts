@@ -188,7 +188,7 @@ describe("178 migrations of a public project, released", () => {
       headers: {
         authorization: `Bearer ${await issuer.token()}`,
         "content-type": "application/json",
-        prefer: "wait=25",
+        prefer: "wait=55",
       },
       body: JSON.stringify({ target: "orders", action: "apply" }),
     });

@@ -140,7 +140,7 @@ describe("POST /v1/runs", () => {
     const gate = await world.send("GET", `/v1/runs/${body.id}/gate`);
     expect(gate.status).toBe(202);
     await barrier.release();
-    const ended = await world.send("GET", `/v1/runs/${body.id}?wait=20`);
+    const ended = await world.send("GET", `/v1/runs/${body.id}?wait=55`);
     expect(ended.body).toMatchObject({ status: "succeeded", outcome: "applied" });
     expect((await world.send("GET", `/v1/runs/${body.id}/gate`)).status).toBe(200);
   });
@@ -173,7 +173,7 @@ describe("POST /v1/runs", () => {
     await answer;
     await barrier.release();
     const { body } = await world.send("GET", "/v1/runs?target=orders");
-    const ended = await world.send("GET", `/v1/runs/${body.runs[0].id}?wait=20`);
+    const ended = await world.send("GET", `/v1/runs/${body.runs[0].id}?wait=55`);
     expect(ended.body).toMatchObject({ status: "succeeded", outcome: "applied" });
   });
 
@@ -301,7 +301,7 @@ describe("asking twice", () => {
     expect(answers.map(({ status }) => status)).toEqual([202, 202, 202]);
     expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1);
     await barrier.release();
-    const ended = await world.send("GET", `/v1/runs/${answers[0]?.body.id}?wait=20`);
+    const ended = await world.send("GET", `/v1/runs/${answers[0]?.body.id}?wait=55`);
     expect(ended.body.outcome).toBe("applied");
     const listed = await world.send("GET", "/v1/runs?target=orders");
     expect(listed.body.runs).toHaveLength(1);
@@ -322,7 +322,7 @@ describe("asking twice", () => {
     expect(second.body.id).not.toBe(first.body.id);
     await barrier.release();
     // the first one's transaction may have been past its last safe point
-    expect((await world.send("GET", `/v1/runs/${second.body.id}?wait=20`)).body.status).toBe("succeeded");
+    expect((await world.send("GET", `/v1/runs/${second.body.id}?wait=55`)).body.status).toBe("succeeded");
     await expect(world.database.query("select * from behind")).resolves.toEqual([]);
   });
 
@@ -345,7 +345,7 @@ describe("asking twice", () => {
       .toBe("waiting_lock");
     await barrier.release();
     const ended = await Promise.all(
-      [first, second].map(({ body }) => world.send("GET", `/v1/runs/${body.id}?wait=20`)),
+      [first, second].map(({ body }) => world.send("GET", `/v1/runs/${body.id}?wait=55`)),
     );
     expect(ended.map(({ body }) => [body.outcome, body.from, body.to])).toEqual([
       ["applied", null, "1"],

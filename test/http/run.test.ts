@@ -31,7 +31,7 @@ describe("GET /v1/runs/{id}", () => {
     const { body: run } = await world.send("POST", "/v1/runs", { body: apply, headers: later });
     const open = await world.send("GET", `/v1/runs/${run.id}?wait=1`);
     expect([open.status, open.body.done, open.headers.get("retry-after")]).toEqual([200, false, "3"]);
-    const waiting = world.send("GET", `/v1/runs/${run.id}?wait=20`);
+    const waiting = world.send("GET", `/v1/runs/${run.id}?wait=55`);
     await barrier.release();
     expect((await waiting).body).toMatchObject({ done: true, status: "succeeded" });
     for (const wait of ["-1", "x", "1.5", ""]) {
@@ -130,7 +130,7 @@ describe("POST /v1/runs/{id}/cancel", () => {
       body: { reason: "wrong release" },
     });
     expect([status, body.status, body.cancelRequested]).toEqual([202, "canceling", true]);
-    const ended = await world.send("GET", `/v1/runs/${run.id}?wait=20`);
+    const ended = await world.send("GET", `/v1/runs/${run.id}?wait=55`);
     expect(ended.body).toMatchObject({ status: "canceled", done: true, error: { code: "CANCELED" } });
     const gate = await world.send("GET", `/v1/runs/${run.id}/gate`);
     expect([gate.status, gate.body.code]).toEqual([409, "CANCELED"]);
@@ -172,7 +172,7 @@ describe("two servers on one database", () => {
       status: "running",
       progress: { applied: 0, total: 2 },
     });
-    const watching = two.send("GET", `/v1/runs/${run.id}?wait=20`);
+    const watching = two.send("GET", `/v1/runs/${run.id}?wait=55`);
     const events = two.send("GET", `/v1/runs/${run.id}/events`);
     const { status } = await two.send("POST", `/v1/runs/${run.id}/cancel`, {
       body: { reason: "from the other" },

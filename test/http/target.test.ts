@@ -86,7 +86,7 @@ describe("GET /v1/targets/{name}", () => {
     await barrier.reached();
     expect((await world.send("GET", "/v1/targets/orders")).body.lease).toMatchObject({ run: run.id });
     await barrier.release();
-    await world.send("GET", `/v1/runs/${run.id}?wait=20`);
+    await world.send("GET", `/v1/runs/${run.id}?wait=55`);
     const { body: rollback } = await world.send("POST", "/v1/runs", {
       body: { target: "orders", action: "rollback", to: "0" },
     });
@@ -269,7 +269,7 @@ describe("POST /v1/targets/{name}/unlock", () => {
     const alive = await world.send("POST", "/v1/targets/orders/unlock", request);
     expect([alive.status, alive.body.code, alive.body.retryable]).toEqual([409, "LEASE_ALIVE", true]);
     await barrier.release();
-    await world.send("GET", `/v1/runs/${run.id}?wait=20`);
+    await world.send("GET", `/v1/runs/${run.id}?wait=55`);
 
     // as a process that was killed leaves it: nobody gave the lease back
     await world.database.query(

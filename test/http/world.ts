@@ -19,7 +19,7 @@ const quickLimits: HttpLimits = {
   pollMs: 100,
   localPollMs: 10,
   heartbeatMs: 150,
-  defaultWaitMs: 20_000,
+  defaultWaitMs: 50_000,
 };
 
 /** A server, its database, its bucket and its callers: all real, but for the socket. */
