@@ -21,25 +21,32 @@ export interface Hold {
 /** Opens one; connects when first asked. */
 export function openControl(url: string): Control {
   let client: Promise<pg.Client> | undefined;
+  let last: Promise<unknown> = Promise.resolve();
   const connect = async (): Promise<pg.Client> => {
     const made = new pg.Client({ connectionString: url, application_name: "crash harness" });
     made.on("error", () => undefined);
     await made.connect();
     return made;
   };
-  return {
-    async query<Row extends pg.QueryResultRow>(sql: string): Promise<Row[]> {
-      const giveUpAt = performance.now() + patienceMs;
-      for (;;) {
-        try {
-          client ??= connect();
-          return (await (await client).query<Row>(sql)).rows;
-        } catch (cause) {
-          if (!isAway(cause) || performance.now() > giveUpAt) throw cause;
-          client = undefined;
-          await sleep(50);
-        }
+  const ask = async <Row extends pg.QueryResultRow>(sql: string): Promise<Row[]> => {
+    const giveUpAt = performance.now() + patienceMs;
+    for (;;) {
+      try {
+        client ??= connect();
+        return (await (await client).query<Row>(sql)).rows;
+      } catch (cause) {
+        if (!isAway(cause) || performance.now() > giveUpAt) throw cause;
+        client = undefined;
+        await sleep(50);
       }
+    }
+  };
+  return {
+    query<Row extends pg.QueryResultRow>(sql: string) {
+      // One after the other: a client takes one at a time.
+      const asked = last.then(() => ask<Row>(sql));
+      last = asked.catch(() => undefined);
+      return asked;
     },
     async hold(sql) {
       const session = await connect();

@@ -82,7 +82,7 @@ class Game {
       control: database.control,
       server: site.server,
       migrations: round.migrations.length,
-      lingerMs: round.isAged ? 1_000 : round.times.leaseMs + 1_000,
+      lingerMs: round.lingerMs,
       runners: () => this.#runners,
       note: (text) => this.#note(text),
     });
@@ -149,6 +149,7 @@ class Game {
       this.#note(`runner ${hit.runner.number}: ${describeFault(fault)}`);
       await this.#afterwards(fault, hit, leg);
     }
+    this.#trap.rest();
     await this.#trap.quiet();
     if (this.#count("well") === 0) await this.#start(leg);
     await this.#untilEnded((runner) => runner.health === "well", giveUpAt);
@@ -233,7 +234,7 @@ class Game {
         databasePort: this.#site.postgresPort,
         bucketEndpoint: this.#place.endpoint,
         cacheFolder: this.#site.cacheFolder,
-        ...(round.control === undefined ? {} : { rewrite: (text) => round.control?.rewrite(text) ?? text }),
+        rewrite: round.weaken,
       },
       this.#trap,
     );

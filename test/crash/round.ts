@@ -15,8 +15,10 @@ export interface Round {
   readonly times: LeaseTimes;
   /** a lease of the dead is let expire by its row, and not by waiting for it */
   readonly isAged: boolean;
-  /** weakens the protocol, to see whether the checker notices */
-  readonly control?: Control | undefined;
+  /** milliseconds that a server works on after its runner was struck, where the fault lingers */
+  readonly lingerMs: number;
+  /** changes what runners say, to see whether the checker notices a protocol that is too weak */
+  readonly weaken?: ((text: string) => string) | undefined;
 }
 
 /** One way that the database is to go, and what happens on it. */
@@ -28,14 +30,6 @@ export interface Leg {
   /** runners at once */
   readonly runners: number;
   readonly faults: readonly Fault[];
-}
-
-/** A protocol that is known to be too weak. */
-export interface Control {
-  readonly name: "fence that never raises" | "take-over without index";
-  /** SQL for the database, once the tables are there */
-  readonly sql?: string;
-  rewrite(text: string): string;
 }
 
 /** Leases short enough for a thousand kills; what is tried is the same as with long ones. */
@@ -57,6 +51,7 @@ export function drawRound(seed: number, kinds: readonly MigrationKind[] = []): R
     orphans: random.pick(["wait", "cancel"]),
     times: shortTimes,
     isAged: false,
+    lingerMs: shortTimes.leaseMs + 1_000,
   };
 }
 

@@ -1,10 +1,20 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { type BucketProxy, startBucketProxy } from "./bucket-proxy.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "./database-proxy.ts";
 import type { Job, Said } from "./runner.ts";
 import type { Trap } from "./trap.ts";
+
+/** Lets Node compile all that runners load, and keep it in `cacheFolder`: half of what starting one costs. */
+export async function compileRunner(cacheFolder: string): Promise<void> {
+  await promisify(execFile)(process.execPath, [program], { env: environment(cacheFolder) });
+}
+
+function environment(cacheFolder: string): NodeJS.ProcessEnv {
+  return { PATH: process.env["PATH"], NODE_COMPILE_CACHE: cacheFolder };
+}
 
 const program = join(import.meta.dirname, "runner.ts");
 
@@ -78,7 +88,7 @@ export async function startRunner(
     process.execPath,
     [program, JSON.stringify({ ...job, databaseUrl: url.href, source } satisfies Job)],
     {
-      env: { PATH: process.env["PATH"], NODE_COMPILE_CACHE: destinations.cacheFolder },
+      env: environment(destinations.cacheFolder),
       stdio: ["ignore", "pipe", "pipe"],
     },
   );

@@ -12,7 +12,7 @@ import type { Goal } from "../../src/plan/plan.ts";
 import { parsePublicKey } from "../../src/release/key.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { makeTrust } from "../../src/release/trust.ts";
-import { newRunId, run } from "../../src/runner.ts";
+import { newRunId, run, type RunRequest, type Target } from "../../src/runner.ts";
 import { openSource, type SourceOptions } from "../../src/source/open.ts";
 
 /** What a runner is to do. */
@@ -41,53 +41,60 @@ export interface Said {
 }
 
 const began = performance.now();
-const job = JSON.parse(process.argv[2] ?? "") as Job;
-const key = parsePublicKey(job.publicKey, "the harness's key");
-const driver = await openDriver(job.databaseUrl, { times: job.times });
-try {
-  const result = await run(
-    {
-      id: newRunId("crash"),
-      action: job.action,
-      goal: job.goal,
-      release: null,
-      plan: null,
-      trigger: "cli",
-      caller: { issuer: "cli", subject: `crash ${process.pid}`, rule: null },
-      labels: {},
-      limits: { waitMs: job.waitMs, lockTimeoutMs: 0, statementTimeoutMs: 0, deadlineMs: 0 },
-      isAccepted: false,
-    },
-    {
-      name: "crash",
-      stream: job.stream,
-      environment: "default",
-      releases: signedReleases({
-        source: await openSource(job.sourceUrl, job.source),
-        stream: job.stream,
-        environment: "default",
-        engine: "postgres",
-        trust: makeTrust({ keys: [key.id] }, [key], "the harness's trust"),
-      }),
-      driver,
-      limits: { waitMs: job.waitMs, lockTimeoutMs: 0, statementTimeoutMs: 0, deadlineMs: 0 },
-      orphans: job.orphans,
-    },
-    { signal: new AbortController().signal, emit: tell, now: () => new Date() },
-  );
-  const { status, outcome, error, done, left } = result;
-  const said: Said = {
-    status,
-    outcome,
-    error: error === null ? null : { code: error.code, message: error.message },
-    done: done.length,
-    left,
+const [, , given] = process.argv;
+if (given === undefined) await load();
+else await execute(JSON.parse(given) as Job);
+
+/** Without a job: all that a runner loads is loaded, so that Node keeps it compiled for those that follow. */
+async function load(): Promise<void> {
+  await import("../../src/driver/postgres/postgres.ts");
+  await import("../../src/source/s3.ts");
+  await import("../../src/source/folder.ts");
+}
+
+async function execute(job: Job): Promise<void> {
+  const key = parsePublicKey(job.publicKey, "the harness's key");
+  const driver = await openDriver(job.databaseUrl, { times: job.times });
+  const limits = { waitMs: job.waitMs, lockTimeoutMs: 0, statementTimeoutMs: 0, deadlineMs: 0 };
+  const releases = signedReleases({
+    source: await openSource(job.sourceUrl, job.source),
+    stream: job.stream,
+    environment: "default",
+    engine: "postgres",
+    trust: makeTrust({ keys: [key.id] }, [key], "the harness's trust"),
+  });
+  const request: RunRequest = {
+    id: newRunId("crash"),
+    action: job.action,
+    goal: job.goal,
+    release: null,
+    plan: null,
+    trigger: "cli",
+    caller: { issuer: "cli", subject: `crash ${process.pid}`, rule: null },
+    labels: {},
+    limits,
+    isAccepted: false,
   };
-  process.stdout.write(`${JSON.stringify(said)}\n`);
-  if (error?.code === "INTERNAL") process.stderr.write(`${String(error.cause)}\n`);
-  process.exitCode = error?.exit ?? 0;
-} finally {
-  await driver.close();
+  const target: Target = {
+    name: "crash",
+    stream: job.stream,
+    environment: "default",
+    releases,
+    driver,
+    limits,
+    orphans: job.orphans,
+  };
+  const options = { signal: new AbortController().signal, emit: tell, now: () => new Date() };
+  try {
+    const { status, outcome, error, done, left } = await run(request, target, options);
+    const failure = error === null ? null : { code: error.code, message: error.message };
+    const said: Said = { status, outcome, error: failure, done: done.length, left };
+    process.stdout.write(`${JSON.stringify(said)}\n`);
+    if (error?.code === "INTERNAL") process.stderr.write(`${String(error.cause)}\n`);
+    process.exitCode = error?.exit ?? 0;
+  } finally {
+    await driver.close();
+  }
 }
 
 function tell(event: RunEvent): void {

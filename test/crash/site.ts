@@ -10,6 +10,7 @@ import { startS3, type S3Server } from "../support/bucket.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { type Files, folderSource, makeKeys, publishTo } from "../support/release.ts";
 import { type Control, openControl } from "./control.ts";
+import { compileRunner } from "./runner-process.ts";
 import type { CrashServer } from "./trap.ts";
 
 /** Where rounds are played: a PostgreSQL that may be crashed, an S3 server, a key that signs. */
@@ -41,10 +42,14 @@ const patience = { attempts: 4, backoffMs: 20, maxBackoffMs: 200, connectMs: 5_0
 
 /** Starts the servers of one worker. `s3` is shared by all workers, and somebody else's to stop. */
 export async function openSite(s3: S3Server): Promise<Site> {
-  const postgres = await startPostgres({ restarts: true, settings });
-  const admin = openControl(postgres.url);
   const { key, publicKey } = signingKey();
   const folder = mkdtempSync(join(tmpdir(), "lockkeeper-crash-"));
+  const cacheFolder = join(folder, "compiled");
+  const [postgres] = await Promise.all([
+    startPostgres({ restarts: true, settings }),
+    compileRunner(cacheFolder),
+  ]);
+  const admin = openControl(postgres.url);
   const at = (name: string): string => {
     const url = new URL(postgres.url);
     url.pathname = name;
@@ -58,7 +63,7 @@ export async function openSite(s3: S3Server): Promise<Site> {
     server: { crash: (downMs) => postgres.crash(downMs), ready: () => ready(admin) },
     postgresPort: postgres.port,
     publicKey,
-    cacheFolder: join(folder, "compiled"),
+    cacheFolder,
     async createDatabase(name) {
       await admin.query(`CREATE DATABASE ${name} TEMPLATE template0`);
       return { url: at(name), control: openControl(at(name)) };

@@ -54,6 +54,8 @@ export class FaultTrap implements Trap {
   #passings = 0;
   #struck = Promise.withResolvers<Struck>();
   #gate: Hold | undefined;
+  /** from a strike until it is decided what comes next: meanwhile nothing passes, or the next point might be missed */
+  #pause: PromiseWithResolvers<void> | undefined;
 
   constructor(parts: TrapParts) {
     this.#parts = parts;
@@ -70,7 +72,14 @@ export class FaultTrap implements Trap {
       );
     }
     this.#armed = fault;
+    this.rest();
     return { struck: this.#struck.promise };
+  }
+
+  /** Nothing more is to happen for now. */
+  rest(): void {
+    this.#pause?.resolve();
+    this.#pause = undefined;
   }
 
   /** A runner came to the point; its fault may still be going on. */
@@ -86,6 +95,7 @@ export class FaultTrap implements Trap {
   }
 
   async message(runner: RunnerProcess, exchange: Exchange): Promise<Ambush | undefined> {
+    await this.#pause?.promise;
     const fault = this.#armed;
     if (fault === undefined || messageKind(exchange.text) !== messageOf(fault.point)) return undefined;
     if (fault.point === "take-over" && !(await this.#isHolderDead())) return undefined;
@@ -94,12 +104,13 @@ export class FaultTrap implements Trap {
     return { moment: fault.moment, strike: () => this.#strikeMessage(fault, runner, exchange) };
   }
 
-  download(runner: RunnerProcess, { path }: Download): Promise<DownloadAmbush | undefined> {
+  async download(runner: RunnerProcess, { path }: Download): Promise<DownloadAmbush | undefined> {
+    await this.#pause?.promise;
     const fault = this.#armed;
     const isHere = fault !== undefined && objectPoint(path) === fault.point && this.#isItsTurn(fault);
-    if (!isHere) return Promise.resolve(undefined);
+    if (!isHere) return undefined;
     const moment = fault.moment === "before" ? "before" : "in";
-    return Promise.resolve({ moment, strike: () => this.#strikeDownload(fault, runner) });
+    return { moment, strike: () => this.#strikeDownload(fault, runner) };
   }
 
   /** Wakes a frozen runner; what it had on its way goes on. */
@@ -121,6 +132,7 @@ export class FaultTrap implements Trap {
     this.#passings += 1;
     if (this.#passings < fault.nth) return false;
     this.#armed = undefined;
+    this.#pause = Promise.withResolvers<void>();
     return true;
   }
 
@@ -265,10 +277,23 @@ export class FaultTrap implements Trap {
   async #openLater(gate: Hold | undefined, fault: Fault): Promise<void> {
     if (gate === undefined) return;
     if (!fault.lingers) return gate.open();
-    const lingering = sleep(this.#parts.lingerMs)
+    const lingering = this.#untilSecondAtGate()
       .then(() => gate.open())
       .finally(() => this.#lingering.delete(lingering));
     this.#lingering.add(lingering);
+  }
+
+  /** Or until the time is over, because there must be no second: it would be at work on what the first still works on. */
+  async #untilSecondAtGate(): Promise<void> {
+    const giveUpAt = performance.now() + this.#parts.lingerMs;
+    while (performance.now() < giveUpAt && (await this.#atGates()) < 2) await sleep(20);
+  }
+
+  async #atGates(): Promise<number> {
+    const rows = await this.#parts.control.query(
+      "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() AND wait_event_type = 'Lock'",
+    );
+    return rows.length;
   }
 
   async #untilAtGate({ answered }: Exchange): Promise<void> {
@@ -276,10 +301,7 @@ export class FaultTrap implements Trap {
     void answered.then(() => end.abort());
     const giveUpAt = performance.now() + gatePatienceMs;
     while (!end.signal.aborted && performance.now() < giveUpAt) {
-      const waiting = await this.#parts.control.query(
-        "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() AND wait_event_type = 'Lock'",
-      );
-      if (waiting.length > 0) return;
+      if ((await this.#atGates()) > 0) return;
       await sleep(5);
     }
     this.#parts.note(end.signal.aborted ? "the statement passed the gate" : "no backend came to the gate");
