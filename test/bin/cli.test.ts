@@ -19,8 +19,7 @@ async function hold(database: TestDatabase): Promise<{ reached(): Promise<void>;
   const waiters = `select from pg_locks where locktype = 'advisory' and objid = 42 and not granted
     and database = (select oid from pg_database where datname = current_database())`;
   return {
-    reached: () =>
-      expect.poll(async () => (await client.query(waiters)).rowCount, { timeout: 20_000 }).toBe(1),
+    reached: () => expect.poll(async () => (await client.query(waiters)).rowCount).toBe(1),
     release: async () => void (await client.query("select pg_advisory_unlock(42)")),
   };
 }
@@ -153,7 +152,7 @@ describe("the program", () => {
     let shown = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => (shown += text));
     const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    await expect.poll(() => shown, { timeout: 20_000 }).toMatch(/\[[#-]{24}\] \d\/2 /);
+    await expect.poll(() => shown).toMatch(/\[[#-]{24}\] \d\/2 /);
     await held.release();
     expect(await ended).toBe(0);
     expect(shown).toContain("\r\u001b[2K");
@@ -207,7 +206,7 @@ targets:
     const { digest } = JSON.parse(published.stdout) as { digest: string };
     const server = start(["serve"], folder);
     const listening = /lockkeeper listens on (\S+)/;
-    await expect.poll(() => server.said().stderr, { timeout: 20_000 }).toMatch(listening);
+    await expect.poll(() => server.said().stderr).toMatch(listening);
     const url = listening.exec(server.said().stderr)?.[1] ?? "";
     expect((await fetch(`${url}/health/ready`)).status).toBe(200);
 
