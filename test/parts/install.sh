@@ -91,7 +91,7 @@ go_parts() {
 
 # tool:package for each Debian package that carries a part.
 debian='pgbouncer:pgbouncer psql:postgresql-client-15 pg_dump:postgresql-client-15
-  buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap'
+  buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2'
 
 debian_parts() {
   # Administrators' folders are not on everybody's PATH.
