@@ -198,7 +198,10 @@ describe("a tampered bucket", () => {
     await using empty = await tempFolder();
     expect(await refusal(take(empty.source, { trust }))).toBe("RELEASE_NOT_FOUND");
     await plant(empty.source, { manifest: manifestOf(files), keys: [key] });
-    await expect(take(empty.source, { trust })).rejects.toThrow(/"0001_users.up.sql" is not in the source/);
+    // bodies are asked for side by side: which is missed first is chance
+    await expect(take(empty.source, { trust })).rejects.toThrow(
+      /"000\d_[a-z_]+\.up\.sql" is not in the source/,
+    );
     expect(await refusal(take(empty.source, { trust }))).toBe("SOURCE_NOT_FOUND");
   });
 });
