@@ -16,8 +16,11 @@ export interface Expectation {
   readonly patienceMs: number;
 }
 
+/** All that a checker does to a database. */
+type Looking = Pick<Control, "query">;
+
 /** Reads the database, and nothing that a runner said: empty when all is as it must be. */
-export async function check(control: Control, expected: Expectation): Promise<readonly Violation[]> {
+export async function check(control: Looking, expected: Expectation): Promise<readonly Violation[]> {
   const [row] = await control.query<{ ours: string | null }>(
     "SELECT to_regclass('lockkeeper.history')::text AS ours",
   );
@@ -38,7 +41,7 @@ export async function check(control: Control, expected: Expectation): Promise<re
   return [...open, ...found.flat()];
 }
 
-async function marks(control: Control): Promise<readonly string[]> {
+async function marks(control: Looking): Promise<readonly string[]> {
   const rows = await control.query<{ mark: string }>("SELECT mark FROM crash.evidence ORDER BY id");
   return rows.map(({ mark }) => mark);
 }
@@ -53,7 +56,7 @@ interface EntryRow {
 }
 
 /** Whole: one entry for each step, in order. True: no other ends; tokens never fall; statements done are all there are. */
-async function history(control: Control, { steps }: Expectation): Promise<readonly Violation[]> {
+async function history(control: Looking, { steps }: Expectation): Promise<readonly Violation[]> {
   const entries = await control.query<EntryRow & Record<string, unknown>>(
     "SELECT seq, direction, status, token, statements_done AS done, statements FROM lockkeeper.history ORDER BY id",
   );
@@ -91,7 +94,7 @@ async function history(control: Control, { steps }: Expectation): Promise<readon
 }
 
 /** Rows of one transaction have the same `xmin`: so a body and its history entry have, where both are in one. */
-async function together(control: Control, { steps }: Expectation): Promise<readonly Violation[]> {
+async function together(control: Looking, { steps }: Expectation): Promise<readonly Violation[]> {
   const rows = await control.query<{ mark: string; body: string }>(
     "SELECT mark, xmin::text AS body FROM crash.evidence ORDER BY id",
   );
@@ -115,7 +118,7 @@ async function together(control: Control, { steps }: Expectation): Promise<reado
 }
 
 /** Every row of the table reached once for each time that the backfill ran. */
-async function backfills(control: Control, { steps }: Expectation): Promise<readonly Violation[]> {
+async function backfills(control: Looking, { steps }: Expectation): Promise<readonly Violation[]> {
   const ran = steps.filter(({ migration, direction }) => migration.kind === "backfill" && direction === "up");
   const rows = await control.query<{ n: number; a: number; times: number }>(
     "SELECT n, a, count(*)::int AS times FROM crash.reached GROUP BY n, a",
@@ -142,7 +145,7 @@ async function backfills(control: Control, { steps }: Expectation): Promise<read
 }
 
 async function objects(
-  control: Control,
+  control: Looking,
   { migrations, applied }: Expectation,
 ): Promise<readonly Violation[]> {
   const known = migrations.filter(({ isThere }) => isThere !== undefined);
@@ -160,14 +163,14 @@ const invalidIndexes =
 const openRuns =
   "SELECT id || ' ' || status AS found FROM lockkeeper.runs WHERE status NOT IN ('succeeded', 'failed', 'canceled') OR ended_at IS NULL";
 
-async function rowsOf(control: Control, rule: string, sql: string): Promise<readonly Violation[]> {
+async function rowsOf(control: Looking, rule: string, sql: string): Promise<readonly Violation[]> {
   const rows = await control.query<{ found: string }>(sql);
   return rows.map(({ found }) => ({ rule, detail: found }));
 }
 
 /** Who was killed after its last word has given nothing back: the lease is free when it has expired. */
 async function stream(
-  control: Control,
+  control: Looking,
   { completed, patienceMs }: Expectation,
 ): Promise<readonly Violation[]> {
   const giveUpAt = performance.now() + patienceMs;
@@ -195,7 +198,7 @@ async function stream(
 }
 
 /** Nothing that a struck runner began goes on, or keeps anything locked, once the server's own limits have passed. */
-async function openTransactions(control: Control, patienceMs: number): Promise<readonly Violation[]> {
+async function openTransactions(control: Looking, patienceMs: number): Promise<readonly Violation[]> {
   const giveUpAt = performance.now() + patienceMs;
   for (;;) {
     const rows = await control.query<{

@@ -1,12 +1,22 @@
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { S3Server } from "../support/bucket.ts";
 import { needs } from "../support/parts.ts";
+import { check } from "./checker.ts";
+import { type Control, openControl } from "./control.ts";
 import { placeOf } from "./fault.ts";
 import { play, type Played } from "./play.ts";
 import { momentsOf } from "./point.ts";
 import { drawRound } from "./round.ts";
-import { openTransaction, selection, staleMessage, withoutFence, withoutIndex } from "./selection.ts";
+import {
+  openTransaction,
+  selection,
+  staleMessage,
+  undisturbed,
+  withoutFence,
+  withoutIndex,
+} from "./selection.ts";
 import { openSite, type Site, startStore } from "./site.ts";
 
 /** A fast selection of what `npm run crash` does a thousand times; see `README.md`. */
@@ -56,6 +66,62 @@ describe.concurrent("the checker sees a migration applied twice", () => {
     const { violations } = await play(round, site);
     expect(violations.map(({ rule }) => rule)).toContain("exactly once");
   });
+});
+
+/** What a round may leave behind that it must not, and the rule that has to say so. */
+const wrongs = [
+  ["exactly once", "INSERT INTO crash.evidence (mark) VALUES ('1.1 up')"],
+  ["nothing missing", "DELETE FROM crash.evidence WHERE mark = '2.1 up'"],
+  [
+    "in order",
+    "UPDATE crash.evidence SET mark = CASE mark WHEN '1.1 up' THEN '1.2 up' ELSE '1.1 up' END WHERE mark IN ('1.1 up', '1.2 up')",
+  ],
+  ["exactly once", "UPDATE crash.evidence SET mark = 'create index crash.i_4' WHERE mark = '3.1 up'"],
+  ["history is whole and in order", "DELETE FROM lockkeeper.history WHERE seq = 2"],
+  ["history is whole and in order", "UPDATE lockkeeper.history SET seq = 3 - seq WHERE seq < 3"],
+  ["tokens never fall", "UPDATE lockkeeper.history SET token = 99 WHERE seq = 1"],
+  ["a done entry has all statements", "UPDATE lockkeeper.history SET statements_done = 0 WHERE seq = 3"],
+  [
+    "nothing failed, nobody is asked",
+    "UPDATE lockkeeper.history SET status = 'needs_attention' WHERE seq = 4",
+  ],
+  ["nothing is left started", "UPDATE lockkeeper.history SET status = 'started' WHERE seq = 4"],
+  ["a body and its entry commit together", "UPDATE lockkeeper.history SET path = path WHERE seq = 1"],
+  ["a body and its entry commit together", "UPDATE crash.evidence SET mark = mark WHERE mark = '1.1 up'"],
+  ["effects are what the history says", "DROP TABLE crash.t_1"],
+  ["no invalid index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'crash.i_4'::regclass"],
+  ["a backfill reaches each row once", "INSERT INTO crash.reached VALUES (5, 17)"],
+  ["a backfill reaches every row", "DELETE FROM crash.reached WHERE a = 17"],
+  ["runs have ended", "UPDATE lockkeeper.runs SET status = 'running'"],
+  [
+    "the lease is free",
+    "UPDATE lockkeeper.streams SET holder = 'somebody', expires_at = clock_timestamp() + interval '1 h'",
+  ],
+  ["the stream names the release that is applied whole", "UPDATE lockkeeper.streams SET completed = NULL"],
+] as const;
+
+test("the checker sees each thing that may be wrong", { timeout: 240_000 }, async () => {
+  const seen: (readonly [rule: string, sql: string, found: boolean])[] = [];
+  const { violations } = await play(undisturbed(), site, async (url, expected) => {
+    const client = new pg.Client({ connectionString: url });
+    await client.connect();
+    const query: Control["query"] = async (sql) => (await client.query(sql)).rows;
+    for (const [rule, sql] of wrongs) {
+      await client.query("BEGIN");
+      await client.query(sql);
+      const found = await check({ query }, { ...expected, patienceMs: 0 });
+      seen.push([rule, sql, found.some((one) => one.rule === rule)]);
+      await client.query("ROLLBACK");
+    }
+    const other = openControl(url);
+    await client.query("BEGIN; SELECT 1");
+    const found = await check(other, { ...expected, patienceMs: 0 });
+    seen.push(["no transaction is left open", "BEGIN", found.length > 0]);
+    await other[Symbol.asyncDispose]();
+    await client.end();
+  });
+  expect(violations).toEqual([]);
+  expect(seen.filter(([, , isFound]) => !isFound)).toEqual([]);
 });
 
 describe("the selection", () => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { check } from "./checker.ts";
+import { check, type Expectation } from "./checker.ts";
 import { stepsOf, type Violation } from "./evidence.ts";
 import { describeFault, type Fault } from "./fault.ts";
 import type { Leg, Round } from "./round.ts";
@@ -42,10 +42,18 @@ const lastWordsMs = 75_000;
 /** exit codes of a struck runner that mean "run again": the lease is lost or held, or something is unavailable */
 const runAgain: ReadonlySet<number | null> = new Set([0, 30, 31]);
 
-/** Plays a round from an empty database to the verdict. */
-export async function play(round: Round, site: Site): Promise<Played> {
+/**
+ * Plays a round from an empty database to the verdict.
+ *
+ * @param afterwards - looks at the database once more, before it is dropped
+ */
+export async function play(
+  round: Round,
+  site: Site,
+  afterwards?: (databaseUrl: string, expected: Expectation) => Promise<void>,
+): Promise<Played> {
   await using game = await Game.open(round, site);
-  return await game.play();
+  return await game.play(afterwards);
 }
 
 class Game {
@@ -95,7 +103,7 @@ class Game {
     return new Game(round, site, await site.createPlace(round.place), name, database);
   }
 
-  async play(): Promise<Played> {
+  async play(afterwards?: Parameters<typeof play>[2]): Promise<Played> {
     const { round } = { round: this.#round };
     this.#note(
       `${round.migrations.length} migrations in a ${round.place}, orphans: ${round.orphans}; ${round.legs.map(({ to, runners }) => `to ${to} by ${runners}`).join(", ")}`,
@@ -110,14 +118,15 @@ class Game {
     const last = round.legs.at(-1);
     const applied = last?.to ?? 0;
     const { control } = this.#database;
-    const verdict = await check(control, {
+    const expected: Expectation = {
       steps: stepsOf(round.legs, round.migrations),
       migrations: round.migrations,
       applied,
       completed: applied === last?.released ? digest : null,
       patienceMs: round.times.leaseMs * 2 + 5_000,
-    });
-    this.#violations.push(...verdict);
+    };
+    this.#violations.push(...(await check(control, expected)));
+    await afterwards?.(this.#database.url, expected);
     for (const { rule, detail } of this.#violations) this.#note(`VIOLATION ${rule}: ${detail}`);
     return {
       seed: round.seed,

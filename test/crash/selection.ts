@@ -152,6 +152,12 @@ export function selection(): readonly SelectedRound[] {
   ];
 }
 
+/** Nothing happens to anybody. */
+export function undisturbed(): Round {
+  const all = kinds({ several: 2, outside: 1, index: 1, backfill: 1 });
+  return makeRound(8, "folder", all, [{ released: 5, faults: [] }]);
+}
+
 /** A holder frozen before its body was sent: what it sends when it wakes is what a fence is for. */
 export function staleMessage(weaken?: (text: string) => string): Round {
   const faults = [at("before:body", "freeze", { wakes: "finish" })];
