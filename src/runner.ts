@@ -1,7 +1,4 @@
-import { hostname } from "node:os";
-
-import type { Driver, LeasedSession, NewRun, RunBeginning, StreamState } from "./driver/driver.ts";
-import { RunnerError } from "./error.ts";
+import type { LeasedSession, RunBeginning, StreamState } from "./driver/driver.ts";
 import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";
@@ -14,13 +11,14 @@ import type { Plan, Step } from "./plan/plan.ts";
 import type { Release } from "./release/release.ts";
 import { assertNotExpired } from "./release/expiry.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
+import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
 import { holdOf, RunLog } from "./run/log.ts";
 import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
 import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
 import type { Target } from "./run/target.ts";
-import { assertMayStart, assertUsable } from "./run/usable.ts";
+import { assertMayStart, assertNotOver, assertOutcomeKnown, assertUsable } from "./run/usable.ts";
 
 export type { Limits, Target } from "./run/target.ts";
 export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
@@ -168,15 +166,6 @@ function isRecorded(release: Release, state: StreamState): boolean {
   );
 }
 
-/** What ended while nobody had the run. */
-function assertNotOver({ resumed }: RunRequest): void {
-  const hint = "run again to go on where it stopped";
-  if (resumed?.isCanceled === true)
-    throw new RunnerError("CANCELED", "the run was asked to stop before it could go on", { hint });
-  if (resumed?.isLate === true)
-    throw new RunnerError("DEADLINE", "the run's deadline passed before it could go on", { hint });
-}
-
 /** A person who asks for what is there already still ends what holds automatic runs back. */
 function isToClear({ held, failed }: StreamState, { action, trigger }: RunRequest): boolean {
   return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
@@ -195,65 +184,6 @@ async function fetchBodies(
   );
   log.fetched(bodies);
   return bodies;
-}
-
-function leaseOptions(
-  request: RunRequest,
-  target: Target,
-  release: Release,
-  log: RunLog,
-): Parameters<Driver["withLease"]>[0] {
-  return {
-    stream: target.stream,
-    environment: target.environment,
-    targetId: target.name,
-    run: newRun(request, target, release),
-    holder: `${hostname()}/${process.pid}`,
-    waitMs: request.limits.waitMs,
-    signal: log.signal,
-    orphans: target.orphans ?? "wait",
-    onWaiting: (holder) => log.waiting(holder),
-    onOrphan: (orphan) => log.orphan(orphan),
-    // N pods start at once: one applies, the others find the work done without ever taking the lease.
-    assertStillWanted(state) {
-      if (state.lease?.runId === request.id && state.lease.expiresAt >= state.now) throw new HadByAnother();
-      if (request.goal.kind === "latest" && request.plan === null && state.completed === release.digest)
-        throw new DoneMeanwhile(state);
-    },
-  };
-}
-
-/** Ends the wait for the lease: another run has brought the database to the very release. */
-class DoneMeanwhile extends RunnerError {
-  readonly state: StreamState;
-
-  constructor(state: StreamState) {
-    super("LEASE_HELD", "another run has done the work meanwhile");
-    this.state = state;
-  }
-}
-
-/** Ends the wait for the lease: another executor of this very run has it. */
-class HadByAnother extends RunnerError {
-  constructor() {
-    super("LEASE_HELD", "another executor goes on with this run");
-  }
-}
-
-function newRun(request: RunRequest, target: Target, release: Release): NewRun {
-  return {
-    id: request.id,
-    target: target.name,
-    stream: target.stream,
-    action: request.action,
-    trigger: request.trigger,
-    caller: request.caller,
-    releaseDigest: release.digest,
-    labels: request.labels,
-    idempotencyKey: null,
-    bodyDigest: null,
-    singleUse: null,
-  };
 }
 
 /** Everything was judged without the lease; under it the database may have moved on, so all that depends on it is judged again. */
@@ -336,25 +266,4 @@ function beginning(release: Release, from: Position, to: Position, steps: number
     toVersion: to.version,
     steps,
   };
-}
-
-/**
- * An entry that is still `started` under our lease belongs to a runner that died in the middle of it: the driver finds
- * out how far it came. Only where it could not does a person have to say.
- */
-function assertOutcomeKnown({ unfinished }: StreamState): void {
-  if (unfinished?.status !== "needs_attention") return;
-  const { path, direction, error, version, runId, statements } = unfinished;
-  const statement = unfinished.statementsDone + 1;
-  throw new RunnerError(
-    "NEEDS_ATTENTION",
-    error?.message ??
-      `"${path}" (${direction}): whether statement ${statement} of ${statements} took effect is not known`,
-    {
-      hint:
-        error?.hint ??
-        'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
-      fields: { migration: path, version, direction, statement, statements, ...error?.fields, run: runId },
-    },
-  );
 }

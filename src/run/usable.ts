@@ -2,6 +2,7 @@ import type { StreamState } from "../driver/driver.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { automaticTriggers, type RunTrigger } from "../history/run.ts";
 import type { HighWaterMark, Release } from "../release/release.ts";
+import type { RunRequest } from "./request.ts";
 
 /** What of a target decides whether a release may be used on its database. */
 export interface Usage {
@@ -132,4 +133,40 @@ function assertMayBeUnsigned(state: StreamState, usage: Usage): void {
       },
     );
   }
+}
+
+/**
+ * A run that goes on after another executor: whether it ended while nobody had it.
+ *
+ * @throws RunnerError `CANCELED`, `DEADLINE`
+ */
+export function assertNotOver({ resumed }: RunRequest): void {
+  const hint = "run again to go on where it stopped";
+  if (resumed?.isCanceled === true)
+    throw new RunnerError("CANCELED", "the run was asked to stop before it could go on", { hint });
+  if (resumed?.isLate === true)
+    throw new RunnerError("DEADLINE", "the run's deadline passed before it could go on", { hint });
+}
+
+/**
+ * An entry that is still `started` under our lease belongs to a runner that died in the middle of it: the driver finds
+ * out how far it came. Only where it could not does a person have to say.
+ *
+ * @throws RunnerError `NEEDS_ATTENTION`
+ */
+export function assertOutcomeKnown({ unfinished }: StreamState): void {
+  if (unfinished?.status !== "needs_attention") return;
+  const { path, direction, error, version, runId, statements } = unfinished;
+  const statement = unfinished.statementsDone + 1;
+  throw new RunnerError(
+    "NEEDS_ATTENTION",
+    error?.message ??
+      `"${path}" (${direction}): whether statement ${statement} of ${statements} took effect is not known`,
+    {
+      hint:
+        error?.hint ??
+        'look whether it did, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
+      fields: { migration: path, version, direction, statement, statements, ...error?.fields, run: runId },
+    },
+  );
 }
