@@ -21,6 +21,8 @@ export interface TakenLease {
 
 /** milliseconds between two looks at a lease that another holds */
 const pollMs = { shortest: 50, longest: 1_000 };
+/** milliseconds in which the server answers to a try, also when the run is to stop meanwhile: cut off, it would leave a lease that nobody holds */
+const tryMs = 10_000;
 /** milliseconds: whoever trusts its lease no more begins nothing more, so what is idle then stays idle */
 const idleMs = 1_000;
 
@@ -112,7 +114,7 @@ async function tryLease(
   try {
     const results = await connection.send(
       acquire(t, { stream, runId: run.id, holder, targetId, leaseMs }, also),
-      options.signal,
+      AbortSignal.timeout(tryMs),
     );
     const token = firstValue(results, "lockkeeper_token");
     if (token === undefined) return undefined;

@@ -1,6 +1,7 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Driver, LeasedSession, SessionSettings } from "../../../src/driver/driver.ts";
 import { openDriver } from "../../../src/driver/open.ts";
+import { RunnerError } from "../../../src/error.ts";
 import { createDatabase, ownPostgres, type TestDatabase } from "../../support/database.ts";
 import { closeGate, type Gate } from "../../support/gate.ts";
 import type { MigrationText } from "../../support/plain-release.ts";
@@ -258,6 +259,20 @@ describe("a lost connection", () => {
 });
 
 describe("a run that is to stop", () => {
+  test("in the moment in which it takes the lease gives it back", async () => {
+    const database = await withDone();
+    const proxy = await startProxy(database.url);
+    const driver = await open(proxy.url);
+    await driver.withLease(leaseOptions(), (session) => apply(session, ["SELECT 1"]));
+    const stop = new AbortController();
+    proxy.onRequest((bytes) => {
+      if (bytes.includes("SKIP LOCKED")) stop.abort(new RunnerError("CANCELED", "enough"));
+    });
+    const work = driver.withLease(leaseOptions({ signal: stop.signal }), (session) => session.state());
+    await expect(work).rejects.toMatchObject({ code: "CANCELED" });
+    expect((await driver.state("orders", never)).lease).toBeNull();
+  });
+
   test.for(["its own signal", "a cancel asked for elsewhere"])(
     "by %s ends a pg_sleep on the server",
     async (how) => {
