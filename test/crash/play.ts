@@ -163,7 +163,10 @@ class Game {
     if (this.#count("well") === 0) await this.#start(leg);
     await this.#untilEnded((runner) => runner.health === "well", giveUpAt);
     await this.#wakeAll();
-    await this.#untilEnded((runner) => runner.health === "struck", performance.now() + lastWordsMs);
+    await this.#untilEnded(
+      ({ health }) => health === "struck" || health === "woken",
+      performance.now() + lastWordsMs,
+    );
     // The way that anybody would go: run it once more, and see that there is nothing to do.
     const last = await this.#start(leg);
     await this.#untilEnded((runner) => runner === last, giveUpAt + lastWordsMs);
@@ -207,17 +210,17 @@ class Game {
     const takenOverMs = performance.now() - at;
     this.#faults[index] = { fault, isStruck: true, takenOverMs };
     this.#note(`taken over from runner ${runner.number} after ${Math.round(takenOverMs)} ms`);
-    if (runner.health === "frozen" && fault.wakes === "take-over") this.#wake(runner);
+    if (runner.health === "frozen" && fault.wakes === "take-over") await this.#wake(runner);
   }
 
-  #wake(runner: RunnerProcess): void {
+  async #wake(runner: RunnerProcess): Promise<void> {
     this.#note(`runner ${runner.number} wakes`);
-    this.#trap.thaw(runner);
+    await this.#trap.thaw(runner);
   }
 
   async #wakeAll(): Promise<void> {
-    for (const runner of this.#runners) if (runner.health === "frozen") this.#wake(runner);
-    await Promise.resolve();
+    const frozen = [...this.#runners].filter(({ health }) => health === "frozen");
+    await Promise.all(frozen.map((runner) => this.#wake(runner)));
   }
 
   async #start(leg: Leg): Promise<RunnerProcess> {

@@ -20,9 +20,10 @@ const program = join(import.meta.dirname, "runner.ts");
 
 /**
  * `well`: nothing was done to it, so it must succeed; `struck`: a fault hit what it needs, so it may also fail in a way
- * that running again cures; `frozen`; `dead`: killed by us.
+ * that running again cures; `frozen`; `woken`: goes on as one that was struck, but is not struck again, because what it
+ * still does is chance; `dead`: killed by us.
  */
-export type Health = "well" | "struck" | "frozen" | "dead";
+export type Health = "well" | "struck" | "frozen" | "woken" | "dead";
 
 /** How a runner's process ended. */
 export interface Ended {

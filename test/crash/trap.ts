@@ -45,10 +45,16 @@ const timed: ReadonlySet<Point> = new Set<Point>(["heartbeat", "cancel-poll"]);
 /** milliseconds for a backend to come to a closed gate */
 const gatePatienceMs = 5_000;
 
+interface Frozen {
+  readonly woken: PromiseWithResolvers<void>;
+  /** of the message that is on its way meanwhile */
+  readonly answered: Promise<void> | undefined;
+}
+
 /** One fault at a time, on whichever runner comes to its point first. */
 export class FaultTrap implements Trap {
   readonly #parts: TrapParts;
-  readonly #frozen = new Map<RunnerProcess, PromiseWithResolvers<void>>();
+  readonly #frozen = new Map<RunnerProcess, Frozen>();
   readonly #lingering = new Set<Promise<void>>();
   #armed: Fault | undefined;
   #passings = 0;
@@ -97,6 +103,7 @@ export class FaultTrap implements Trap {
   async message(runner: RunnerProcess, exchange: Exchange): Promise<Ambush | undefined> {
     await this.#pause?.promise;
     const fault = this.#armed;
+    if (runner.health === "woken") return undefined;
     if (fault === undefined || messageKind(exchange.text) !== messageOf(fault.point)) return undefined;
     if (fault.point === "take-over" && !(await this.#isHolderDead())) return undefined;
     if (!this.#isItsTurn(fault)) return undefined;
@@ -107,18 +114,21 @@ export class FaultTrap implements Trap {
   async download(runner: RunnerProcess, { path }: Download): Promise<DownloadAmbush | undefined> {
     await this.#pause?.promise;
     const fault = this.#armed;
-    const isHere = fault !== undefined && objectPoint(path) === fault.point && this.#isItsTurn(fault);
-    if (!isHere) return undefined;
+    if (fault === undefined || runner.health === "woken" || objectPoint(path) !== fault.point)
+      return undefined;
+    if (!this.#isItsTurn(fault)) return undefined;
     const moment = fault.moment === "before" ? "before" : "in";
     return { moment, strike: () => this.#strikeDownload(fault, runner) };
   }
 
-  /** Wakes a frozen runner; what it had on its way goes on. */
-  thaw(runner: RunnerProcess): void {
-    runner.health = "struck";
-    runner.signal("SIGCONT");
-    this.#frozen.get(runner)?.resolve();
+  /** Lets through what a frozen runner had on its way, and wakes it once that has arrived. */
+  async thaw(runner: RunnerProcess): Promise<void> {
+    const frozen = this.#frozen.get(runner);
     this.#frozen.delete(runner);
+    runner.health = "woken";
+    frozen?.woken.resolve();
+    await Promise.race([frozen?.answered, sleep(gatePatienceMs, undefined, { ref: false })]);
+    runner.signal("SIGCONT");
   }
 
   /** Resolves when no server works on for a runner that was struck. */
@@ -175,8 +185,8 @@ export class FaultTrap implements Trap {
       case "kill":
         return this.#kill(runner).then(() => drop);
       case "freeze": {
-        const woken = this.#freeze(runner);
         const isOnItsWay = fault.moment === "before" || fault.moment === "half";
+        const woken = this.#freeze(runner, isOnItsWay ? answered : undefined);
         return async () => {
           if (isOnItsWay) await woken;
           return "pass";
@@ -234,7 +244,7 @@ export class FaultTrap implements Trap {
         await this.#kill(runner);
         return be("reset");
       case "freeze": {
-        const woken = this.#freeze(runner);
+        const woken = this.#freeze(runner, undefined);
         return () => woken.then(() => "pass");
       }
       case "outage":
@@ -261,9 +271,9 @@ export class FaultTrap implements Trap {
     await runner.ended;
   }
 
-  #freeze(runner: RunnerProcess): Promise<void> {
+  #freeze(runner: RunnerProcess, answered: Promise<void> | undefined): Promise<void> {
     const woken = Promise.withResolvers<void>();
-    this.#frozen.set(runner, woken);
+    this.#frozen.set(runner, { woken, answered });
     runner.health = "frozen";
     runner.signal("SIGSTOP");
     return woken.promise;

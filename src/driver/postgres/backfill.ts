@@ -39,7 +39,7 @@ export async function runBackfill(
         fields: { migration: step.path, version: step.migration.version },
       },
     );
-  const write = (statements: string): Promise<readonly StatementResult[]> => writeAgain(bench, statements);
+  const write = (statements: string): Promise<readonly StatementResult[]> => bench.writeThrough(statements);
   const entry = await startEntry(bench, { write }, step, settings);
   const [statement] = step.statements;
   if (statement !== undefined && step.resumeAt === 0) {
@@ -123,17 +123,6 @@ function checksumOf(sql: string, { table, key }: Backfill): string {
   return sha256Hex(JSON.stringify([table, key, sql]));
 }
 
-/** All that is written so says how things are, so writing it once more after the connection was lost changes nothing. */
-async function writeAgain(bench: Workbench, statements: string): Promise<readonly StatementResult[]> {
-  try {
-    return await bench.write(statements);
-  } catch (cause) {
-    if (!bench.isLost()) throw cause;
-    await bench.reconnect(cause);
-    return bench.write(statements);
-  }
-}
-
 /** Writes into the entry why its body did not go on, if the lease is still ours. */
 async function record(
   bench: Workbench,
@@ -149,6 +138,6 @@ async function record(
         : new RunnerError("CANCELED", "the run was interrupted", { cause: reason });
     if (error.code !== "LEASE_LOST") await bench.lastWrite(statements(error));
   } else if (cause instanceof RunnerError && cause.code !== "LEASE_LOST") {
-    await writeAgain(bench, statements(cause));
+    await bench.writeThrough(statements(cause));
   }
 }

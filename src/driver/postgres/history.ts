@@ -83,6 +83,24 @@ export function insertEntry(
   ].join(", ")} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
 }
 
+/** Up to where a run's entries are known to the session that holds its lease. */
+export interface KnownEntries {
+  readonly runId: string;
+  /** the first token of that session: what has a smaller one is an earlier attempt's */
+  readonly firstToken: number;
+  /** of the last entry that was counted */
+  readonly lastId: number;
+}
+
+/**
+ * Adds entries of one run. The message may be sent twice, when nobody knows whether it arrived: what it added the first
+ * time goes before.
+ */
+export function addEntries(t: TableNames, known: KnownEntries, entries: readonly NewEntry[]): string {
+  const again = `DELETE FROM ${t.history} WHERE run_id = ${literal(known.runId)} AND token >= ${known.firstToken} AND id > ${known.lastId}`;
+  return [again, ...entries.map((entry) => insertEntry(t, entry))].join("; ");
+}
+
 /** Entries of a stream, oldest first. */
 export function selectHistory(t: TableNames, stream: string, query: HistoryQuery): string {
   const conditions = [`stream = ${literal(stream)}`];

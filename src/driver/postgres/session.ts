@@ -12,7 +12,7 @@ import type {
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
 import { databaseFailure, isConnectionLoss } from "./failure.ts";
-import { entryOfStep, insertEntry, readEntry, selectHistory, type NewEntry } from "./history.ts";
+import { addEntries, entryOfStep, readEntry, selectHistory, type NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
 import { mayTryAgain } from "./retry.ts";
 import { beginRun, updateRun } from "./runs.ts";
@@ -36,14 +36,11 @@ export function openSession(bench: Workbench): LeasedSession {
     attempt: bench.attempt,
     signal: bench.kept.signal,
     state: () => named(readOwnState(bench)),
-    begin: (beginning) => named(write(bench, beginStatements(bench, beginning))),
+    begin: (beginning) => named(tell(bench, beginStatements(bench, beginning))),
     applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
     applyStatements: (step, settings, onProgress) => named(runStatements(bench, step, settings, onProgress)),
-    declare: (entries) =>
-      named(
-        write(bench, entries.map((entry) => insertEntry(bench.t, declared(entry, bench.key()))).join("; ")),
-      ),
-    finish: (end) => named(write(bench, finishStatements(bench, end))),
+    declare: (entries) => named(declare(bench, entries)),
+    finish: (end) => named(tell(bench, finishStatements(bench, end))),
   };
 }
 
@@ -57,16 +54,8 @@ async function readOwnState(bench: Workbench): Promise<StreamState> {
   return readState(row);
 }
 
-/** All that is written here says how things are, so writing it once more after the connection was lost changes nothing. */
-async function write(bench: Workbench, statements: string): Promise<void> {
-  if (statements === "") return;
-  try {
-    await bench.write(statements);
-  } catch (cause) {
-    if (!bench.isLost()) throw cause;
-    await bench.reconnect(cause);
-    await bench.write(statements);
-  }
+async function tell(bench: Workbench, statements: string): Promise<void> {
+  await bench.writeThrough(statements);
 }
 
 function beginStatements(bench: Workbench, beginning: RunBeginning): string {
@@ -92,6 +81,19 @@ function finishStatements(bench: Workbench, end: RunEnd): string {
   return values.length === 0
     ? ended
     : `UPDATE ${t.streams} SET ${values.join(", ")} WHERE name = ${literal(stream)}; ${ended}`;
+}
+
+async function declare(bench: Workbench, entries: readonly DeclaredEntry[]): Promise<void> {
+  await add(
+    bench,
+    entries.map((entry) => declared(entry, bench.key())),
+  );
+}
+
+async function add(bench: Workbench, entries: readonly NewEntry[]): Promise<void> {
+  const results = await bench.writeThrough(addEntries(bench.t, bench.knownEntries(), entries));
+  const added = results.flatMap(({ rows }) => rows).findLast((row) => "lockkeeper_entry" in row);
+  if (added !== undefined) bench.lastEntryId = Number(added["lockkeeper_entry"]);
 }
 
 function declared(entry: DeclaredEntry, key: LeaseKey): NewEntry {
@@ -249,7 +251,8 @@ async function recordFailure(
     statementChecksums: [],
     error,
   } as const;
-  await write(bench, insertEntry(bench.t, entryOfStep(step, bench.key(), settings.appliedBy, progress)));
+  const entry = entryOfStep(step, bench.key(), settings.appliedBy, progress);
+  await add(bench, [entry]);
 }
 
 function readDurations(

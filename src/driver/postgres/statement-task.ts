@@ -6,7 +6,7 @@ import { countCodePoints } from "../../migration/position.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../driver.ts";
 import type { bodyFailure } from "./body-failure.ts";
 import { toEntryError } from "./body-failure.ts";
-import { entryOfStep, insertEntry } from "./history.ts";
+import { addEntries, entryOfStep } from "./history.ts";
 import { jsonLiteral, literal } from "./tables.ts";
 import type { Workbench } from "./workbench.ts";
 import type { Worker } from "./worker.ts";
@@ -56,9 +56,7 @@ export async function startEntry(
     checkpoint: step.unfinished?.checkpoint ?? null,
     error: null,
   });
-  // The message may be sent twice, when nobody knows whether it arrived.
-  const again = `DELETE FROM ${t.history} WHERE run_id = ${literal(entry.runId)} AND id > ${bench.lastEntryId} AND status = 'started'`;
-  const results = await worker.write(`${again}; ${insertEntry(t, entry)}`);
+  const results = await worker.write(addEntries(t, bench.knownEntries(), [entry]));
   const id = Number(
     results.flatMap((result) => result.rows).find((row) => "lockkeeper_entry" in row)?.["lockkeeper_entry"],
   );

@@ -14,6 +14,7 @@ import {
   type StatementResult,
 } from "./connection.ts";
 import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
+import type { KnownEntries } from "./history.ts";
 import { fenced, renewToken, selectOurs, type LeaseKey } from "./lease.ts";
 import { sqlstate } from "./sqlstate.ts";
 import type { ServerFacts } from "./state.ts";
@@ -65,6 +66,7 @@ export class Workbench {
   blocker: Blocker | undefined;
   readonly #pool: ConnectionPool;
   #connection: Connection;
+  readonly #firstToken: number;
   #key: LeaseKey;
   #kept: KeptLease | undefined;
   #isRenewing = false;
@@ -81,6 +83,7 @@ export class Workbench {
     this.orphans = parts.orphans;
     this.#pool = parts.pool;
     this.#connection = connection;
+    this.#firstToken = key.token;
     this.#key = key;
   }
 
@@ -92,6 +95,11 @@ export class Workbench {
   get kept(): KeptLease {
     if (this.#kept === undefined) throw new TypeError("the workbench is not guarded yet");
     return this.#kept;
+  }
+
+  /** What of the run's history was counted so far. */
+  knownEntries(): KnownEntries {
+    return { runId: this.#key.runId, firstToken: this.#firstToken, lastId: this.lastEntryId };
   }
 
   key(): LeaseKey {
@@ -174,6 +182,20 @@ export class Workbench {
       await this.rollBack();
       await this.assertOurs();
       throw databaseFailure(cause, this.shownUrl);
+    }
+  }
+
+  /**
+   * As {@link write}, once more on a new connection, under a new token, where the old one was lost: for what says how
+   * things are, so that a second time changes nothing.
+   */
+  async writeThrough(statements: string): Promise<readonly StatementResult[]> {
+    try {
+      return await this.write(statements);
+    } catch (cause) {
+      if (!this.isLost()) throw cause;
+      await this.reconnect(cause);
+      return this.write(statements);
     }
   }
 
