@@ -90,7 +90,19 @@ describe.concurrent("the statement of a runner", () => {
   } as const;
   const databases = new Map<string, TestDatabase>();
   let pooler: Pooler;
+  let machine: Machine | undefined;
+  // All before the tests: they run side by side, and what is made in one of them might end with another.
   beforeAll(async () => {
+    machine = await startMachine();
+    if (machine !== undefined) {
+      const server = await ownPostgres({
+        tls: {},
+        settings: { listen_addresses: `127.0.0.1,${machine.gateway}` },
+      });
+      const database = await createDatabase({ server });
+      await database.query(prepared);
+      databases.set("vanished", database);
+    }
     for (const how of Object.keys(cases)) {
       const database = await createDatabase();
       await database.query(prepared);
@@ -104,7 +116,8 @@ describe.concurrent("the statement of a runner", () => {
     "%s ends within seconds when the runner was killed",
     { timeout: 90_000 },
     async (how) => {
-      const database = databases.get(how) ?? (await createDatabase());
+      const database = databases.get(how);
+      if (database === undefined) throw new TypeError("there is a database for each case");
       await using folder = await tempFolder({ "1_rest.up.sql": cases[how] });
       const runner = start(up(folder.path, how === "behind a pooler" ? pooler.url : database.url));
       await until(() => isAsleep(database));
@@ -118,15 +131,9 @@ describe.concurrent("the statement of a runner", () => {
     "ends about a lease after the runner's machine has vanished without a word, and the next run goes on",
     { timeout: 180_000 },
     async (context) => {
-      const machine = await startMachine();
-      if (machine === undefined)
+      const database = databases.get("vanished");
+      if (machine === undefined || database === undefined)
         return notRun(context, "network namespaces (run the tests as root on Linux)");
-      const server = await ownPostgres({
-        tls: {},
-        settings: { listen_addresses: `127.0.0.1,${machine.gateway}` },
-      });
-      const database = await createDatabase({ server });
-      await database.query(prepared);
       await using folder = await tempFolder({ "1_rest.up.sql": cases["in a transaction"] });
       const url = new URL(database.url);
       url.hostname = machine.gateway;
