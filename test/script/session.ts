@@ -40,7 +40,7 @@ interface Outcome {
 export async function playScript(file: string): Promise<void> {
   const script = parseScript(await readFile(file, "utf8"));
   const folder = await mkdtemp(join(tmpdir(), "lockkeeper-session-"));
-  await using database = await createDatabase();
+  await using database = await createDatabase({ endsWith: "file" });
   try {
     await play(file, script, folder, database);
   } finally {

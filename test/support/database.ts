@@ -29,9 +29,12 @@ afterAll(async () => {
   for (const close of [...open].toReversed()) await close();
 });
 
-/** A fresh, empty database on the run's PostgreSQL 18, or on another server. */
+/**
+ * A fresh, empty database on the run's PostgreSQL 18, or on another server. Tests that run side by side say `file` and
+ * drop it themselves: which of them is running cannot be told, and it would end with another.
+ */
 export async function createDatabase(
-  options: { readonly server?: PostgresServer } = {},
+  options: { readonly server?: PostgresServer; readonly endsWith?: "test" | "file" } = {},
 ): Promise<TestDatabase> {
   const admin = accessOf(options.server);
   const name = `test_${randomBytes(8).toString("hex")}`;
@@ -46,7 +49,8 @@ export async function createDatabase(
     await Promise.all([...clients].map((client) => client.end().catch(() => undefined)));
     await once(admin, (client) => client.query(`drop database if exists ${name} with (force)`));
   };
-  cleanUp(drop);
+  if (options.endsWith === "file") open.add(drop);
+  else cleanUp(drop);
   return {
     name,
     url: url.href,
