@@ -238,8 +238,10 @@ export class RunLog {
     outcome: RunOutcome | null,
     error: RunnerError,
   ): Promise<RunResult> {
-    const done = this.#hasBegun ? await this.#stepsDone() : [];
-    const to = this.#hasBegun ? await this.#positionNow() : this.#from;
+    // At once: a database that does not answer is waited for only once.
+    const [done, to] = this.#hasBegun
+      ? await Promise.all([this.#stepsDone(), this.#positionNow()])
+      : [[], this.#from];
     const left = this.#leftAt(to, done.length);
     return this.#end({ status, outcome, to, done, left, error });
   }

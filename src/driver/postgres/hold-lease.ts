@@ -1,3 +1,4 @@
+import { RunnerError } from "../../error.ts";
 import type { LeasedSession } from "../driver.ts";
 import { keepLease } from "../lease-keeper.ts";
 import type { Connection, StatementResult } from "./connection.ts";
@@ -60,11 +61,18 @@ export async function holdLease<T>(
     return await work(openSession(bench));
   } finally {
     await kept.stop();
-    const giveBack = release(t, bench.key());
-    await bench
-      .send(giveBack)
-      .catch(() => ask(giveBack, giveBackMs))
-      .catch(() => undefined);
+    // Who lost it has nothing to give back, and where the network is silent would wait in vain to say so.
+    if (!isLost(kept.signal)) {
+      const giveBack = release(t, bench.key());
+      await bench
+        .send(giveBack)
+        .catch(() => ask(giveBack, giveBackMs))
+        .catch(() => undefined);
+    }
     line?.release();
   }
+}
+
+function isLost({ reason }: AbortSignal): boolean {
+  return reason instanceof RunnerError && reason.code === "LEASE_LOST";
 }
