@@ -39,6 +39,10 @@ export interface Played {
 const stuckMs = 90_000;
 /** milliseconds after which a runner that a fault hit, and that nobody else waits for, must have ended by itself */
 const lastWordsMs = 75_000;
+/** milliseconds within which the server ends what a dead runner left: a statement by `client_connection_check_interval`, an open transaction by its time-out */
+const serverLimitMs = 5_000;
+/** milliseconds that a machine with much else to do may take to start a process and let it look */
+const slowMs = 15_000;
 /** exit codes of a struck runner that mean "run again": the lease is lost or held, or something is unavailable */
 const runAgain: ReadonlySet<number | null> = new Set([0, 30, 31]);
 
@@ -210,6 +214,12 @@ class Game {
     const takenOverMs = performance.now() - at;
     this.#faults[index] = { fault, isStruck: true, takenOverMs };
     this.#note(`taken over from runner ${runner.number} after ${Math.round(takenOverMs)} ms`);
+    const { times, lingerMs } = this.#round;
+    if (takenOverMs > times.leaseMs + lingerMs + serverLimitMs + slowMs)
+      this.#violate(
+        "a dead holder's lease is taken over after one lease",
+        `${describeFault(fault)}: ${Math.round(takenOverMs)} ms`,
+      );
     if (runner.health === "frozen" && fault.wakes === "take-over") await this.#wake(runner);
   }
 
