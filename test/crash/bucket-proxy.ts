@@ -20,7 +20,7 @@ export type DownloadFate =
   | "silence";
 
 /** A fault that waits for one request: before it is passed on, or when half of the answer has been sent. */
-export interface DownloadAmbush {
+export interface DownloadIntervention {
   readonly moment: "before" | "in";
   strike(): Promise<DownloadFate>;
 }
@@ -35,7 +35,7 @@ export interface BucketProxy extends AsyncDisposable {
 /** Starts one on loopback before the S3 server at `upstream`. Requests pass unchanged, so their signatures stay valid. */
 export async function startBucketProxy(
   upstream: string,
-  watch: (download: Download) => Promise<DownloadAmbush | undefined>,
+  watch: (download: Download) => Promise<DownloadIntervention | undefined>,
 ): Promise<BucketProxy> {
   let hasFailed = false;
   const server = createServer((incoming, outgoing) => {
@@ -46,17 +46,17 @@ export async function startBucketProxy(
   async function pass(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     if (hasFailed) return fail(outgoing, 503, "SlowDown");
     const path = (incoming.url ?? "").split("?")[0] ?? "";
-    const ambush = await watch({ path });
-    if (ambush?.moment === "before" && !(await suffer(outgoing, await ambush.strike()))) return;
+    const intervention = await watch({ path });
+    if (intervention?.moment === "before" && !(await suffer(outgoing, await intervention.strike()))) return;
     const { status, headers, body } = await ask(upstream, incoming);
     outgoing.writeHead(status, headers);
-    if (ambush?.moment !== "in") {
+    if (intervention?.moment !== "in") {
       outgoing.end(body);
       return;
     }
     const half = body.subarray(0, Math.floor(body.length / 2));
     await new Promise((resolve) => outgoing.write(half.length === 0 ? " " : half, resolve));
-    if (await suffer(outgoing, await ambush.strike())) outgoing.end(body.subarray(half.length));
+    if (await suffer(outgoing, await intervention.strike())) outgoing.end(body.subarray(half.length));
   }
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {

@@ -6,7 +6,7 @@ import { needs } from "../support/parts.ts";
 import { check } from "./checker.ts";
 import { type Control, openControl } from "./control.ts";
 import { placeOf } from "./fault.ts";
-import { play, type Played } from "./play.ts";
+import { runRound, type RoundResult } from "./run-round.ts";
 import { momentsOf } from "./point.ts";
 import { drawRound } from "./round.ts";
 import {
@@ -38,7 +38,7 @@ afterAll(async () => {
 });
 
 /** What went wrong, with the story that leads there. */
-function wrongIn({ violations, faults, log }: Played): object {
+function wrongIn({ violations, faults, log }: RoundResult): object {
   const missed = faults.filter(({ isStruck }) => !isStruck).map(({ fault }) => placeOf(fault));
   const isRight = violations.length === 0 && missed.length === 0;
   return isRight ? {} : { violations, missed, log };
@@ -46,15 +46,15 @@ function wrongIn({ violations, faults, log }: Played): object {
 
 describe.concurrent("every migration is applied once and in order, and nobody is asked, when", () => {
   test.for(selection())("$name", { timeout: 240_000 }, async ({ needsServer, round }) => {
-    expect(wrongIn(await play(round, needsServer ? doomed : site))).toEqual({});
+    expect(wrongIn(await runRound(round, needsServer ? doomed : site))).toEqual({});
   });
 
   test("a holder wakes with a message that has not left yet", { timeout: 240_000 }, async () => {
-    expect(wrongIn(await play(staleMessage(), site))).toEqual({});
+    expect(wrongIn(await runRound(staleMessage(), site))).toEqual({});
   });
 
   test("a holder freezes with its transaction open", { timeout: 240_000 }, async () => {
-    expect(wrongIn(await play(openTransaction(), site))).toEqual({});
+    expect(wrongIn(await runRound(openTransaction(), site))).toEqual({});
   });
 });
 
@@ -63,7 +63,7 @@ describe.concurrent("the checker sees a migration applied twice", () => {
     ["behind a fence that never raises", staleMessage(withoutFence)],
     ["after a take-over without the index", openTransaction(withoutIndex)],
   ] as const)("%s", { timeout: 240_000 }, async ([, round]) => {
-    const { violations } = await play(round, site);
+    const { violations } = await runRound(round, site);
     expect(violations.map(({ rule }) => rule)).toContain("exactly once");
   });
 });
@@ -102,7 +102,7 @@ const wrongs = [
 
 test("the checker sees each thing that may be wrong", { timeout: 240_000 }, async () => {
   const seen: (readonly [rule: string, sql: string, found: boolean])[] = [];
-  const { violations } = await play(undisturbed(), site, async (url, expected) => {
+  const { violations } = await runRound(undisturbed(), site, async (url, expected) => {
     const client = new pg.Client({ connectionString: url });
     await client.connect();
     const query: Control["query"] = async (sql) => (await client.query(sql)).rows;
@@ -127,7 +127,7 @@ test("the checker sees each thing that may be wrong", { timeout: 240_000 }, asyn
 describe("the selection", () => {
   test("strikes at every point and moment", () => {
     const struck = new Set<string>(
-      selection().flatMap(({ round }) => round.legs.flatMap(({ faults }) => faults.map(placeOf))),
+      selection().flatMap(({ round }) => round.stages.flatMap(({ faults }) => faults.map(placeOf))),
     );
     const all = Object.entries(momentsOf).flatMap(([point, moments]) =>
       moments.map((moment) => `${moment}:${point}`),

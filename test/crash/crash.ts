@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 
-import { play, type Played } from "./play.ts";
+import { runRound, type RoundResult } from "./run-round.ts";
 import { describeReport, type Report, writeReport } from "./report.ts";
 import { drawRound } from "./round.ts";
 import { openSite, startStore } from "./site.ts";
@@ -16,7 +16,7 @@ import { kindWeights, type MigrationKind } from "./workload.ts";
 
 const { values: options } = parseArgs({
   options: {
-    /** rounds are played until so many faults have struck */
+    /** rounds are result until so many faults have struck */
     kills: { type: "string" },
     /** of the first round; alone, of the only one */
     seed: { type: "string" },
@@ -38,7 +38,7 @@ const kinds = (options.kinds?.split(",") ?? []).map((name): MigrationKind => {
 });
 const isSingle = options.seed !== undefined && options.kills === undefined;
 const wanted = Number(options.kills ?? (isSingle ? 1 : 100));
-const rounds: Played[] = [];
+const rounds: RoundResult[] = [];
 const began = performance.now();
 let next = Number(options.seed ?? 1);
 const stop = new AbortController();
@@ -55,9 +55,9 @@ async function main(): Promise<void> {
       while (!stop.signal.aborted && (isSingle ? rounds.length === 0 : kills() < wanted)) {
         const seed = next;
         next += 1;
-        const played = await play(drawRound(seed, kinds), site);
-        rounds.push(played);
-        tell(played);
+        const result = await runRound(drawRound(seed, kinds), site);
+        rounds.push(result);
+        tell(result);
       }
     }),
   );
@@ -79,7 +79,7 @@ function kills(): number {
   return rounds.flatMap(({ faults }) => faults).filter(({ isStruck }) => isStruck).length;
 }
 
-function tell({ seed, faults, violations, durationMs, log }: Played): void {
+function tell({ seed, faults, violations, durationMs, log }: RoundResult): void {
   const struck = faults.filter(({ isStruck }) => isStruck).length;
   const verdict = violations.length === 0 ? "" : `, ${violations.length} VIOLATIONS`;
   console.log(

@@ -25,13 +25,13 @@ export interface Line {
 export type Fate = "pass" | "drop";
 
 /** A fault that waits for one message. */
-export interface Ambush {
+export interface Intervention {
   readonly moment: Moment;
   strike(): Promise<Fate>;
 }
 
 /** Looks at each message before it is passed on. */
-export type Watch = (exchange: Exchange) => Promise<Ambush | undefined>;
+export type Watch = (exchange: Exchange) => Promise<Intervention | undefined>;
 
 /** Stands between one runner and the database. */
 export interface DatabaseProxy extends AsyncDisposable {
@@ -140,16 +140,16 @@ class ProxiedLine implements Line {
     const text = rewrite?.(said) ?? said;
     const message = text === said ? frame : queryFrame(text);
     const answered = new Promise<void>((resolve) => (this.#onAnswer = resolve));
-    const ambush = this.#isSilent ? undefined : await watch({ text, line: this, answered });
-    if (ambush === undefined) return this.#send(message);
-    switch (ambush.moment) {
+    const intervention = this.#isSilent ? undefined : await watch({ text, line: this, answered });
+    if (intervention === undefined) return this.#send(message);
+    switch (intervention.moment) {
       case "before":
-        if ((await ambush.strike()) === "pass") this.#send(message);
+        if ((await intervention.strike()) === "pass") this.#send(message);
         return;
       case "half": {
         const half = Math.floor(message.length / 2);
         this.#send(message.subarray(0, half));
-        if ((await ambush.strike()) === "pass") this.#send(message.subarray(half));
+        if ((await intervention.strike()) === "pass") this.#send(message.subarray(half));
         return;
       }
       case "in":
@@ -157,8 +157,8 @@ class ProxiedLine implements Line {
         const held: Buffer[] = [];
         this.#held = held;
         this.#send(message);
-        if (ambush.moment === "after") await answered;
-        const fate = await ambush.strike();
+        if (intervention.moment === "after") await answered;
+        const fate = await intervention.strike();
         if (fate === "drop") return;
         this.#held = undefined;
         if (!this.#isSilent) for (const part of held) this.#client.write(part);

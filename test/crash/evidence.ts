@@ -1,5 +1,5 @@
 import type { CrashMigration } from "./workload.ts";
-import type { Leg } from "./round.ts";
+import type { Stage } from "./round.ts";
 
 /** One movement that a round is to make. */
 export interface Step {
@@ -8,10 +8,10 @@ export interface Step {
 }
 
 /** The movements of a round, in the one order that is right. */
-export function stepsOf(legs: readonly Leg[], migrations: readonly CrashMigration[]): readonly Step[] {
+export function stepsOf(stages: readonly Stage[], migrations: readonly CrashMigration[]): readonly Step[] {
   const steps: Step[] = [];
   let at = 0;
-  for (const { to } of legs) {
+  for (const { to } of stages) {
     for (; at < to; at += 1) push("up", at);
     for (; at > to; at -= 1) push("down", at - 1);
   }

@@ -1,14 +1,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 import { placeOf } from "./fault.ts";
-import type { Played } from "./play.ts";
+import type { RoundResult } from "./run-round.ts";
 
 /** What a whole run of the harness came to. */
 export interface Report {
   readonly command: string;
   /** what was tried: commit, versions, machine */
   readonly environment: readonly string[];
-  readonly rounds: readonly Played[];
+  readonly rounds: readonly RoundResult[];
   readonly durationMs: number;
 }
 
@@ -33,7 +33,7 @@ export function describeReport({ command, environment, rounds, durationMs }: Rep
   const struck = faults.filter(({ isStruck }) => isStruck);
   const seeds = rounds.map(({ seed }) => seed);
   const violated = rounds.filter(({ violations }) => violations.length > 0);
-  const sum = (of: (round: Played) => number): number =>
+  const sum = (of: (round: RoundResult) => number): number =>
     rounds.reduce((total, round) => total + of(round), 0);
   const takeOvers = struck.flatMap(({ takenOverMs }) => (takenOverMs === undefined ? [] : [takenOverMs]));
   return [

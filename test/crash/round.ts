@@ -9,7 +9,7 @@ export interface Round {
   readonly seed: number;
   readonly migrations: readonly CrashMigration[];
   /** where the database is to go, one after the other */
-  readonly legs: readonly Leg[];
+  readonly stages: readonly Stage[];
   readonly place: "s3" | "folder";
   readonly orphans: OrphanPolicy;
   readonly times: LeaseTimes;
@@ -22,7 +22,7 @@ export interface Round {
 }
 
 /** One way that the database is to go, and what happens on it. */
-export interface Leg {
+export interface Stage {
   /** migrations that are released by then */
   readonly released: number;
   /** migrations that are to be applied in the end; fewer than before: the way down */
@@ -47,7 +47,7 @@ export function drawRound(seed: number, kinds: readonly MigrationKind[] = []): R
     seed,
     migrations,
     place,
-    legs: withFaults(drawWay(random, migrations.length), random, place === "s3"),
+    stages: withFaults(drawWay(random, migrations.length), random, place === "s3"),
     orphans: random.pick(["wait", "cancel"]),
     times: shortTimes,
     isAged: false,
@@ -56,8 +56,8 @@ export function drawRound(seed: number, kinds: readonly MigrationKind[] = []): R
 }
 
 /** Up; up in two releases; or up, down and up again. */
-function drawWay(random: Random, count: number): readonly Leg[] {
-  const leg = (released: number, to: number): Leg => ({
+function drawWay(random: Random, count: number): readonly Stage[] {
+  const stage = (released: number, to: number): Stage => ({
     released,
     to,
     runners: random.pick([1, 1, 2, 4]),
@@ -66,20 +66,20 @@ function drawWay(random: Random, count: number): readonly Leg[] {
   const part = random.integer(1, count - 1);
   switch (random.weighted({ up: 5, twice: 2, down: 3 })) {
     case "up":
-      return [leg(count, count)];
+      return [stage(count, count)];
     case "twice":
-      return [leg(part, part), leg(count, count)];
+      return [stage(part, part), stage(count, count)];
     case "down":
-      return [leg(count, count), leg(count, part), leg(count, count)];
+      return [stage(count, count), stage(count, part), stage(count, count)];
   }
 }
 
-function withFaults(legs: readonly Leg[], random: Random, hasBucket: boolean): readonly Leg[] {
-  const faults: Fault[][] = legs.map(() => []);
+function withFaults(stages: readonly Stage[], random: Random, hasBucket: boolean): readonly Stage[] {
+  const faults: Fault[][] = stages.map(() => []);
   const count = random.integer(1, 3);
   for (let n = 0; n < count; n += 1) {
-    const at = faults[random.integer(0, legs.length - 1)];
+    const at = faults[random.integer(0, stages.length - 1)];
     at?.push(drawFault(random, { isFirst: at.length === 0, hasBucket }));
   }
-  return legs.map((leg, index) => ({ ...leg, faults: faults[index] ?? [] }));
+  return stages.map((stage, index) => ({ ...stage, faults: faults[index] ?? [] }));
 }

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { type BucketProxy, startBucketProxy } from "./bucket-proxy.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "./database-proxy.ts";
 import type { Job, Said } from "./runner.ts";
-import type { Trap } from "./trap.ts";
+import type { Injector } from "./fault-injector.ts";
 
 /** Lets Node compile all that runners load, and keep it in `cacheFolder`: half of what starting one costs. */
 export async function compileRunner(cacheFolder: string): Promise<void> {
@@ -60,24 +60,24 @@ export interface Destinations {
   readonly cacheFolder: string;
 }
 
-/** Starts a runner behind proxies of its own, on which `trap` looks at all that passes. */
+/** Starts a runner behind proxies of its own, on which `injector` looks at all that passes. */
 export async function startRunner(
   number: number,
   job: Job,
   destinations: Destinations,
-  trap: Trap,
+  injector: Injector,
 ): Promise<RunnerProcess> {
   const started = Promise.withResolvers<RunnerProcess>();
   const database = await startDatabaseProxy({
     upstreamPort: destinations.databasePort,
     rewrite: destinations.rewrite,
-    watch: async (exchange) => trap.message(await started.promise, exchange),
+    watch: async (exchange) => injector.message(await started.promise, exchange),
   });
   const bucket =
     destinations.bucketEndpoint === undefined
       ? undefined
       : await startBucketProxy(destinations.bucketEndpoint, async (download) =>
-          trap.download(await started.promise, download),
+          injector.download(await started.promise, download),
         );
   const url = new URL(job.databaseUrl);
   url.port = String(database.port);

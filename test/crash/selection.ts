@@ -2,7 +2,7 @@ import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
 import type { Fault, FaultKind } from "./fault.ts";
 import type { Moment, Point } from "./point.ts";
 import { randomOf } from "./random.ts";
-import type { Leg, Round } from "./round.ts";
+import type { Stage, Round } from "./round.ts";
 import { type CrashMigration, makeMigration, type MigrationKind } from "./workload.ts";
 
 /**
@@ -13,7 +13,7 @@ import { type CrashMigration, makeMigration, type MigrationKind } from "./worklo
 /** A round with what it shows. */
 export interface SelectedRound {
   readonly name: string;
-  /** it stops the server, so no other can be played there meanwhile */
+  /** it stops the server, so no other can run there meanwhile */
   readonly needsServer: boolean;
   readonly round: Round;
 }
@@ -200,7 +200,7 @@ function makeRound(
   seed: number,
   place: Round["place"],
   kinds: readonly MigrationKind[],
-  legs: readonly Pick<Leg, "released" | "faults">[],
+  stages: readonly Pick<Stage, "released" | "faults">[],
 ): Round {
   const random = randomOf(seed);
   const migrations = kinds.map((kind, index): CrashMigration => makeMigration(index + 1, kind, random, seed));
@@ -208,7 +208,7 @@ function makeRound(
     seed,
     migrations,
     place,
-    legs: legs.map((leg) => ({ ...leg, to: leg.released, runners: 1 })),
+    stages: stages.map((stage) => ({ ...stage, to: stage.released, runners: 1 })),
     orphans: "wait",
     times,
     isAged: true,

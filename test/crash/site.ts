@@ -11,9 +11,9 @@ import { startPostgres } from "../support/postgres.ts";
 import { type Files, folderSource, makeKeys, publishTo } from "../support/release.ts";
 import { type Control, openControl } from "./control.ts";
 import { compileRunner } from "./runner-process.ts";
-import type { CrashServer } from "./trap.ts";
+import type { CrashServer } from "./fault-injector.ts";
 
-/** Where rounds are played: a PostgreSQL that may be crashed, an S3 server, a key that signs. */
+/** Where rounds are run: a PostgreSQL that may be crashed, an S3 server, a key that signs. */
 export interface Site extends AsyncDisposable {
   readonly server: CrashServer;
   readonly postgresPort: number;

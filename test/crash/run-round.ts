@@ -3,16 +3,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { check, type Expectation } from "./checker.ts";
 import { stepsOf, type Violation } from "./evidence.ts";
 import { describeFault, type Fault } from "./fault.ts";
-import type { Leg, Round } from "./round.ts";
+import type { Stage, Round } from "./round.ts";
 import type { Job } from "./runner.ts";
 import { type Ended, type RunnerProcess, startRunner } from "./runner-process.ts";
 import type { Place, Site } from "./site.ts";
-import { FaultTrap, type Struck } from "./trap.ts";
+import { FaultInjector, type Struck } from "./fault-injector.ts";
 import { filesOf, setupOf } from "./workload.ts";
 import type { Control } from "./control.ts";
 
 /** What became of one fault. */
-export interface Struckness {
+export interface FaultResult {
   readonly fault: Fault;
   /** false: no runner came to its point */
   readonly isStruck: boolean;
@@ -21,9 +21,9 @@ export interface Struckness {
 }
 
 /** What became of a round. */
-export interface Played {
+export interface RoundResult {
   readonly seed: number;
-  readonly faults: readonly Struckness[];
+  readonly faults: readonly FaultResult[];
   readonly violations: readonly Violation[];
   /** runners started */
   readonly runners: number;
@@ -35,7 +35,7 @@ export interface Played {
   readonly log: readonly string[];
 }
 
-/** milliseconds in which a leg must come to its end, whatever happens: far beyond every lease and server limit of a round */
+/** milliseconds in which a stage must come to its end, whatever happens: far beyond every lease and server limit of a round */
 const stuckMs = 90_000;
 /** milliseconds after which a runner that a fault hit, and that nobody else waits for, must have ended by itself */
 const lastWordsMs = 75_000;
@@ -47,36 +47,38 @@ const slowMs = 15_000;
 const runAgain: ReadonlySet<number | null> = new Set([0, 30, 31]);
 
 /**
- * Plays a round from an empty database to the verdict.
+ * Runs a round from an empty database to the verdict.
  *
  * @param afterwards - looks at the database once more, before it is dropped
  */
-export async function play(
+export async function runRound(
   round: Round,
   site: Site,
   afterwards?: (databaseUrl: string, expected: Expectation) => Promise<void>,
-): Promise<Played> {
-  await using game = await Game.open(round, site);
-  return await game.play(afterwards);
+): Promise<RoundResult> {
+  await using run = await RoundRun.open(round, site);
+  return await run.toVerdict(afterwards);
 }
 
-class Game {
+class RoundRun {
   readonly #round: Round;
   readonly #site: Site;
   readonly #place: Place;
   readonly #database: { readonly url: string; readonly control: Control };
   readonly #name: string;
-  readonly #trap: FaultTrap;
+  readonly #injector: FaultInjector;
   /** those under way */
   readonly #runners = new Set<RunnerProcess>();
   /** all of the round: what a silent one left open stays open until the verdict */
   readonly #everyone: RunnerProcess[] = [];
   readonly #log: string[] = [];
   readonly #violations: Violation[] = [];
-  readonly #faults: Struckness[] = [];
+  readonly #faults: FaultResult[] = [];
   readonly #began = performance.now();
   #started = 0;
   #slow = 0;
+  /** runners that nothing was done to and that have succeeded */
+  #successes = 0;
 
   private constructor(
     round: Round,
@@ -90,7 +92,7 @@ class Game {
     this.#place = place;
     this.#name = name;
     this.#database = database;
-    this.#trap = new FaultTrap({
+    this.#injector = new FaultInjector({
       control: database.control,
       server: site.server,
       migrations: round.migrations.length,
@@ -100,30 +102,30 @@ class Game {
     });
   }
 
-  static async open(round: Round, site: Site): Promise<Game> {
+  static async open(round: Round, site: Site): Promise<RoundRun> {
     const name = `crash_round_${round.seed}_${Math.random().toString(36).slice(2, 8)}`;
     const database = await site.createDatabase(name);
     await database.control.query(setupOf(round.migrations));
-    return new Game(round, site, await site.createPlace(round.place), name, database);
+    return new RoundRun(round, site, await site.createPlace(round.place), name, database);
   }
 
-  async play(afterwards?: Parameters<typeof play>[2]): Promise<Played> {
-    const { round } = { round: this.#round };
+  async toVerdict(afterwards?: Parameters<typeof runRound>[2]): Promise<RoundResult> {
+    const round = this.#round;
     this.#note(
-      `${round.migrations.length} migrations in a ${round.place}, orphans: ${round.orphans}; ${round.legs.map(({ to, runners }) => `to ${to} by ${runners}`).join(", ")}`,
+      `${round.migrations.length} migrations in a ${round.place}, orphans: ${round.orphans}; ${round.stages.map(({ to, runners }) => `to ${to} by ${runners}`).join(", ")}`,
     );
     let digest = "";
-    for (const leg of round.legs) {
-      digest = await this.#place.publish(filesOf(round.migrations.slice(0, leg.released)));
-      await this.#travel(leg);
+    for (const stage of round.stages) {
+      digest = await this.#place.publish(filesOf(round.migrations.slice(0, stage.released)));
+      await this.#reach(stage);
       if (this.#violations.length > 0) break;
     }
-    await this.#trap.quiet();
-    const last = round.legs.at(-1);
+    await this.#injector.quiet();
+    const last = round.stages.at(-1);
     const applied = last?.to ?? 0;
     const { control } = this.#database;
     const expected: Expectation = {
-      steps: stepsOf(round.legs, round.migrations),
+      steps: stepsOf(round.stages, round.migrations),
       migrations: round.migrations,
       applied,
       completed: applied === last?.released ? digest : null,
@@ -144,27 +146,27 @@ class Game {
     };
   }
 
-  /** One leg: its faults one after the other, then as many runners as it takes, which is one. */
-  async #travel(leg: Leg): Promise<void> {
+  /** One stage of the way: its faults one after the other, then as many runners as it takes, which is one. */
+  async #reach(stage: Stage): Promise<void> {
     const giveUpAt = performance.now() + stuckMs;
-    for (const fault of leg.faults) {
-      const { struck } = await this.#trap.arm(fault);
-      while (this.#count("well") < leg.runners) await this.#start(leg);
+    for (const fault of stage.faults) {
+      const { struck } = await this.#injector.arm(fault);
+      while (this.#count("well") < stage.runners) await this.#start(stage);
       const reached = await Promise.race([struck, this.#allEnded()]);
       // A runner may have ended while its server is still being kept away.
-      const hit = reached ?? (this.#trap.isSprung() ? await struck : undefined);
+      const hit = reached ?? (this.#injector.isSprung() ? await struck : undefined);
       if (hit === undefined) {
-        await this.#trap.disarm();
+        await this.#injector.disarm();
         this.#faults.push({ fault, isStruck: false, takenOverMs: undefined });
         this.#note(`not reached: ${describeFault(fault)}`);
         continue;
       }
       this.#note(`runner ${hit.runner.number}: ${describeFault(fault)}`);
-      await this.#afterwards(fault, hit, leg);
+      await this.#afterwards(fault, hit, stage);
     }
-    this.#trap.rest();
-    await this.#trap.quiet();
-    if (this.#count("well") === 0) await this.#start(leg);
+    this.#injector.rest();
+    await this.#injector.quiet();
+    if (this.#count("well") === 0) await this.#start(stage);
     await this.#untilEnded((runner) => runner.health === "well", giveUpAt);
     await this.#wakeAll();
     await this.#untilEnded(
@@ -172,7 +174,7 @@ class Game {
       performance.now() + lastWordsMs,
     );
     // The way that anybody would go: run it once more, and see that there is nothing to do.
-    const last = await this.#start(leg);
+    const last = await this.#start(stage);
     await this.#untilEnded((runner) => runner === last, giveUpAt + lastWordsMs);
     const said = (await last.ended).said;
     if (said !== undefined && said.done > 0 && this.#slow === 0)
@@ -183,7 +185,7 @@ class Game {
   }
 
   /** A dead or frozen holder's lease is taken over by another, which is started if nobody waits for it. */
-  async #afterwards(fault: Fault, { runner, at }: Struck, leg: Leg): Promise<void> {
+  async #afterwards(fault: Fault, { runner, at }: Struck, stage: Stage): Promise<void> {
     const isGone = runner.health === "dead" || runner.health === "frozen" || fault.kind === "silence-all";
     if (!isGone) {
       this.#faults.push({ fault, isStruck: true, takenOverMs: undefined });
@@ -200,15 +202,19 @@ class Game {
       );
     // Who takes over may be struck itself, at any point from now on.
     void this.#watchTakeOver(fault, runner, held, at);
-    if (this.#count("well") === 0) await this.#start(leg);
+    if (this.#count("well") === 0) await this.#start(stage);
   }
 
   async #watchTakeOver(fault: Fault, runner: RunnerProcess, held: number, at: number): Promise<void> {
     const index = this.#faults.push({ fault, isStruck: true, takenOverMs: undefined }) - 1;
+    const successes = this.#successes;
     for (;;) {
+      const isNeeded = this.#successes === successes;
       const token = await this.#token();
-      if (token === undefined || token > held) break;
-      if (performance.now() - at > stuckMs) return;
+      if (token === undefined) return;
+      if (token > held) break;
+      // A run that succeeds without the lease had nothing to do: the dead one had done it all.
+      if (!isNeeded || performance.now() - at > stuckMs) return;
       await sleep(20);
     }
     const takenOverMs = performance.now() - at;
@@ -225,7 +231,7 @@ class Game {
 
   async #wake(runner: RunnerProcess): Promise<void> {
     this.#note(`runner ${runner.number} wakes`);
-    await this.#trap.thaw(runner);
+    await this.#injector.thaw(runner);
   }
 
   async #wakeAll(): Promise<void> {
@@ -233,17 +239,17 @@ class Game {
     await Promise.all(frozen.map((runner) => this.#wake(runner)));
   }
 
-  async #start(leg: Leg): Promise<RunnerProcess> {
-    const { round } = { round: this.#round };
+  async #start(stage: Stage): Promise<RunnerProcess> {
+    const round = this.#round;
     this.#started += 1;
-    const isDown = leg.to < leg.released;
+    const isDown = stage.to < stage.released;
     const job: Job = {
       databaseUrl: this.#database.url,
       sourceUrl: this.#place.url,
       source: this.#place.options,
       publicKey: this.#site.publicKey,
       stream: "orders",
-      goal: isDown ? { kind: "version", version: String(leg.to), allow: "down" } : { kind: "latest" },
+      goal: isDown ? { kind: "version", version: String(stage.to), allow: "down" } : { kind: "latest" },
       action: isDown ? "rollback" : "apply",
       times: round.times,
       orphans: round.orphans,
@@ -258,7 +264,7 @@ class Game {
         cacheFolder: this.#site.cacheFolder,
         rewrite: round.weaken,
       },
-      this.#trap,
+      this.#injector,
     );
     this.#everyone.push(runner);
     this.#runners.add(runner);
@@ -276,6 +282,7 @@ class Game {
     if (runner.health === "dead") return;
     const isSlow = runner.health === "well" && error?.code === "LEASE_LOST";
     if (isSlow) this.#slow += 1;
+    if (runner.health === "well" && code === 0) this.#successes += 1;
     if (runner.health === "well" ? code === 0 || isSlow : runAgain.has(code)) return;
     this.#violate(
       runner.health === "well" ? "a runner that nothing was done to succeeds" : "running again is enough",
@@ -334,7 +341,7 @@ class Game {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#trap.quiet();
+    await this.#injector.quiet();
     for (const runner of this.#everyone) {
       if (!runner.hasEnded()) runner.health = "dead";
       await runner.dispose();

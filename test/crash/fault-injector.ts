@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { Download, DownloadAmbush, DownloadFate } from "./bucket-proxy.ts";
+import type { Download, DownloadIntervention, DownloadFate } from "./bucket-proxy.ts";
 import type { Control, Hold } from "./control.ts";
-import type { Ambush, Exchange, Fate } from "./database-proxy.ts";
+import type { Intervention, Exchange, Fate } from "./database-proxy.ts";
 import type { Fault } from "./fault.ts";
 import { messageKind, messageOf, objectPoint, type Point } from "./point.ts";
 import type { RunnerProcess } from "./runner-process.ts";
 
 /** Looks at all that the runners of a round say, and strikes where the fault that is armed wants it. */
-export interface Trap {
-  message(runner: RunnerProcess, exchange: Exchange): Promise<Ambush | undefined>;
-  download(runner: RunnerProcess, download: Download): Promise<DownloadAmbush | undefined>;
+export interface Injector {
+  message(runner: RunnerProcess, exchange: Exchange): Promise<Intervention | undefined>;
+  download(runner: RunnerProcess, download: Download): Promise<DownloadIntervention | undefined>;
 }
 
 /** The server that a round's database is on, as far as faults need it. */
@@ -28,8 +28,8 @@ export interface Struck {
   readonly at: number;
 }
 
-/** What a trap works with. */
-export interface TrapParts {
+/** What a injector works with. */
+export interface InjectorParts {
   readonly control: Control;
   readonly server: CrashServer;
   /** versions of all migrations of the round */
@@ -52,8 +52,8 @@ interface Frozen {
 }
 
 /** One fault at a time, on whichever runner comes to its point first. */
-export class FaultTrap implements Trap {
-  readonly #parts: TrapParts;
+export class FaultInjector implements Injector {
+  readonly #parts: InjectorParts;
   readonly #frozen = new Map<RunnerProcess, Frozen>();
   readonly #lingering = new Set<Promise<void>>();
   #armed: Fault | undefined;
@@ -63,7 +63,7 @@ export class FaultTrap implements Trap {
   /** from a strike until it is decided what comes next: meanwhile nothing passes, or the next point might be missed */
   #pause: PromiseWithResolvers<void> | undefined;
 
-  constructor(parts: TrapParts) {
+  constructor(parts: InjectorParts) {
     this.#parts = parts;
   }
 
@@ -100,7 +100,7 @@ export class FaultTrap implements Trap {
     this.#gate = undefined;
   }
 
-  async message(runner: RunnerProcess, exchange: Exchange): Promise<Ambush | undefined> {
+  async message(runner: RunnerProcess, exchange: Exchange): Promise<Intervention | undefined> {
     await this.#pause?.promise;
     const fault = this.#armed;
     if (runner.health === "woken") return undefined;
@@ -111,7 +111,7 @@ export class FaultTrap implements Trap {
     return { moment: fault.moment, strike: () => this.#strikeMessage(fault, runner, exchange) };
   }
 
-  async download(runner: RunnerProcess, { path }: Download): Promise<DownloadAmbush | undefined> {
+  async download(runner: RunnerProcess, { path }: Download): Promise<DownloadIntervention | undefined> {
     await this.#pause?.promise;
     const fault = this.#armed;
     if (fault === undefined || runner.health === "woken" || objectPoint(path) !== fault.point)
