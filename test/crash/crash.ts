@@ -16,7 +16,7 @@ import { kindWeights, type MigrationKind } from "./workload.ts";
 
 const { values: options } = parseArgs({
   options: {
-    /** rounds are result until so many faults have struck */
+    /** rounds are run until so many faults have struck */
     kills: { type: "string" },
     /** of the first round; alone, of the only one */
     seed: { type: "string" },
