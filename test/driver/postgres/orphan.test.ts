@@ -190,20 +190,28 @@ describe("a statement that outlives its runner", () => {
     await unblock();
   });
 
-  test("may have ended, and its session stay: of a frozen process, which is ended on the server", async () => {
-    const database = await createDatabase();
-    const driver = await openDriver(database.url);
-    onTestFinished(() => driver.close());
-    await driver.withLease(leaseOptions(), () => Promise.resolve());
-    const frozen = await database.connect();
-    await frozen.query("SELECT pg_advisory_lock(hashtextextended('lockkeeper/worker/orders', 0))");
-    const seen: Orphan[] = [];
-    const token = await driver.withLease(
-      leaseOptions({ waitMs: 60_000, onOrphan: (orphan) => seen.push(orphan) }),
-      (session) => Promise.resolve(session.token),
-    );
-    expect(token).toBe(2);
-    expect(seen).toMatchObject([{ isCanceled: true }]);
-    await expect(frozen.query("SELECT 1")).rejects.toBeDefined();
-  });
+  test.for([
+    ["idle", "SELECT 1"],
+    // As a cancelled statement leaves it: settings that were local to the transaction are gone, its time-out among them.
+    ["in a failed transaction", "BEGIN; SELECT 1 / 0"],
+  ] as const)(
+    "may have ended, and its session stay %s: of a process that is frozen or gone, and is ended on the server",
+    async ([, last]) => {
+      const database = await createDatabase();
+      const driver = await openDriver(database.url);
+      onTestFinished(() => driver.close());
+      await driver.withLease(leaseOptions(), () => Promise.resolve());
+      const frozen = await database.connect();
+      await frozen.query("SELECT pg_advisory_lock(hashtextextended('lockkeeper/worker/orders', 0))");
+      await frozen.query(last).catch(() => undefined);
+      const seen: Orphan[] = [];
+      const token = await driver.withLease(
+        leaseOptions({ waitMs: 60_000, onOrphan: (orphan) => seen.push(orphan) }),
+        (session) => Promise.resolve(session.token),
+      );
+      expect(token).toBe(2);
+      expect(seen).toMatchObject([{ isCanceled: true }]);
+      await expect(frozen.query("SELECT 1")).rejects.toBeDefined();
+    },
+  );
 });
