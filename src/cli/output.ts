@@ -1,3 +1,5 @@
+import { stripVTControlCharacters } from "node:util";
+
 import type { Sink } from "../report/sink.ts";
 
 /** Where a verb puts what it has to say: the result on stdout, everything else on stderr. */
@@ -88,8 +90,7 @@ export function formatPairs(pairs: readonly (readonly [string, string | undefine
 
 /** Characters on the screen: colours take none. */
 function widthOf(text: string): number {
-  // oxlint-disable-next-line no-control-regex -- escape sequences begin with a control character
-  return [...text.replace(/\u001b\[\d+m/g, "")].length;
+  return [...stripVTControlCharacters(text)].length;
 }
 
 function makePaint(hasColor: boolean): Paint {

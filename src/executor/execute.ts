@@ -1,26 +1,11 @@
-import type {
-  LeasedSession,
-  SessionSettings,
-  StatementProgress,
-  StatementStep,
-  TransactionStep,
-} from "../driver/driver.ts";
+import type { LeasedSession, SessionSettings, StatementProgress, StatementStep } from "../driver/driver.ts";
 import { RunnerError } from "../error.ts";
-import type { HistoryEntry } from "../history/entry.ts";
-import { sha256Hex } from "../migration/checksum.ts";
-import { decodeBody } from "../migration/decode.ts";
-import { parseHeader } from "../migration/header.ts";
-import { sqlToSend } from "../migration/unwrap-sql.ts";
 import type { Plan, Step } from "../plan/plan.ts";
 import type { Emit, RunEvent } from "./event.ts";
+import { assertNothingDone, statementStep, transactionStep, type StepInput } from "./prepare-step.ts";
 
 /** What the steps need besides the plan. */
-export interface ExecuteOptions {
-  /** verified bytes of every body of the plan, by sha256 */
-  readonly bodies: ReadonlyMap<string, Buffer>;
-  readonly signed: boolean;
-  /** what an earlier attempt left half done; its checksums are compared before anything goes on after it */
-  readonly unfinished: HistoryEntry | null;
+export interface ExecuteOptions extends StepInput {
   readonly lockTimeoutMs: number;
   readonly statementTimeoutMs: number;
   readonly appliedBy: string;
@@ -147,113 +132,6 @@ function statementEvent({ path, statements }: StatementStep, progress: Statement
     case "backfill":
       return { ...progress, kind: "backfill.progress", path };
   }
-}
-
-function transactionStep(step: Step, options: ExecuteOptions): TransactionStep {
-  const { text, header } = readBody(step, options);
-  const { sql, offset } = sqlToSend(text);
-  return {
-    ...common(step, options),
-    text,
-    sql,
-    sqlOffset: offset,
-    alone: step.body.alone,
-    ...limitsOf(header),
-  };
-}
-
-function statementStep(step: Step, options: ExecuteOptions): StatementStep {
-  const { bytes, text, header } = readBody(step, options);
-  const statements = step.body.statements ?? [];
-  assertSameBeginning(step, bytes, options.unfinished);
-  const isAttempt = isAttemptAt(step, options.unfinished);
-  if (isAttempt && header.backfill !== undefined && options.unfinished?.checkpoint?.kind === "sent")
-    throw changedKind(step, "publish it without its backfill, and that as a migration of its own");
-  return {
-    ...common(step, options),
-    text,
-    bytes,
-    statements,
-    resumeAt: step.resumeAt,
-    unfinished: isAttempt ? options.unfinished : null,
-    backfill: header.backfill,
-    ...limitsOf(header),
-  };
-}
-
-function isAttemptAt({ migration, direction }: Step, unfinished: HistoryEntry | null): boolean {
-  return unfinished?.seq === migration.seq && unfinished.direction === direction;
-}
-
-function common(
-  step: Step,
-  options: ExecuteOptions,
-): Pick<TransactionStep, "migration" | "direction" | "sha256" | "path" | "signed"> {
-  return {
-    migration: step.migration,
-    direction: step.direction,
-    sha256: step.body.sha256,
-    path: step.body.path,
-    signed: options.signed,
-  };
-}
-
-function limitsOf(
-  header: ReturnType<typeof parseHeader>,
-): Pick<TransactionStep, "lockTimeoutMs" | "statementTimeoutMs"> {
-  return { lockTimeoutMs: header.lockTimeoutMs, statementTimeoutMs: header.statementTimeoutMs };
-}
-
-function readBody(
-  step: Step,
-  options: ExecuteOptions,
-): { bytes: Buffer; text: string; header: ReturnType<typeof parseHeader> } {
-  const bytes = options.bodies.get(step.body.sha256);
-  if (bytes === undefined)
-    throw new RunnerError("INTERNAL", `the body of "${step.body.path}" was not fetched`);
-  const text = decodeBody(bytes, step.body.path);
-  return { bytes, text, header: parseHeader(text, step.body.path) };
-}
-
-/** A corrected migration goes on after its done statements only when those are what was done. */
-function assertSameBeginning(step: Step, bytes: Buffer, unfinished: HistoryEntry | null): void {
-  if (step.resumeAt === 0 || unfinished === null) return;
-  const now = (step.body.statements ?? [])
-    .slice(0, step.resumeAt)
-    .map(({ offset, length }) => sha256Hex(bytes.subarray(offset, offset + length)));
-  const changed = unfinished.statementChecksums.findIndex((checksum, index) => now[index] !== checksum);
-  if (changed >= 0) throw changedBeginning(step, changed + 1);
-}
-
-/** A body in one transaction cannot go on in the middle of what was begun statement by statement. */
-function assertNothingDone(step: Step | undefined, unfinished: HistoryEntry | null): void {
-  if (step === undefined || !isAttemptAt(step, unfinished)) return;
-  if (step.resumeAt > 0) throw changedBeginning(step, 1);
-  if (unfinished?.checkpoint !== null)
-    throw changedKind(step, "write -- lockkeeper: tx=none into its first line");
-}
-
-/** Only what runs statement by statement can find out what became of a statement that was cut off. */
-function changedKind(step: Step, hint: string): RunnerError {
-  return new RunnerError(
-    "CHANGED_FILE",
-    `a run was cut off in statement ${step.resumeAt + 1} of "${step.body.path}" as it was before; what it left cannot be told by the file as it is now`,
-    {
-      hint: `${hint}: then it is found out, and cleared away, before the file begins`,
-      fields: { migration: step.body.path, version: step.migration.version, statement: step.resumeAt + 1 },
-    },
-  );
-}
-
-function changedBeginning(step: Step, statement: number): RunnerError {
-  return new RunnerError(
-    "CHANGED_FILE",
-    `statement ${statement} of "${step.body.path}" was changed after it had taken effect`,
-    {
-      hint: `keep the first ${step.resumeAt} statements as they were, and correct only what follows`,
-      fields: { migration: step.body.path, version: step.migration.version, statement },
-    },
-  );
 }
 
 function announce(step: Step, index: number, total: number, emit: Emit): void {

@@ -137,8 +137,8 @@ function bounded(onLine: (line: string) => void): { take(line: string): void; en
   return {
     take(line) {
       count += 1;
-      // oxlint-disable-next-line no-control-regex -- they could draw over a terminal or forge a line of a log
-      const plain = line.slice(0, mostLineChars).replace(/[\u0000-\u001f\u007f-\u009f]/g, " ");
+      // Control characters could draw over a terminal, or forge a line of a log.
+      const plain = line.slice(0, mostLineChars).replace(/\p{Cc}/gu, " ");
       if (count <= mostLines && plain.trim() !== "") onLine(plain);
     },
     end() {

@@ -29,8 +29,7 @@ const bucketName = /^[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]$/;
 const scheme = /^([A-Za-z][A-Za-z0-9+.-]+):/;
 
 // Control characters cannot stand in an XML listing, nor safely in a log line.
-// oxlint-disable-next-line no-control-regex -- they are what it looks for
-const control = /[\u0000-\u001f\u007f]/;
+const control = /\p{Cc}/u;
 
 const shapes = "write s3://bucket/prefix, gs://bucket/prefix, file:///folder or the path of a folder";
 
