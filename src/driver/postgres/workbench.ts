@@ -4,22 +4,16 @@ import { RunnerError } from "../../error.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
-import { readBlocker, selectBlockers, watchBlockers, type Blocker } from "./blocker.ts";
-import { selectAtWork, watchAnswer } from "./answer-watch.ts";
-import {
-  answerMs,
-  type Connection,
-  type ConnectionPool,
-  type Row,
-  type StatementResult,
-} from "./connection.ts";
+import type { Blocker } from "./blocker.ts";
+import { answerMs, type Connection, type ConnectionPool, type StatementResult } from "./connection.ts";
 import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
 import type { KnownEntries } from "./history.ts";
 import { fenced, renewToken, selectOurs, type LeaseKey } from "./lease.ts";
+import { awaitAnswer, sendLong, type Sender } from "./send-long.ts";
 import { sqlstate } from "./sqlstate.ts";
 import type { ServerFacts } from "./state.ts";
 import type { TableNames } from "./tables.ts";
-import { cancelRun, resetSession } from "./transaction.ts";
+import { resetSession } from "./transaction.ts";
 
 /** What a workbench is made of; the lease is held already. */
 export interface WorkbenchParts {
@@ -38,13 +32,6 @@ export interface WorkbenchParts {
 
 /** What to do about statements that nobody waits for any more, and whom to tell. */
 export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
-
-/** milliseconds that a person's cancel, or an executor's end, leaves the current statement to end by itself */
-const cancelGraceMs = 3_000;
-/** milliseconds after which a server that ignores the cancel is no longer waited for */
-const cutAfterCancelMs = 10_000;
-/** milliseconds between two cancels: the first may come before the server has begun with the statement */
-const cancelAgainMs = 500;
 
 /**
  * The one connection that a held lease works on, and what happens to it: it may be lost and replaced, and then the
@@ -140,32 +127,11 @@ export class Workbench {
     message: string,
     lockTimeoutMs = 0,
   ): Promise<readonly StatementResult[]> {
-    const { signal } = this.kept;
-    const cut = new AbortController();
-    const ended = new AbortController();
-    let timer: NodeJS.Timeout | undefined;
-    const onAbort = (): void => {
-      const isPatient =
-        signal.reason instanceof RunnerError &&
-        (signal.reason.code === "CANCELED" || signal.reason.code === "HANDED_OVER");
-      timer = setTimeout(() => void this.#cancel(cut, ended.signal), isPatient ? cancelGraceMs : 0);
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-    const watch = watchBlockers(lockTimeoutMs, () => this.#lookForBlocker());
-    try {
-      const results = await this.#sendLong(connection, message, cut.signal);
-      this.blocker = undefined;
-      return results;
-    } catch (cause) {
-      this.blocker = watch.stop() ?? this.blocker;
-      throw cause;
-    } finally {
-      watch.stop();
-      ended.abort();
-      clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
-    }
+    const results = await sendLong(this.#sender(), connection, { message, lockTimeoutMs }, (blocker) => {
+      this.blocker = blocker;
+    });
+    this.blocker = undefined;
+    return results;
   }
 
   /**
@@ -245,7 +211,7 @@ export class Workbench {
         try {
           this.#connection = await this.#pool.connect(this.kept.signal);
           const message = renewToken(this.t, this.#key, this.times.leaseMs);
-          const results = await this.#sendLong(this.#connection, message, this.kept.signal);
+          const results = await awaitAnswer(this.#sender(), this.#connection, message, this.kept.signal);
           const token = results.flatMap((result) => result.rows)[0]?.["lockkeeper_token"];
           if (token === undefined) throw this.#lost(cause);
           this.#key = { ...this.#key, token: Number(token) };
@@ -270,67 +236,13 @@ export class Workbench {
     this.#connection.release();
   }
 
-  async #cancel(cut: AbortController, ended: AbortSignal): Promise<void> {
-    const enough = AbortSignal.timeout(cutAfterCancelMs);
-    try {
-      const connection = await this.#pool.connect(enough);
-      try {
-        while (!ended.aborted && !enough.aborted) {
-          await connection.send(cancelRun(this.#key), enough);
-          await sleep(cancelAgainMs, undefined, { signal: AbortSignal.any([ended, enough]) }).catch(
-            () => undefined,
-          );
-        }
-      } finally {
-        connection.release();
-      }
-      if (!ended.aborted) cut.abort();
-    } catch {
-      // The database cannot be reached: nobody there to tell, and nothing to wait for.
-      cut.abort();
-    }
-  }
-
-  async #lookForBlocker(): Promise<Blocker | undefined> {
-    const row = await this.#ask(selectBlockers(this.#key));
-    return row === undefined ? undefined : readBlocker(row);
-  }
-
-  /** Sends what may take long, and does not wait for an answer that will never come. */
-  async #sendLong(
-    connection: Connection,
-    message: string,
-    signal: AbortSignal,
-  ): Promise<readonly StatementResult[]> {
-    const lost = new AbortController();
-    // Behind a pooler nobody knows which backend it is.
-    const answer = this.isPooled
-      ? undefined
-      : watchAnswer(
-          () => this.#isAtWork(connection.processId),
-          () => lost.abort(),
-        );
-    try {
-      return await connection.send(message, AbortSignal.any([signal, lost.signal]), Infinity);
-    } finally {
-      answer?.stop();
-    }
-  }
-
-  async #isAtWork(processId: number): Promise<boolean> {
-    return (await this.#ask(selectAtWork(processId)))?.["lockkeeper_at_work"] !== false;
-  }
-
-  /** The first row of a short query, by another connection than the busy one. */
-  async #ask(query: string): Promise<Row | undefined> {
-    const patience = AbortSignal.timeout(answerMs);
-    const connection = await this.#pool.connect(patience);
-    try {
-      const [result] = await connection.send(query, patience);
-      return result?.rows[0];
-    } finally {
-      connection.release();
-    }
+  #sender(): Sender {
+    return {
+      pool: this.#pool,
+      signal: this.kept.signal,
+      isPooled: this.isPooled,
+      key: () => this.#key,
+    };
   }
 
   #lost(cause: unknown): RunnerError {
