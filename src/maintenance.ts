@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 
-import type { DeclaredEntry, LeasedSession } from "./driver/driver.ts";
+import type { DeclaredEntry, LeasedSession } from "./driver/session.ts";
 import { RunnerError, toRunnerError } from "./error.ts";
 import type { HistoryEntry } from "./history/entry.ts";
 import { makePlan } from "./plan/make-plan.ts";

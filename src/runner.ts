@@ -1,4 +1,5 @@
-import type { LeasedSession, RunBeginning, StreamState } from "./driver/driver.ts";
+import type { LeasedSession, RunBeginning } from "./driver/session.ts";
+import type { StreamState } from "./driver/stream-state.ts";
 import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";

@@ -1,5 +1,6 @@
 import type { ErrorFields, RunnerErrorCode } from "../error.ts";
-import type { BackfillProgress, Orphan, ProbeVerdict } from "../driver/driver.ts";
+import type { BackfillProgress, ProbeVerdict } from "../driver/session.ts";
+import type { Orphan } from "../driver/driver.ts";
 import type { BackupRecord } from "../history/run.ts";
 import type { Direction } from "../migration/migration.ts";
 

@@ -1,4 +1,4 @@
-import type { LeasedSession, SessionSettings, StatementProgress, StatementStep } from "../driver/driver.ts";
+import type { LeasedSession, SessionSettings, StatementProgress, StatementStep } from "../driver/session.ts";
 import { RunnerError } from "../error.ts";
 import type { Plan, Step } from "../plan/plan.ts";
 import type { Emit, RunEvent } from "./event.ts";

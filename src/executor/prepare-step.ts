@@ -1,4 +1,4 @@
-import type { StatementStep, TransactionStep } from "../driver/driver.ts";
+import type { StatementStep, TransactionStep } from "../driver/session.ts";
 import { RunnerError } from "../error.ts";
 import type { HistoryEntry } from "../history/entry.ts";
 import { sha256Hex } from "../migration/checksum.ts";

@@ -1,4 +1,4 @@
-import type { AcceptedRun, NewRun } from "../driver/driver.ts";
+import type { AcceptedRun, NewRun } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { RunRecord } from "../history/run.ts";

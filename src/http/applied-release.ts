@@ -1,4 +1,4 @@
-import type { StreamState } from "../driver/driver.ts";
+import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
 import type { Target } from "../runner.ts";

@@ -1,6 +1,8 @@
 import { hostname } from "node:os";
 
-import type { LeaseOptions, NewRun, StreamState } from "../driver/driver.ts";
+import type { LeaseOptions } from "../driver/driver.ts";
+import type { NewRun } from "../driver/runs.ts";
+import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import type { Release } from "../release/release.ts";
 import type { RunLog } from "./log.ts";

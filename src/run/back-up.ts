@@ -1,4 +1,4 @@
-import type { LeasedSession } from "../driver/driver.ts";
+import type { LeasedSession } from "../driver/session.ts";
 import { RunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { Backup, BackupFacts } from "../hook/backup.ts";

@@ -1,4 +1,7 @@
-import type { Hold, LeasedSession, LeaseHolder, Orphan, RunChange } from "../driver/driver.ts";
+import type { Hold, LeaseHolder } from "../driver/stream-state.ts";
+import type { LeasedSession } from "../driver/session.ts";
+import type { Orphan } from "../driver/driver.ts";
+import type { RunChange } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult, StepResult } from "../executor/result.ts";

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 
-import type { PickedUpRun } from "../driver/driver.ts";
+import type { PickedUpRun } from "../driver/runs.ts";
 import { RunnerError } from "../error.ts";
 import type { Goal } from "../plan/plan.ts";
 import type { RunRequest } from "./request.ts";

@@ -1,4 +1,5 @@
-import type { LeasedSession, StreamState } from "../driver/driver.ts";
+import type { LeasedSession } from "../driver/session.ts";
+import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import { execute, type ExecuteOptions } from "../executor/execute.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";

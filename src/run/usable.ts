@@ -1,4 +1,4 @@
-import type { StreamState } from "../driver/driver.ts";
+import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { automaticTriggers, type RunTrigger } from "../history/run.ts";
 import type { HighWaterMark, Release } from "../release/release.ts";

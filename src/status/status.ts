@@ -1,4 +1,4 @@
-import type { FailedRelease, Hold, LeaseHolder } from "../driver/driver.ts";
+import type { FailedRelease, Hold, LeaseHolder } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { LeaseHolder } from "../../src/driver/driver.ts";
+import type { LeaseHolder } from "../../src/driver/stream-state.ts";
 import { RunnerError } from "../../src/error.ts";
 import { declaration, leaseOptions, never, shortTimes } from "../support/steps.ts";
 import { aborted, silentTimes, until, untilHeld, type Start } from "./driver-start.ts";

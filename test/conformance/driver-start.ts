@@ -1,5 +1,6 @@
 import { onTestFinished } from "vitest";
-import type { AppliedSteps, Driver, LeasedSession } from "../../src/driver/driver.ts";
+import type { AppliedSteps, LeasedSession } from "../../src/driver/session.ts";
+import type { Driver } from "../../src/driver/driver.ts";
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
 import type { DriverOptions } from "../../src/driver/open.ts";
 import type { MigrationText } from "../support/plain-release.ts";

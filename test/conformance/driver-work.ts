@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import type { Driver, LeasedSession } from "../../src/driver/driver.ts";
+import type { Driver } from "../../src/driver/driver.ts";
+import type { LeasedSession } from "../../src/driver/session.ts";
 import { declaration, leaseOptions, never, settings, transactionSteps } from "../support/steps.ts";
 import { type Start } from "./driver-start.ts";
 

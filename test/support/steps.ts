@@ -1,11 +1,11 @@
 import type {
   DeclaredEntry,
-  LeaseOptions,
-  NewRun,
   SessionSettings,
   StatementStep,
   TransactionStep,
-} from "../../src/driver/driver.ts";
+} from "../../src/driver/session.ts";
+import type { LeaseOptions } from "../../src/driver/driver.ts";
+import type { NewRun } from "../../src/driver/runs.ts";
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
 import { parseHeader } from "../../src/migration/header.ts";
 import { sqlToSend } from "../../src/migration/unwrap-sql.ts";

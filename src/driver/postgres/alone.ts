@@ -1,6 +1,6 @@
 import { RunnerError } from "../../error.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
-import type { StatementStep } from "../driver.ts";
+import type { StatementStep } from "../session.ts";
 import { bodyFailure } from "./body-failure.ts";
 import { isConnectionLoss, serverError } from "./failure.ts";
 import { probes } from "./probe/probes.ts";

@@ -1,6 +1,6 @@
 import { RunnerError } from "../../error.ts";
 import type { Backfill } from "../../migration/backfill.ts";
-import type { StatementStep } from "../driver.ts";
+import type { StatementStep } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { literal } from "./tables.ts";
 

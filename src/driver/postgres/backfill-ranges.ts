@@ -2,7 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { Backfill } from "../../migration/backfill.ts";
 import type { Statement } from "../../migration/migration.ts";
 import { countCodePoints } from "../../migration/position.ts";
-import type { SessionSettings, StatementProgress, StatementStep } from "../driver.ts";
+import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { readKey, selectKey, type FollowedKey } from "./backfill-key.ts";
 import { BackfillMeter } from "./backfill-progress.ts";
 import { selectBound, selectScale, textSettings, withBatch, type Cursor } from "./backfill-range.ts";

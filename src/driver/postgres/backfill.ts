@@ -4,7 +4,7 @@ import { RunnerError } from "../../error.ts";
 import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { Backfill } from "../../migration/backfill.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
-import type { SessionSettings, StatementProgress, StatementStep } from "../driver.ts";
+import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { BackfillRanges, type BackfillTask } from "./backfill-ranges.ts";
 import type { StatementResult } from "./connection.ts";
 import { startEntry, textOf } from "./statement-task.ts";

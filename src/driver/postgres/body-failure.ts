@@ -2,7 +2,7 @@ import { RunnerError, type RunnerErrorCode } from "../../error.ts";
 import type { EntryError } from "../../history/entry.ts";
 import { countCodePoints, locate } from "../../migration/position.ts";
 import { scanSql } from "../../migration/scan-sql.ts";
-import type { StatementStep, TransactionStep } from "../driver.ts";
+import type { StatementStep, TransactionStep } from "../session.ts";
 import type { Blocker } from "./blocker.ts";
 import { serverError, type ServerError } from "./failure.ts";
 import { sqlstate } from "./sqlstate.ts";

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
-import type { StreamState } from "../driver.ts";
+import type { StreamState } from "../stream-state.ts";
 import type { Connection, ConnectionPool, Row, StatementResult } from "./connection.ts";
 import { databaseFailure, serverError } from "./failure.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";

@@ -6,7 +6,8 @@ import type {
   StatementCheckpoint,
 } from "../../history/entry.ts";
 import type { Direction } from "../../migration/migration.ts";
-import type { HistoryQuery, TransactionStep } from "../driver.ts";
+import type { HistoryQuery } from "../driver.ts";
+import type { TransactionStep } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
 import type { LeaseKey } from "./lease.ts";

@@ -1,5 +1,5 @@
 import { RunnerError } from "../../error.ts";
-import type { LeasedSession } from "../driver.ts";
+import type { LeasedSession } from "../session.ts";
 import { keepLease } from "../lease-keeper.ts";
 import type { Connection, StatementResult } from "./connection.ts";
 import { firstValue, type PostgresDatabase } from "./database.ts";

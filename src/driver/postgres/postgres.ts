@@ -1,6 +1,9 @@
 import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
-import type { AcceptedRun, Driver, LeasedSession, LeaseOptions, NewRun, StreamState } from "../driver.ts";
+import type { AcceptedRun, NewRun } from "../runs.ts";
+import type { Driver, LeaseOptions } from "../driver.ts";
+import type { LeasedSession } from "../session.ts";
+import type { StreamState } from "../stream-state.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
 import { parseAddress } from "./address.ts";
 import { openPool, type Connection, type ConnectionPool } from "./connection.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { SessionSettings } from "../driver.ts";
+import type { SessionSettings } from "../session.ts";
 import { isConnectionLoss, serverError } from "./failure.ts";
 import { retryableBody, sqlstate } from "./sqlstate.ts";
 import type { Workbench } from "./workbench.ts";

@@ -9,7 +9,8 @@ import type {
   RunStatus,
   RunTrigger,
 } from "../../history/run.ts";
-import type { NewRun, PickedUpRun, PickUpQuery, RunBeginning, RunChange, RunQuery } from "../driver.ts";
+import type { NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
+import type { RunBeginning } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";

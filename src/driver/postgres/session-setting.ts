@@ -1,6 +1,6 @@
 import type { Statement } from "../../migration/migration.ts";
 import { SqlLexer } from "../../migration/sql-lexer.ts";
-import type { StatementStep } from "../driver.ts";
+import type { StatementStep } from "../session.ts";
 
 /**
  * The settings that statements before `index` made for the rest of their file: `SET`, `RESET`, and the `set_config`

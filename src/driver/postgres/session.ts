@@ -6,9 +6,9 @@ import type {
   RunBeginning,
   RunEnd,
   SessionSettings,
-  StreamState,
   TransactionStep,
-} from "../driver.ts";
+} from "../session.ts";
+import type { StreamState } from "../stream-state.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
 import { databaseFailure, isConnectionLoss } from "./failure.ts";

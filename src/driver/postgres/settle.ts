@@ -4,7 +4,7 @@ import { RunnerError } from "../../error.ts";
 import type { StatementCheckpoint } from "../../history/entry.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
 import { locate } from "../../migration/position.ts";
-import type { ProbeVerdict } from "../driver.ts";
+import type { ProbeVerdict } from "../session.ts";
 import { deathSettings } from "./death.ts";
 import { databaseFailure, isConnectionLoss, serverError } from "./failure.ts";
 import { probes } from "./probe/probes.ts";

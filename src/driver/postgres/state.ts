@@ -1,5 +1,5 @@
 import { appliedLength } from "../../history/entry.ts";
-import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../driver.ts";
+import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../stream-state.ts";
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
 import { instantColumn, readInstant } from "./instant.ts";

@@ -3,7 +3,7 @@ import { sha256Hex } from "../../migration/checksum.ts";
 import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { Statement } from "../../migration/migration.ts";
 import { countCodePoints } from "../../migration/position.ts";
-import type { SessionSettings, StatementProgress, StatementStep } from "../driver.ts";
+import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import type { bodyFailure } from "./body-failure.ts";
 import { toEntryError } from "./body-failure.ts";
 import { addEntries, entryOfStep } from "./history.ts";

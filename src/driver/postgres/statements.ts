@@ -1,7 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
 import { countCodePoints } from "../../migration/position.ts";
-import type { SessionSettings, StatementProgress, StatementStep } from "../driver.ts";
+import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { assertNoSettingsOutside, runAlone } from "./alone.ts";
 import { runBackfill } from "./backfill.ts";
 import { bodyFailure } from "./body-failure.ts";

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
 import type { RunAttempt } from "../../history/run.ts";
-import type { LeaseOptions, Orphan, StreamState } from "../driver.ts";
+import type { LeaseOptions, Orphan } from "../driver.ts";
+import type { StreamState } from "../stream-state.ts";
 import type { Connection } from "./connection.ts";
 import { firstValue, type PostgresDatabase } from "./database.ts";
 import { acquire, insertStream, release, selectCancel } from "./lease.ts";

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 
-import type { SessionSettings, TransactionStep } from "../driver.ts";
+import type { SessionSettings, TransactionStep } from "../session.ts";
 import { deathSettings } from "./death.ts";
 import { entryOfStep, insertEntry } from "./history.ts";
 import { begin, fence, streamMark, type LeaseKey } from "./lease.ts";

@@ -1,6 +1,6 @@
 import type { Hono } from "hono";
 import * as v from "valibot";
-import type { StreamState } from "../../driver/driver.ts";
+import type { StreamState } from "../../driver/stream-state.ts";
 import { RunnerError } from "../../error.ts";
 import { compareVersions } from "../../migration/version.ts";
 import { answerGate } from "../answer.ts";

@@ -1,6 +1,6 @@
 import type { Hono } from "hono";
 import * as v from "valibot";
-import type { RunQuery } from "../../driver/driver.ts";
+import type { RunQuery } from "../../driver/runs.ts";
 import { isEnded, type RunRecord, type RunStatus } from "../../history/run.ts";
 import { authorize, targetOfRun } from "../auth/access.ts";
 import { readQuery, wholeNumber } from "../body.ts";

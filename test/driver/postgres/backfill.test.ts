@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Driver, StatementProgress, StatementStep } from "../../../src/driver/driver.ts";
+import type { Driver } from "../../../src/driver/driver.ts";
+import type { StatementProgress, StatementStep } from "../../../src/driver/session.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { RunnerError } from "../../../src/error.ts";
 import type { HistoryEntry } from "../../../src/history/entry.ts";

@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Driver, LeasedSession, SessionSettings } from "../../../src/driver/driver.ts";
+import type { Driver } from "../../../src/driver/driver.ts";
+import type { LeasedSession, SessionSettings } from "../../../src/driver/session.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { RunnerError } from "../../../src/error.ts";
 import { createDatabase, ownPostgres, type TestDatabase } from "../../support/database.ts";

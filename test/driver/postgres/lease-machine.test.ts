@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import type pg from "pg";
 import { describe, expect, test } from "vitest";
-import type { Driver, LeasedSession } from "../../../src/driver/driver.ts";
+import type { Driver } from "../../../src/driver/driver.ts";
+import type { LeasedSession } from "../../../src/driver/session.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { heartbeat, insertStream, release, type LeaseKey } from "../../../src/driver/postgres/lease.ts";
 import { createTables } from "../../../src/driver/postgres/tables.ts";

@@ -1,11 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import type {
-  Driver,
-  LeasedSession,
-  Orphan,
-  OrphanPolicy,
-  ProbeVerdict,
-} from "../../../src/driver/driver.ts";
+import type { Driver, Orphan, OrphanPolicy } from "../../../src/driver/driver.ts";
+import type { LeasedSession, ProbeVerdict } from "../../../src/driver/session.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { createDatabase, type TestDatabase } from "../../support/database.ts";
 import { needs } from "../../support/parts.ts";

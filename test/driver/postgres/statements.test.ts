@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Driver, LeasedSession, StatementProgress, StatementStep } from "../../../src/driver/driver.ts";
+import type { Driver } from "../../../src/driver/driver.ts";
+import type { LeasedSession, StatementProgress, StatementStep } from "../../../src/driver/session.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { createDatabase, type TestDatabase } from "../../support/database.ts";
 import { closeGate } from "../../support/gate.ts";

@@ -1,6 +1,6 @@
 import type pg from "pg";
 import { expect, onTestFinished } from "vitest";
-import type { ProbeVerdict, StatementStep } from "../../../src/driver/driver.ts";
+import type { ProbeVerdict, StatementStep } from "../../../src/driver/session.ts";
 import { openDriver } from "../../../src/driver/open.ts";
 import { createDatabase, type PostgresServer, type TestDatabase } from "../../support/database.ts";
 import { startProxy } from "../../support/proxy.ts";

@@ -1,5 +1,5 @@
 import type { StatementCheckpoint } from "../../../history/entry.ts";
-import type { ProbeVerdict } from "../../driver.ts";
+import type { ProbeVerdict } from "../../session.ts";
 import type { Connection } from "../connection.ts";
 import type { Workbench } from "../workbench.ts";
 

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 
-import type { ProbeVerdict } from "../../driver.ts";
+import type { ProbeVerdict } from "../../session.ts";
 import { literal } from "../tables.ts";
 import { dropInvalid, invalidIndexes, pauseAtBuild } from "./invalid-index.ts";
 import type { Probe } from "./probe.ts";
