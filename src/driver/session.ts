@@ -54,7 +54,7 @@ export interface TransactionStep {
   readonly direction: Direction;
   readonly sha256: string;
   readonly path: string;
-  /** SQL to send, as text: what `unwrapSql` left of the body */
+  /** what to send, as text: what `unwrapSql` left of the body, or the whole array of MongoDB's commands */
   readonly sql: string;
   /** characters (code points) of the body before `sql`, to map error positions back */
   readonly sqlOffset: number;
@@ -63,6 +63,8 @@ export interface TransactionStep {
   /** may share a message with others */
   readonly alone: boolean;
   readonly signed: boolean;
+  /** of a checkpoint: the migrations before its own that it stands for; their entries are added with its own, in one transaction */
+  readonly covers: readonly Migration[];
   readonly lockTimeoutMs: number | undefined;
   readonly statementTimeoutMs: number | undefined;
 }

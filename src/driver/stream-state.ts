@@ -13,6 +13,8 @@ export interface StreamState {
   /** an entry that is not done, if it is the newest that had an effect: what a next run has to deal with first */
   readonly unfinished: HistoryEntry | null;
   readonly position: Position;
+  /** repeatable migrations by path: sha256 of what was applied last */
+  readonly repeatables: Readonly<Record<string, string>>;
   /** set by a rollback: automatic triggers change nothing until a newer release, or a person, comes */
   readonly held: Hold | null;
   /** the release that failed last: automatic triggers do not try it again */

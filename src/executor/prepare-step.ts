@@ -61,13 +61,14 @@ function isAttemptAt({ migration, direction }: Step, unfinished: HistoryEntry | 
 function common(
   step: Step,
   options: StepInput,
-): Pick<TransactionStep, "migration" | "direction" | "sha256" | "path" | "signed"> {
+): Pick<TransactionStep, "migration" | "direction" | "sha256" | "path" | "signed" | "covers"> {
   return {
     migration: step.migration,
     direction: step.direction,
     sha256: step.body.sha256,
     path: step.body.path,
     signed: options.signed,
+    covers: [],
   };
 }
 

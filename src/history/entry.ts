@@ -8,6 +8,7 @@ import type { Direction } from "../migration/migration.ts";
 export interface HistoryEntry {
   /** grows with every entry; also the id of the event that a watcher of the run sees */
   readonly id: number;
+  /** place in the sequence, from 1; 0 for a repeatable migration, which has none and moves no position */
   readonly seq: number;
   readonly version: string;
   readonly path: string;
@@ -41,8 +42,8 @@ export interface HistoryEntry {
 /** `started`: under way, or its runner died; `needs_attention`: nobody can tell whether one statement took effect. */
 export type EntryStatus = "started" | "done" | "failed" | "needs_attention";
 
-/** What made the entry: a run, or a person's declaration. */
-export type EntryOrigin = "run" | "baseline" | "repair" | "adopt";
+/** What made the entry: a run, a run's checkpoint that stands for it, or a person's declaration. */
+export type EntryOrigin = "run" | "checkpoint" | "baseline" | "repair" | "adopt";
 
 /** What was noted of a statement that a transaction cannot make whole, so that it can be gone on with after a crash. */
 export type StatementCheckpoint =

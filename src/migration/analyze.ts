@@ -8,7 +8,7 @@ import {
   type BackfillFlaw,
 } from "./analyze-backfill.ts";
 import { controlError, openError, problemError, refusalError } from "./body-error.ts";
-import type { Statement } from "./migration.ts";
+import type { Statement, TxMode } from "./migration.ts";
 import { parseSql } from "./parse-sql.ts";
 import type { SyntaxProblem } from "./parse-sql.ts";
 import { scanAnalysis, scanStatement } from "./scan-analysis.ts";
@@ -27,6 +27,7 @@ export { scanAnalysis } from "./scan-analysis.ts";
 /**
  * Decides how a body may run, by PostgreSQL's own parser: what `publish` signs.
  *
+ * @param tx - what its tool's own directives ask for, where its header asks for nothing
  * @throws RunnerError `ENCODING`, `HEADER`
  * @throws RunnerError `SQL_SYNTAX` — the parser does not take it; `SQL_OPEN` — a quote or comment has no end
  * @throws RunnerError `TRANSACTION_CONTROL` — it ends or shapes a transaction, other than by one `BEGIN … COMMIT` around all of it
@@ -34,8 +35,8 @@ export { scanAnalysis } from "./scan-analysis.ts";
  * @throws RunnerError `BACKFILL` — the header makes it a backfill, and its statement or its throttle cannot be that
  * @throws RunnerError `TOO_LARGE` — a statement that the parser gives up on
  */
-export async function analyzeSql(bytes: Uint8Array, path: string): Promise<Analysis> {
-  const body = readBody(bytes, path);
+export async function analyzeSql(bytes: Uint8Array, path: string, tx?: TxMode): Promise<Analysis> {
+  const body = readBody(bytes, path, tx);
   if (isBlank(body.text)) return EMPTY;
   const parsed = await parseBody(body);
   if (parsed.problem !== undefined) throw problemError(body, scanSql(body.text), parsed.problem);
@@ -46,10 +47,10 @@ export async function analyzeSql(bytes: Uint8Array, path: string): Promise<Analy
  * As {@link analyzeSql} for a run without a signed release: fast where the lexer is sure, and where the parser does not
  * know the syntax the server is asked, which may be newer. Only a body left open is refused for its form.
  */
-export async function analyzeUnsigned(bytes: Uint8Array, path: string): Promise<Analysis> {
-  const scanned = scanAnalysis(bytes, path);
+export async function analyzeUnsigned(bytes: Uint8Array, path: string, tx?: TxMode): Promise<Analysis> {
+  const scanned = tx === undefined ? scanAnalysis(bytes, path) : undefined;
   if (scanned !== undefined) return scanned;
-  const body = readBody(bytes, path);
+  const body = readBody(bytes, path, tx);
   const outcome = await parseBody(body).then(
     (parsed) =>
       parsed.problem === undefined ? parsed : problemError(body, scanSql(body.text), parsed.problem),

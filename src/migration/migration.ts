@@ -11,7 +11,7 @@ export type TxMode = "one" | "none";
 /** Which database speaks the bodies' language. */
 export type Engine = "postgres" | "mongodb";
 
-/** One statement of a body whose `tx` is `none`. */
+/** One statement, or one command of a MongoDB body, of a body whose `tx` is `none`. */
 export interface Statement {
   /** first byte in the body, UTF-8 */
   readonly offset: number;
@@ -23,11 +23,14 @@ export interface Statement {
 
 /**
  * `transactional` statements run in a transaction of their own together with their checkpoint, `backfill` in one for
- * each range of keys; all others are the kinds that PostgreSQL refuses inside one (SQLSTATE 25001).
+ * each range of keys. MongoDB's commands that no transaction takes are `repeatable` (a second time changes nothing) or
+ * `once`; all others are the kinds that PostgreSQL refuses inside one (SQLSTATE 25001).
  */
 export type StatementKind =
   | "transactional"
   | "backfill"
+  | "repeatable"
+  | "once"
   | "create-index-concurrently"
   | "drop-index-concurrently"
   | "reindex-concurrently"
@@ -72,4 +75,6 @@ export interface Migration extends Body {
   /** lower-case hex: digest over everything up to and including this migration (see `release/chain.ts`) */
   readonly chain: string;
   readonly down?: Body;
+  /** brings an empty database here in one step, in place of everything up to and including this migration */
+  readonly checkpoint?: Body;
 }

@@ -1,6 +1,7 @@
 import { decodeBody } from "./decode.ts";
 import { parseHeader } from "./header.ts";
 import type { Header } from "./header.ts";
+import type { TxMode } from "./migration.ts";
 
 /** One body, decoded, with its header read. */
 export interface SqlBody {
@@ -13,12 +14,13 @@ export interface SqlBody {
 /**
  * Decodes a body and reads its header.
  *
+ * @param tx - holds where the header says nothing of it
  * @throws RunnerError `ENCODING`, `HEADER`
  */
-export function readBody(bytes: Uint8Array, path: string): SqlBody {
+export function readBody(bytes: Uint8Array, path: string, tx?: TxMode): SqlBody {
   const text = decodeBody(bytes, path);
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return { path, bytes: buffer, text, header: parseHeader(text, path) };
+  return { path, bytes: buffer, text, header: { ...(tx && { tx }), ...parseHeader(text, path) } };
 }
 
 /** Whether there is nothing but white space, perhaps after a byte order mark. */

@@ -146,6 +146,8 @@ function statementKind() {
   return v.picklist([
     "transactional",
     "backfill",
+    "repeatable",
+    "once",
     "create-index-concurrently",
     "drop-index-concurrently",
     "reindex-concurrently",

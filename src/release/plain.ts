@@ -122,6 +122,7 @@ async function fetchPlain(
     engine: options.engine,
     digest: `plain:${migrations.at(-1)?.chain ?? emptyChain(options.stream)}`,
     migrations,
+    repeatable: [],
     signers: [],
     warnings: [...folder.warnings, ...places.flatMap(warnOfNewLabel)],
   };

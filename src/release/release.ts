@@ -14,6 +14,8 @@ export interface Release {
   /** absent for a plain folder */
   readonly rank?: ReleaseRank;
   readonly migrations: readonly Migration[];
+  /** run after all others, in this order, whenever their bytes change; named by their paths */
+  readonly repeatable: readonly Body[];
   /** when a signed release may no longer be applied */
   readonly expires?: Date;
   /** `sha256:<hex>` ids of the keys whose signatures counted */

@@ -117,6 +117,7 @@ export function verifyManifest(statement: VerifiedStatement, bytes: Buffer): Ver
     rank: { epoch: statement.epoch, version: statement.version },
     previous: statement.previous,
     migrations: manifest.migrations,
+    repeatable: [],
     expires: statement.expires,
     signers: statement.signers,
     warnings: [],

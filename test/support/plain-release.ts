@@ -52,6 +52,7 @@ export async function makeRelease(texts: readonly MigrationText[]): Promise<Made
     engine: "postgres",
     digest: `plain:${chain}`,
     migrations,
+    repeatable: [],
     signers: [],
     warnings: [],
   };

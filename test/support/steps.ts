@@ -147,7 +147,7 @@ function stepOf(
   migration: TransactionStep["migration"],
 ): Pick<
   TransactionStep,
-  "migration" | "direction" | "sha256" | "path" | "signed" | "lockTimeoutMs" | "statementTimeoutMs"
+  "migration" | "direction" | "sha256" | "path" | "signed" | "covers" | "lockTimeoutMs" | "statementTimeoutMs"
 > {
   return {
     migration,
@@ -155,6 +155,7 @@ function stepOf(
     sha256: migration.sha256,
     path: migration.path,
     signed: false,
+    covers: [],
     lockTimeoutMs: undefined,
     statementTimeoutMs: undefined,
   };

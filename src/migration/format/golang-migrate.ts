@@ -1,7 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import type { ErrorFields, RunnerErrorCode } from "../../error.ts";
 import { compareVersions } from "../version.ts";
-import type { FolderLayout, Format, IgnoredFile, MigrationNames } from "./format.ts";
+import type { FolderLayout, Format, FormatFile, IgnoredFile, MigrationNames, ParsedFile } from "./format.ts";
 
 /**
  * golang-migrate's layout for SQL: `N_title.up.sql` and `N_title.down.sql`.
@@ -9,7 +9,7 @@ import type { FolderLayout, Format, IgnoredFile, MigrationNames } from "./format
  * Its own rule is `^([0-9]+)_(.*)\.(down|up)\.(.*)$` over any extension (source/parse.go), and what does not match it
  * passes over in silence. Here the names that it would run by accident, and those that it would overlook, are errors.
  */
-export const golangMigrate: Format = { name: "golang-migrate", read: readFolder };
+export const golangMigrate: Format = { name: "golang-migrate", read: readFolder, parse: parseFile };
 
 /** source/parse.go */
 const NAME = /^([0-9]+)_(.*)\.(down|up)\.(.*)$/;
@@ -49,7 +49,13 @@ function readFolder(names: readonly string[]): FolderLayout {
   const { migrations, warnings } = pairUp(files, problems);
   if (migrations.length === 0 && problems.length === 0) problems.push(noMigrations(ignored));
   if (problems.length > 0) throw folderError(problems);
-  return { migrations, ignored, warnings };
+  return { migrations, repeatable: [], companions: [], ignored, warnings };
+}
+
+/** A file is one body, all of it. */
+function parseFile({ name, bytes }: FormatFile): ParsedFile {
+  const body = { bytes };
+  return { ...(NAME.exec(name)?.[3] === "down" ? { down: body } : { up: body }), warnings: [] };
 }
 
 function readName(name: string): Reading {

@@ -39,4 +39,7 @@ export const probes: Readonly<Record<Exclude<StatementKind, "transactional" | "b
   "drop-subscription": dropped("subscription"),
   "discard-all": repeated,
   call: unknown,
+  // MongoDB's
+  repeatable: repeated,
+  once: unknown,
 };

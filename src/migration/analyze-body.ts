@@ -1,0 +1,44 @@
+import { RunnerError } from "../error.ts";
+import type { Analysis } from "./analysis.ts";
+import { analyzeSql, analyzeUnsigned } from "./analyze.ts";
+import type { BodyPart } from "./format/format.ts";
+import type { Direction, Engine } from "./migration.ts";
+
+/** A body, and what is known of it before a look into it. */
+export interface BodyText extends BodyPart {
+  /** label of its file */
+  readonly path: string;
+  readonly direction: Direction;
+}
+
+/** Whose language it is in, and how thorough the look is: what is signed is known once and for all. */
+export interface AnalysisOptions {
+  readonly engine: Engine;
+  readonly isSigned: boolean;
+}
+
+/** What a release says of a body besides its name and checksum. */
+export type BodyFacts = Omit<Analysis, "isEmpty">;
+
+/**
+ * Decides how a body may run.
+ *
+ * @throws RunnerError `EMPTY_MIGRATION` - an up file of white space; the codes of `analyzeSql`
+ */
+export async function analyzeBody(body: BodyText, options: AnalysisOptions): Promise<BodyFacts> {
+  const { isEmpty, ...facts } = await analyze(body, options);
+  if (!isEmpty || body.direction === "down") return facts;
+  throw new RunnerError("EMPTY_MIGRATION", `"${body.path}" is empty`, {
+    hint: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
+    fields: { migration: body.path },
+  });
+}
+
+function analyze({ bytes, path, tx }: BodyText, { engine, isSigned }: AnalysisOptions): Promise<Analysis> {
+  switch (engine) {
+    case "postgres":
+      return isSigned ? analyzeSql(bytes, path, tx) : analyzeUnsigned(bytes, path, tx);
+    case "mongodb":
+      throw new RunnerError("USAGE", "MongoDB is not supported by this version");
+  }
+}
