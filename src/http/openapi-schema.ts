@@ -21,7 +21,7 @@ const digest = { type: "string", pattern: "^sha256:[0-9a-f]{64}$" } as const;
 const digestOrNull = { type: ["string", "null"], pattern: "^sha256:[0-9a-f]{64}$" } as const;
 const version = {
   type: "string",
-  pattern: "^[0-9]+$",
+  pattern: String.raw`^[0-9]+(\.[0-9]+)*$`,
   description: "A migration's version, as its file name wrote it",
 } as const;
 const versionOrNull = { ...version, type: ["string", "null"] } as const;

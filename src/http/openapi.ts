@@ -213,7 +213,10 @@ const paths = {
       parameters: [
         targetName,
         parameter("release", "query", "Release digest", { type: "string", pattern: "^sha256:[0-9a-f]{64}$" }),
-        parameter("min", "query", "Lowest version that will do", { type: "string", pattern: "^[0-9]+$" }),
+        parameter("min", "query", "Lowest version that will do", {
+          type: "string",
+          pattern: String.raw`^[0-9]+(\.[0-9]+)*$`,
+        }),
       ],
       responses: {
         "200": answer("Applied", ref("GateOpen")),

@@ -8,11 +8,11 @@ export const digest = v.pipe(
   v.regex(/^sha256:[0-9a-f]{64}$/, 'has to be "sha256:" and 64 lower-case hex digits'),
 );
 
-/** A version as callers write it, e.g. `42` or `000042`. */
+/** A version as callers write it, e.g. `42`, `000042` or `1.2`. */
 export const version = v.pipe(
   v.string(),
-  v.maxLength(64, "has at most 64 digits"),
-  v.check(isVersion, "has to be decimal digits"),
+  v.maxLength(64, "has at most 64 characters"),
+  v.check(isVersion, "has to be digits, perhaps with dots between them"),
 );
 
 const offered = ["apply", "rollback", "plan", "status", "verify"] as const;

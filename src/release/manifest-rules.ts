@@ -1,5 +1,6 @@
 import { RunnerError } from "../error.ts";
 import type { Body, Migration } from "../migration/migration.ts";
+import { versionKey } from "../migration/version.ts";
 
 /**
  * What a schema cannot say of a manifest: labels, versions and byte ranges that fit together.
@@ -64,15 +65,11 @@ function assertLabels(bodies: readonly Body[]): void {
 function assertVersions(migrations: readonly Migration[]): void {
   const seen = new Set<string>();
   for (const { path, version } of migrations) {
-    // equal by `compareVersions` exactly when equal without leading zeros
-    const number = version.replace(/^0+(?=.)/, "");
-    if (seen.has(number)) {
-      throw new RunnerError(
-        "DUPLICATE_VERSION",
-        `the manifest has version ${number} twice, again at "${path}"`,
-      );
+    const key = versionKey(version);
+    if (seen.has(key)) {
+      throw new RunnerError("DUPLICATE_VERSION", `the manifest has version ${key} twice, again at "${path}"`);
     }
-    seen.add(number);
+    seen.add(key);
   }
 }
 

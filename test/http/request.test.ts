@@ -34,7 +34,11 @@ describe("a request's body", () => {
       { ...apply, release: { digest: "../../etc/passwd" } },
       "/release/digest: has to be",
     ],
-    ["a version with letters", { ...apply, to: "v1" }, "/to: has to be decimal digits"],
+    [
+      "a version with letters",
+      { ...apply, to: "v1" },
+      "/to: has to be digits, perhaps with dots between them",
+    ],
     ["a rollback to nowhere", { target: "orders", action: "rollback" }, "/to: a rollback names the version"],
     [
       "a plan for a plan",

@@ -26,7 +26,7 @@ export const goto: Verb = {
     if (!isVersion(version)) {
       throw new RunnerError(
         "USAGE",
-        `version: expected digits such as 000007 or 7, got ${JSON.stringify(version)}`,
+        `version: expected digits such as 000007, 7 or 1.2, got ${JSON.stringify(version)}`,
       );
     }
     return changeDatabase(invocation, { kind: "version", version, allow: "both" });
