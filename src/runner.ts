@@ -41,8 +41,8 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     if (release === undefined) return await log.noop(state.position, state.completed);
     const plan = await planFor(release, state, request, target, log);
     if (plan === "done") return await log.noop(state.position, release.digest);
-    if (plan.steps.length === 0 && isRecorded(release, state) && !isToClear(state, request))
-      return await log.noop(state.position, release.digest);
+    const isAtRest = isRecorded(release, state) && !isToClear(state, request) && !isLeftBehind(state);
+    if (plan.steps.length === 0 && isAtRest) return await log.noop(state.position, release.digest);
     if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
     const back = findWayBack(release, plan, request, target.onFailure);
     const bodies = await fetchBodies(release, [...plan.steps, ...(back?.steps ?? [])], target, log);
@@ -95,7 +95,8 @@ async function prepare(request: RunRequest, target: Target, log: RunLog): Promis
     request.plan === null &&
     head !== undefined &&
     state.completed === head &&
-    !isToClear(state, request);
+    !isToClear(state, request) &&
+    !isLeftBehind(state);
   if (isIdle) {
     assertUsable(undefined, state, target);
     return { release: undefined, state };
@@ -170,6 +171,11 @@ function isRecorded(release: Release, state: StreamState): boolean {
 /** A person who asks for what is there already still ends what holds automatic runs back. */
 function isToClear({ held, failed }: StreamState, { action, trigger }: RunRequest): boolean {
   return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
+}
+
+/** Whoever takes the lease of a dead holder also ends its run, which else would be told as under way for ever. */
+function isLeftBehind({ lease, now }: StreamState): boolean {
+  return lease !== null && lease.expiresAt < now;
 }
 
 async function fetchBodies(

@@ -9,7 +9,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 
 import { runRound, type RoundResult } from "./run-round.ts";
-import { describeReport, type Report, writeReport } from "./report.ts";
+import { assertReportable, describeReport, type Report, writeReport } from "./report.ts";
 import { drawRound } from "./round.ts";
 import { openSite, startStore } from "./site.ts";
 import { kindWeights, type MigrationKind } from "./workload.ts";
@@ -47,6 +47,7 @@ process.once("SIGINT", () => stop.abort());
 await main();
 
 async function main(): Promise<void> {
+  if (options.report !== undefined) assertReportable(options.report);
   await using store = await startStore();
   const workers = isSingle ? 1 : Number(options.workers);
   await Promise.all(

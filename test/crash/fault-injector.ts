@@ -103,7 +103,7 @@ export class FaultInjector implements Injector {
   async message(runner: RunnerProcess, exchange: Exchange): Promise<Intervention | undefined> {
     await this.#pause?.promise;
     const fault = this.#armed;
-    if (runner.health === "woken") return undefined;
+    if (isPast(runner)) return undefined;
     if (fault === undefined || messageKind(exchange.text) !== messageOf(fault.point)) return undefined;
     if (fault.point === "take-over" && !(await this.#isHolderDead())) return undefined;
     if (!this.#isItsTurn(fault)) return undefined;
@@ -114,8 +114,7 @@ export class FaultInjector implements Injector {
   async download(runner: RunnerProcess, { path }: Download): Promise<DownloadIntervention | undefined> {
     await this.#pause?.promise;
     const fault = this.#armed;
-    if (fault === undefined || runner.health === "woken" || objectPoint(path) !== fault.point)
-      return undefined;
+    if (fault === undefined || isPast(runner) || objectPoint(path) !== fault.point) return undefined;
     if (!this.#isItsTurn(fault)) return undefined;
     const moment = fault.moment === "before" ? "before" : "in";
     return { moment, strike: () => this.#strikeDownload(fault, runner) };
@@ -332,4 +331,9 @@ function gateOf(text: string, fault: Fault): string | undefined {
   // Whoever vacuums waits for nobody who merely writes.
   const mode = /^\s*VACUUM/i.test(own) ? "SHARE UPDATE EXCLUSIVE" : "ROW EXCLUSIVE";
   return `BEGIN; LOCK TABLE crash.${table} IN ${mode} MODE`;
+}
+
+/** What it still has on its way was sent before it was struck; after it woke nothing more is done to it. */
+function isPast({ health }: RunnerProcess): boolean {
+  return health === "dead" || health === "frozen" || health === "woken";
 }

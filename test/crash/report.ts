@@ -15,16 +15,23 @@ export interface Report {
 const begin = "<!-- results: written by npm run crash -->";
 const end = "<!-- end of results -->";
 
+/** Before an hour's work: throws where {@link writeReport} could not write it down. */
+export function assertReportable(file: string): void {
+  splitAtMarks(file);
+}
+
 /** Replaces what stands between the two marks of a document by the report. */
 export function writeReport(file: string, report: Report): void {
+  const { before, after } = splitAtMarks(file);
+  writeFileSync(file, `${before}\n\n${describeReport(report)}\n\n${after}`);
+}
+
+function splitAtMarks(file: string): { readonly before: string; readonly after: string } {
   const text = readFileSync(file, "utf8");
   const from = text.indexOf(begin);
   const to = text.indexOf(end);
   if (from < 0 || to < from) throw new Error(`${file} lacks the marks ${begin} and ${end}`);
-  writeFileSync(
-    file,
-    `${text.slice(0, from + begin.length)}\n\n${describeReport(report)}\n\n${text.slice(to)}`,
-  );
+  return { before: text.slice(0, from + begin.length), after: text.slice(to) };
 }
 
 /** The report as Markdown. */

@@ -173,6 +173,7 @@ class RoundRun {
       ({ health }) => health === "struck" || health === "woken",
       performance.now() + lastWordsMs,
     );
+    await this.#untilLeaseRunsOut();
     // The way that anybody would go: run it once more, and see that there is nothing to do.
     const last = await this.#start(stage);
     await this.#untilEnded((runner) => runner === last, giveUpAt + lastWordsMs);
@@ -307,6 +308,12 @@ class RoundRun {
       }
       await Promise.race([...left.map(({ ended }) => ended), sleep(50)]);
     }
+  }
+
+  /** One that was struck as it took the lease holds it until then, and only who comes afterwards can see that it is dead. */
+  async #untilLeaseRunsOut(): Promise<void> {
+    const alive = "SELECT 1 FROM lockkeeper.streams WHERE expires_at > pg_catalog.clock_timestamp()";
+    while ((await this.#database.control.query(alive).catch(() => [])).length > 0) await sleep(50);
   }
 
   async #allEnded(): Promise<undefined> {

@@ -104,6 +104,22 @@ describe("a run", () => {
     expect(store.requests).toEqual([]);
   });
 
+  test("with nothing to do still ends what a holder that died after its last step left under way", async () => {
+    const { database, target } = await start(1);
+    const { runId } = await target.run();
+    await database.query("UPDATE lockkeeper.runs SET status = 'running', outcome = NULL, ended_at = NULL");
+    await database.query(
+      "UPDATE lockkeeper.streams SET holder = 'gone/1', run_id = $1, acquired_at = now(), expires_at = clock_timestamp() - interval '1 s'",
+      [runId],
+    );
+    expect(await target.run()).toMatchObject({ status: "succeeded", outcome: "noop", done: [] });
+    expect(await target.driver.run(runId, never)).toMatchObject({
+      status: "failed",
+      error: { code: "LEASE_LOST" },
+    });
+    expect((await target.driver.state("orders", never)).lease).toBeNull();
+  });
+
   test("asks no more of a far database for a hundred small migrations than for ten", async () => {
     const trips: number[] = [];
     for (const count of [10, 100]) {
