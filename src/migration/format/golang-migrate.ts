@@ -1,6 +1,14 @@
-import { RunnerError } from "../../error.ts";
-import type { ErrorFields, RunnerErrorCode } from "../../error.ts";
 import { compareVersions } from "../version.ts";
+import {
+  duplicateVersion,
+  folderError,
+  isLabel,
+  noMigrations,
+  notALabel,
+  quote,
+  unknownFile,
+} from "./folder-problem.ts";
+import type { FolderProblem } from "./folder-problem.ts";
 import type { FolderLayout, Format, FormatFile, IgnoredFile, MigrationNames, ParsedFile } from "./format.ts";
 
 /**
@@ -13,18 +21,8 @@ export const golangMigrate: Format = { name: "golang-migrate", read: readFolder,
 
 /** source/parse.go */
 const NAME = /^([0-9]+)_(.*)\.(down|up)\.(.*)$/;
-/** Labels that a release can hold (trust.md 2.2). */
-const LABEL = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}$/;
 /** Versions are unsigned 64-bit integers there. */
 const MAX_VERSION = "18446744073709551615";
-const MAX_LISTED_PROBLEMS = 10;
-
-interface Problem {
-  readonly code: RunnerErrorCode;
-  readonly message: string;
-  readonly hint: string;
-  readonly fields: ErrorFields;
-}
 
 /** A name that belongs to a migration. */
 interface FileName {
@@ -34,12 +32,15 @@ interface FileName {
   readonly direction: "up" | "down";
 }
 
-type Reading = { readonly file: FileName } | { readonly problem: Problem } | { readonly ignored: string };
+type Reading =
+  | { readonly file: FileName }
+  | { readonly problem: FolderProblem }
+  | { readonly ignored: string };
 
 function readFolder(names: readonly string[]): FolderLayout {
   const files: FileName[] = [];
   const ignored: IgnoredFile[] = [];
-  const problems: Problem[] = [];
+  const problems: FolderProblem[] = [];
   for (const name of names.toSorted()) {
     const reading = readName(name);
     if ("file" in reading) files.push(reading.file);
@@ -47,7 +48,8 @@ function readFolder(names: readonly string[]): FolderLayout {
     else ignored.push({ name, reason: reading.ignored });
   }
   const { migrations, warnings } = pairUp(files, problems);
-  if (migrations.length === 0 && problems.length === 0) problems.push(noMigrations(ignored));
+  if (migrations.length === 0 && problems.length === 0)
+    problems.push(noMigrations(ignored, "<version>_<title>.up.sql"));
   if (problems.length > 0) throw folderError(problems);
   return { migrations, repeatable: [], companions: [], ignored, warnings };
 }
@@ -73,14 +75,11 @@ function readName(name: string): Reading {
       ),
     };
   }
-  if (!LABEL.test(name)) {
-    const message = `${quote(name)}: a file name may have 1 to 200 of the characters A-Z a-z 0-9 . _ + -`;
-    return { problem: { code: "NAME", message, hint: "rename it", fields: { migration: name } } };
-  }
+  if (!isLabel(name)) return { problem: notALabel(name) };
   return { file: { name, version, title, direction } };
 }
 
-function wrongExtension(name: string, direction: string, extension: string): Problem {
+function wrongExtension(name: string, direction: string, extension: string): FolderProblem {
   if (extension === "json") {
     return unknownFile(
       name,
@@ -119,7 +118,7 @@ function renameHint(name: string): string {
     version === undefined
       ? undefined
       : `${version}_${title === "" ? "title" : title}.${direction.toLowerCase()}.sql`;
-  return wanted !== undefined && LABEL.test(wanted)
+  return wanted !== undefined && isLabel(wanted)
     ? `rename it to ${quote(wanted)}, or move it away`
     : "rename it to <version>_<title>.up.sql or .down.sql, or move it away";
 }
@@ -127,7 +126,7 @@ function renameHint(name: string): string {
 /** One migration for each version, by number: `1_a.up.sql` and `001_a.down.sql` are one pair. */
 function pairUp(
   files: readonly FileName[],
-  problems: Problem[],
+  problems: FolderProblem[],
 ): { readonly migrations: readonly MigrationNames[]; readonly warnings: readonly string[] } {
   const byVersion = new Map<string, { up?: FileName; down?: FileName }>();
   const warnings: string[] = [];
@@ -137,7 +136,7 @@ function pairUp(
     byVersion.set(key, pair);
     const other = pair[file.direction];
     if (other === undefined) pair[file.direction] = file;
-    else problems.push(duplicate(other, file));
+    else problems.push(duplicateVersion(other.name, file.name));
     if (/\.(up|down)$/.test(file.title)) {
       warnings.push(
         `${quote(file.name)} is read as the ${file.direction} file of ${quote(file.title)}, as golang-migrate does`,
@@ -157,58 +156,11 @@ function pairUp(
   return { migrations: migrations.toSorted((a, b) => compareVersions(a.version, b.version)), warnings };
 }
 
-function duplicate(first: FileName, second: FileName): Problem {
-  return {
-    code: "DUPLICATE_VERSION",
-    message: `${quote(first.name)} and ${quote(second.name)} have the same version`,
-    hint: "give one of them another version",
-    fields: { migration: second.name, other: first.name },
-  };
-}
-
-function noUp(down: FileName): Problem {
+function noUp(down: FileName): FolderProblem {
   return {
     code: "NO_UP",
     message: `${quote(down.name)} has no up file`,
     hint: `add ${quote(`${down.version}_${down.title}.up.sql`)}, or remove the down file`,
     fields: { migration: down.name },
   };
-}
-
-function noMigrations(ignored: readonly IgnoredFile[]): Problem {
-  const others =
-    ignored.length === 0
-      ? "it is empty"
-      : `of its ${ignored.length} files none is named <version>_<title>.up.sql`;
-  return {
-    code: "NO_MIGRATIONS",
-    message: `no migrations in the folder: ${others}`,
-    hint: "check the folder or prefix; lockkeeper create makes a first pair of files",
-    fields: { files: ignored.length },
-  };
-}
-
-function unknownFile(name: string, what: string, hint: string): Problem {
-  return { code: "UNKNOWN_FILE", message: `${quote(name)} ${what}`, hint, fields: { migration: name } };
-}
-
-function folderError(problems: readonly Problem[]): RunnerError {
-  const [first] = problems;
-  if (first === undefined) return new RunnerError("INTERNAL", "a folder's problems got lost");
-  if (problems.length === 1)
-    return new RunnerError(first.code, first.message, { hint: first.hint, fields: first.fields });
-  const listed = problems
-    .slice(0, MAX_LISTED_PROBLEMS)
-    .map(({ code, message, hint }) => `\n  ${code} ${message}; ${hint}`);
-  const more =
-    problems.length > MAX_LISTED_PROBLEMS ? `\n  and ${problems.length - MAX_LISTED_PROBLEMS} more` : "";
-  return new RunnerError(first.code, `${problems.length} problems in the folder:${listed.join("")}${more}`, {
-    hint: "correct them all, then run again",
-    fields: { ...first.fields, problems: problems.length },
-  });
-}
-
-/** Names may hold anything: control characters are shown as escapes. */
-function quote(name: string): string {
-  return JSON.stringify(name.length > 220 ? `${name.slice(0, 220)}…` : name);
 }
