@@ -45,6 +45,8 @@ export const traits = {
   COMMAND_SYNTAX: { http: 422, exit: 20, retry: false },
   CODE_REFUSED: { http: 422, exit: 20, retry: false },
   DEPENDENCY: { http: 409, exit: 20, retry: true },
+  DEPENDENCY_CYCLE: { http: 422, exit: 20, retry: false },
+  BREAKING_REFUSED: { http: 409, exit: 20, retry: false },
   EMPTY_MIGRATION: { http: 422, exit: 20, retry: false },
   ENCODING: { http: 422, exit: 20, retry: false },
   HEADER: { http: 422, exit: 20, retry: false },

@@ -26,6 +26,12 @@ export const releaseLimits = {
   nameLength: 200,
   /** environments that one release is for */
   environments: 32,
+  /** bytes of `.migration-registry.yaml` */
+  registryBytes: 1_048_576,
+  /** services that one migration depends on */
+  dependencies: 64,
+  /** characters of a migration's description */
+  descriptionLength: 500,
   /** keys that one trust names */
   keys: 32,
   /** bytes of a key file or trust file */
