@@ -1,5 +1,6 @@
 import type { HistoryEntry } from "../history/entry.ts";
 import type { RunRecord } from "../history/run.ts";
+import type { ForeignHistories } from "./foreign.ts";
 import type { AcceptedRun, NewRun, PickUpQuery, PickedUpRun, RunChange, RunQuery } from "./runs.ts";
 import type { LeasedSession } from "./session.ts";
 import type { LeaseHolder, StreamState } from "./stream-state.ts";
@@ -67,6 +68,9 @@ export interface Driver {
     reason: string,
     signal: AbortSignal,
   ): Promise<{ readonly token: number }>;
+
+  /** What other tools left in this database; absent where none of them is known. */
+  readonly foreign?: ForeignHistories;
 
   close(): Promise<void>;
 }

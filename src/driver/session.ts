@@ -1,5 +1,6 @@
 import type { RunnerError } from "../error.ts";
 import type { EntryOrigin, HistoryEntry } from "../history/entry.ts";
+import type { ForeignPlace } from "../history/foreign.ts";
 import type { RunAttempt } from "../history/run.ts";
 import type { Backfill } from "../migration/backfill.ts";
 import type { Direction, Migration, Statement } from "../migration/migration.ts";
@@ -38,8 +39,11 @@ export interface LeasedSession {
     onProgress: (progress: StatementProgress) => void,
   ): Promise<{ readonly durationMs: number }>;
 
-  /** Adds entries that a person declared instead of running them (baseline, repair). */
-  declare(entries: readonly DeclaredEntry[]): Promise<void>;
+  /**
+   * Adds entries that a person declared instead of running them (baseline, repair, adopt). `inStep` is the other tool's
+   * record that every later entry keeps true, in its own transaction; null ends that, undefined leaves it.
+   */
+  declare(entries: readonly DeclaredEntry[], inStep?: ForeignPlace | null): Promise<void>;
 
   /**
    * Ends the run's row; `completed` is the release digest now applied whole, `held` the hold that a rollback sets (null

@@ -1,4 +1,5 @@
 import type { EntryError, HistoryEntry, Position } from "../history/entry.ts";
+import type { ForeignPlace } from "../history/foreign.ts";
 import type { HighWaterMark } from "../release/release.ts";
 
 /** One stream's row, and where its history stands. */
@@ -20,6 +21,8 @@ export interface StreamState {
   /** the release that failed last: automatic triggers do not try it again */
   readonly failed: FailedRelease | null;
   readonly paused: boolean;
+  /** another tool's record, kept true with every entry, so that it can take over again; null where there is none */
+  readonly inStep: ForeignPlace | null;
   readonly lease: LeaseHolder | null;
   /** the database's clock */
   readonly now: Date;

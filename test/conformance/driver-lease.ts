@@ -19,6 +19,7 @@ export function leaseSuite(start: Start): void {
       position: { length: 0, chain: null, version: null },
       held: null,
       paused: false,
+      inStep: null,
       lease: null,
     });
     expect(Math.abs(state.now.getTime() - before)).toBeLessThan(60_000);

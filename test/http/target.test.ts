@@ -56,6 +56,7 @@ describe("GET /v1/targets/{name}", () => {
       needsAttention: false,
       held: null,
       paused: false,
+      inStep: null,
       lease: null,
       lastRun: null,
       problem: null,

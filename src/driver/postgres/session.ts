@@ -8,6 +8,7 @@ import type {
   SessionSettings,
   TransactionStep,
 } from "../session.ts";
+import type { ForeignPlace } from "../../history/foreign.ts";
 import type { StreamState } from "../stream-state.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
@@ -39,7 +40,7 @@ export function openSession(bench: Workbench): LeasedSession {
     begin: (beginning) => named(tell(bench, beginStatements(bench, beginning))),
     applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
     applyStatements: (step, settings, onProgress) => named(runStatements(bench, step, settings, onProgress)),
-    declare: (entries) => named(declare(bench, entries)),
+    declare: (entries, inStep) => named(declare(bench, entries, inStep)),
     finish: (end) => named(tell(bench, finishStatements(bench, end))),
   };
 }
@@ -83,15 +84,31 @@ function finishStatements(bench: Workbench, end: RunEnd): string {
     : `UPDATE ${t.streams} SET ${values.join(", ")} WHERE name = ${literal(stream)}; ${ended}`;
 }
 
-async function declare(bench: Workbench, entries: readonly DeclaredEntry[]): Promise<void> {
+async function declare(
+  bench: Workbench,
+  entries: readonly DeclaredEntry[],
+  inStep: ForeignPlace | null | undefined,
+): Promise<void> {
+  const { stream } = bench.key();
+  const remembered =
+    inStep === undefined
+      ? []
+      : [`UPDATE ${bench.t.streams} SET in_step = ${jsonLiteral(inStep)} WHERE name = ${literal(stream)}`];
   await add(
     bench,
     entries.map((entry) => declared(entry, bench.key())),
+    remembered,
   );
 }
 
-async function add(bench: Workbench, entries: readonly NewEntry[]): Promise<void> {
-  const results = await bench.writeThrough(addEntries(bench.t, bench.knownEntries(), entries));
+/** `also` may be sent twice, as the entries may. */
+async function add(
+  bench: Workbench,
+  entries: readonly NewEntry[],
+  also: readonly string[] = [],
+): Promise<void> {
+  const statements = [addEntries(bench.t, bench.knownEntries(), entries), ...also].join("; ");
+  const results = await bench.writeThrough(statements);
   const added = results.flatMap(({ rows }) => rows).findLast((row) => "lockkeeper_entry" in row);
   if (added !== undefined) bench.lastEntryId = Number(added["lockkeeper_entry"]);
 }

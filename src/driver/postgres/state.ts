@@ -1,4 +1,5 @@
 import { appliedLength } from "../../history/entry.ts";
+import type { ForeignPlace } from "../../history/foreign.ts";
 import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../stream-state.ts";
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
@@ -68,6 +69,7 @@ export function freshState(row: Row): StreamState {
     held: null,
     failed: null,
     paused: false,
+    inStep: null,
     lease: null,
     now: readInstant(row["now"]),
   };
@@ -95,6 +97,7 @@ export function readState(row: Row): StreamState {
     held: row["held"] as Hold | null,
     failed: row["failed"] as FailedRelease | null,
     paused: row["paused"] === true,
+    inStep: (row["in_step"] ?? null) as ForeignPlace | null,
     lease: readHolder(row),
     now: readInstant(row["now"]),
   };

@@ -85,6 +85,7 @@ CREATE TABLE IF NOT EXISTS ${t.streams} (
   held jsonb,
   failed jsonb,
   paused boolean NOT NULL DEFAULT false,
+  in_step jsonb,
   token bigint NOT NULL DEFAULT 0,
   holder text,
   run_id text,

@@ -1,0 +1,38 @@
+import type { ForeignPlace, ForeignRow, ForeignTable } from "../history/foreign.ts";
+
+/**
+ * What other tools left in a database: read as it is, and locked as they lock it. Nothing is understood here; that is
+ * `src/adopt`. Asked outside the lease as well as under it.
+ */
+export interface ForeignHistories {
+  /**
+   * Tables that by their names may be a tool's record, where an unqualified name would find them; or the one that is
+   * named, `table` or `schema.table`, none where it does not exist.
+   */
+  tables(named: string | undefined, signal: AbortSignal): Promise<readonly ForeignTable[]>;
+
+  /**
+   * Every row of a table, in no order.
+   *
+   * @throws RunnerError `DATABASE_DENIED` - our role may not read it; `ADOPTION` - it is gone, or far too large for such a table
+   */
+  rows(
+    table: Pick<ForeignTable, "schema" | "table" | "columns">,
+    signal: AbortSignal,
+  ): Promise<readonly ForeignRow[]>;
+
+  /**
+   * Runs `work` while the tool's own lock is held, where it has one. Tried again and again, never waited for inside a
+   * query: who waits there blocks an index that is built beside it. Given back also when `work` throws.
+   *
+   * @throws RunnerError `LEASE_HELD` - the tool, or who has its lock, did not finish in time
+   */
+  withLock<T>(place: ForeignPlace, options: ForeignLockOptions, work: () => Promise<T>): Promise<T>;
+}
+
+/** How long to wait for another tool. */
+export interface ForeignLockOptions {
+  /** milliseconds; 0 tries once */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+}
