@@ -10,6 +10,20 @@ import { nameText } from "./schema.ts";
 export const registryFile = ".migration-registry.yaml";
 
 /**
+ * Refuses a file that was meant to be the registry: whoever wrote it counts on what it says.
+ *
+ * @throws RunnerError `UNKNOWN_FILE`
+ */
+export function assertRegistryName(names: readonly string[]): void {
+  const meant = names.find((name) => /^\.?migrations?[-_.]?registry\.(ya?ml|json)$/i.test(name));
+  if (meant === undefined) return;
+  throw new RunnerError("UNKNOWN_FILE", `"${meant}" looks like a registry of services, but is not read`, {
+    hint: `rename it to ${registryFile}, or move it away`,
+    fields: { migration: meant },
+  });
+}
+
+/**
  * Reads a folder's registry.
  *
  * All of its scalars are texts to us, so that `1.10` and `0007` are the versions that stand there.
