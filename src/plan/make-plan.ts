@@ -2,7 +2,7 @@ import { RunnerError } from "../error.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Direction, Migration } from "../migration/migration.ts";
-import { compareVersions } from "../migration/version.ts";
+import { compareVersions, versionKey } from "../migration/version.ts";
 import { emptyChain } from "../release/chain.ts";
 import type { Release } from "../release/release.ts";
 import type { Goal, Plan, Step } from "./plan.ts";
@@ -34,7 +34,7 @@ export function makePlan(release: Release, standing: Standing, goal: Goal): Plan
     goal.kind === "redo"
       ? position.length
       : position.length + steps.reduce((sum, step) => sum + (step.direction === "up" ? 1 : -1), 0);
-  const resumed = resume([...opening, ...steps], standing.unfinished);
+  const resumed = resume([...opening, ...register(steps, release)], standing.unfinished);
   return {
     stream: release.stream,
     from: position,
@@ -149,6 +149,16 @@ function assertDirection(
       fields: { version: goal.version },
     },
   );
+}
+
+/** Adds what the release's registry says of each step upwards. */
+function register(steps: readonly Step[], { registry }: Release): readonly Step[] {
+  if (registry === undefined) return steps;
+  const known = new Map(registry.migrations.map((entry) => [versionKey(entry.version), entry]));
+  return steps.map((step) => {
+    const registered = step.direction === "up" ? known.get(versionKey(step.migration.version)) : undefined;
+    return registered === undefined ? step : { ...step, registered };
+  });
 }
 
 /** Lets the first step go on after the statements that an earlier attempt has done. */

@@ -1,5 +1,6 @@
 import type { Position } from "../history/entry.ts";
 import type { Body, Direction, Migration } from "../migration/migration.ts";
+import type { RegisteredMigration } from "../release/registry.ts";
 
 /** Ordered steps from where a database is to where a request wants it. Pure data; made by `makePlan`. */
 export interface Plan {
@@ -21,6 +22,8 @@ export interface Step {
   readonly body: Body;
   /** statements that an earlier, failed attempt has done; they are not repeated */
   readonly resumeAt: number;
+  /** upwards: whether it breaks something, and what it needs of other services, where the registry says so */
+  readonly registered?: RegisteredMigration;
 }
 
 /** Where a request wants the database. */
