@@ -102,6 +102,7 @@ const target = v.strictObject({
   source: text,
   trust: v.optional(name),
   format: v.optional(text),
+  placeholders: v.optional(v.record(v.string(), v.string("expected text")), {}),
   database,
   limits: v.optional(limits, {}),
   orphans: v.optional(v.picklist(["wait", "cancel"], "expected wait or cancel")),

@@ -28,6 +28,7 @@ export interface TargetSettings {
   readonly source: string | undefined;
   readonly trust: TrustSettings | undefined;
   readonly format: string | undefined;
+  readonly placeholders: Readonly<Record<string, string>>;
   readonly allowsLate: boolean;
   readonly database: DatabaseSettings | undefined;
   readonly limits: Limits;
@@ -136,6 +137,7 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
     source: choice.source ?? base?.source,
     trust: trustOf(choice) ?? base?.trust,
     format: choice.format ?? base?.format,
+    placeholders: { ...base?.placeholders, ...choice.placeholders },
     allowsLate: choice.allowsLate,
     database: databaseOf(choice, base?.database, variables["DATABASE_URL"]),
     limits: {
@@ -246,6 +248,7 @@ function settingsOf(name: string, config: ConfigText, folder: string): TargetSet
         ? undefined
         : { kind: "section", value: config.trust[target.trust], folder, what: `trust "${target.trust}"` },
     format: target.format,
+    placeholders: target.placeholders,
     allowsLate: false,
     database: {
       ...urlOf(database, folder),

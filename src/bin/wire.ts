@@ -12,7 +12,10 @@ import { openDriver } from "../driver/open.ts";
 import { RunnerError } from "../error.ts";
 import type { Backup } from "../hook/backup.ts";
 import type { Header } from "../hook/webhook.ts";
-import type { Format } from "../migration/format/format.ts";
+import { detectedFormat, isFormatName, namedFormat } from "../migration/format/choose-format.ts";
+import type { ChooseFormat } from "../migration/format/choose-format.ts";
+import { formatNames } from "../migration/format/format.ts";
+import type { Engine } from "../migration/migration.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
 import type { Target } from "../runner.ts";
@@ -72,7 +75,7 @@ export function makeWiring(variables: Variables): Wiring {
         ...storageOf(chooseStorage(storage), variables),
         ...(folder === undefined ? {} : { folder }),
       }),
-    openFormat,
+    chooseFormat: (choice, engine) => Promise.resolve(chooseFormat(choice, engine, variables)),
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");
       await serve(choice, (settings) => openTarget(settings, variables, "both"), signal, onListening);
@@ -153,7 +156,6 @@ async function openReleases(
   const engine = "postgres";
   if (trust.kind === "unsigned") {
     const { plainReleases } = await import("../release/plain.ts");
-    const format = settings.format === undefined ? undefined : await openFormat(settings.format);
     return plainReleases({
       source,
       stream,
@@ -161,7 +163,7 @@ async function openReleases(
       engine,
       allowLate: settings.allowsLate,
       directions,
-      ...(format === undefined ? {} : { format }),
+      format: chooseFormat(settings, engine, variables),
     });
   }
   const { signedReleases } = await import("../release/signed.ts");
@@ -176,11 +178,17 @@ async function readTrustOf(settings: Exclude<TrustSettings, { kind: "unsigned" }
   return readTrustFiles([first, ...rest]);
 }
 
-async function openFormat(name: string): Promise<Format> {
-  const { golangMigrate } = await import("../migration/format/golang-migrate.ts");
-  if (name === golangMigrate.name) return golangMigrate;
-  throw new RunnerError("USAGE", `--format: "${name}" is not supported by this version`, {
-    hint: `supported is ${golangMigrate.name}`,
+/** The named format, or the one that the files look like. */
+function chooseFormat(
+  { format, placeholders }: Pick<TargetSettings, "format" | "placeholders">,
+  engine: Engine,
+  variables: Variables,
+): ChooseFormat {
+  const settings = { engine, variables, placeholders };
+  if (format === undefined) return detectedFormat(settings);
+  if (isFormatName(format)) return namedFormat(format, settings);
+  throw new RunnerError("USAGE", `--format: "${format}" is no tool whose files are known`, {
+    hint: `known are ${formatNames.join(", ")}`,
   });
 }
 

@@ -1,5 +1,6 @@
 import type { Driver, OrphanPolicy } from "../driver/driver.ts";
-import type { Format } from "../migration/format/format.ts";
+import type { ChooseFormat } from "../migration/format/choose-format.ts";
+import type { Engine } from "../migration/migration.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
 import type { Sink } from "../report/sink.ts";
@@ -36,6 +37,8 @@ export interface TargetChoice {
   readonly trust: readonly string[];
   readonly isUnsigned: boolean;
   readonly format: string | undefined;
+  /** what stands for Flyway's `${name}` */
+  readonly placeholders: Readonly<Record<string, string>>;
   readonly allowsLate: boolean;
   readonly limits: { readonly [K in keyof Limits]: number | undefined };
   readonly orphans: OrphanPolicy | undefined;
@@ -73,8 +76,8 @@ export interface Wiring {
     storage: StorageChoice,
     options?: { readonly create: boolean },
   ): Promise<WritableSource>;
-  /** A way of laying migration files out, by its tool's name. */
-  openFormat(name: string): Promise<Format>;
+  /** The way that plain files are laid out: of a tool by its name, or as they look like. */
+  chooseFormat(choice: Pick<TargetChoice, "format" | "placeholders">, engine: Engine): Promise<ChooseFormat>;
   /** Serves HTTP until the signal aborts. */
   serve(
     choice: { readonly config: string; readonly listen: string | undefined },

@@ -79,6 +79,22 @@ export function listFlag(
   };
 }
 
+/** A flag whose value is `name=value`, and that can be repeated. */
+export function recordFlag(name: string, wording: Wording): Flag<Readonly<Record<string, string>>> {
+  return {
+    name,
+    placeholder: wording.placeholder,
+    text: wording.text,
+    isRepeatable: true,
+    hasVariable: true,
+    from(texts, origin) {
+      const pairs = texts.map((text) => /^([^=]+)=(.*)$/s.exec(text));
+      if (pairs.includes(null)) throw wrong(origin, "is not name=value");
+      return Object.fromEntries(pairs.map((pair) => [pair?.[1] ?? "", pair?.[2] ?? ""]));
+    },
+  };
+}
+
 /** A flag without a value. */
 export function switchFlag(
   name: string,

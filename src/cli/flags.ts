@@ -5,6 +5,7 @@ import {
   countFlag,
   durationFlag,
   listFlag,
+  recordFlag,
   named,
   switchFlag,
   textFlag,
@@ -71,8 +72,12 @@ export const config = textFlag("config", {
 });
 export const format = textFlag("format", {
   placeholder: "<tool>",
-  text: "how plain files are laid out",
-  explained: "golang-migrate",
+  text: "which tool plain files are written for: golang-migrate, goose, dbmate, flyway or atlas",
+  explained: "what they look like",
+});
+export const placeholders = recordFlag("placeholder", {
+  placeholder: "<name=value>",
+  text: "what Flyway's ${name} stands for in plain files; can be repeated",
 });
 export const allowLate = switchFlag("allow-late", {
   text: "append migrations whose version is lower than one already there, instead of refusing them",
@@ -181,6 +186,7 @@ export const releaseFlags: readonly Flag<unknown>[] = [
   target,
   config,
   format,
+  placeholders,
   allowLate,
   ...storageFlags,
 ];
@@ -221,6 +227,7 @@ export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
     trust: get(trust),
     isUnsigned: get(unsigned),
     format: get(format),
+    placeholders: get(placeholders),
     allowsLate: get(allowLate),
     limits: {
       waitMs: get(wait),

@@ -1,13 +1,15 @@
 import { RunnerError } from "../error.ts";
-import { analyzeSql } from "../migration/analyze.ts";
-import type { Format } from "../migration/format/format.ts";
-import type { Body, Migration } from "../migration/migration.ts";
+import { analyzeBody, type BodyFacts } from "../migration/analyze-body.ts";
+import type { ChooseFormat } from "../migration/format/choose-format.ts";
+import type { Body, Engine, Migration } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
 import { emptyChain } from "./chain.ts";
-import { readAgain, readFolder } from "./folder.ts";
-import type { FileRead, FolderFile, FolderMigration } from "./folder.ts";
+import { readFolder } from "./folder.ts";
+import type { BodyRead, FolderBody, FolderMigration } from "./folder.ts";
+import { bodiesOf } from "./release.ts";
 import { makePack } from "./pack.ts";
 import type { Manifest, Pack } from "./manifest.ts";
+import type { Registry } from "./registry.ts";
 import { continueSequence } from "./sequence.ts";
 import { linkPlaces } from "./link-places.ts";
 import type { Place } from "./sequence.ts";
@@ -23,18 +25,22 @@ export const parserName = "lockkeeper 1, libpg-query 18.1.5";
 export interface ComposeOptions {
   readonly folder: Source;
   readonly stream: string;
-  readonly format: Format;
+  readonly engine: Engine;
+  readonly format: ChooseFormat;
   readonly allowLate: boolean;
 }
 
 /** What a new release will hold. */
 export interface Composition {
+  readonly format: string;
   readonly migrations: readonly Migration[];
+  readonly repeatable: readonly Body[];
+  readonly registry: Registry | undefined;
   /** chain digest over all of them */
   readonly head: string;
   /** bodies that the release before does not hold, each once */
   readonly bodies: readonly NewBody[];
-  /** labels of the migrations that it does not hold */
+  /** labels of the migrations, and of the repeatable ones, that it does not hold as they are */
   readonly added: readonly string[];
   readonly warnings: readonly string[];
   /** the pack that goes with it, and its bytes where it is a new one */
@@ -57,68 +63,77 @@ export async function composeRelease(
   signal: AbortSignal,
 ): Promise<Composition> {
   const known = knownFacts(before);
-  const learn = async (file: FileRead): Promise<{ keep: boolean; learned: Learned }> => {
-    const facts = known.bodies.get(file.sha256);
+  const learn = async (body: BodyRead): Promise<{ keep: boolean; learned: Learned }> => {
+    const facts = known.bodies.get(body.sha256);
     return {
       keep: facts === undefined,
-      learned: (known.isSameParser ? facts : undefined) ?? (await analyze(file)),
+      learned: (known.isSameParser ? facts : undefined) ?? (await analyze(body, options.engine)),
     };
   };
-  const { migrations: found, warnings } = await readFolder(
-    options.folder,
-    { format: options.format, withDown: true, learn },
-    signal,
-  );
-  const places = continueSequence(before?.migrations ?? [], found, {
+  const folder = await readFolder(options.folder, { format: options.format, withDown: true, learn }, signal);
+  const places = continueSequence(before?.migrations ?? [], folder.migrations, {
     allowLate: options.allowLate,
     settledBy: "release",
   });
   const migrations = linkPlaces(options.stream, places, toBody);
-  const files = new Map(
-    found.flatMap(({ up, down }) => (down ? [up, down] : [up])).map((file) => [file.sha256, file]),
-  );
-  const isNew = ({ sha256 }: FolderFile<Learned>): boolean => !known.bodies.has(sha256);
+  const all = [
+    ...folder.migrations.flatMap(({ up, down, checkpoint }) => [up, down, checkpoint]),
+    ...folder.repeatable,
+  ].filter((file) => file !== undefined);
+  const files = new Map(all.map((file) => [file.sha256, file]));
+  const isNew = ({ sha256 }: FolderBody<Learned>): boolean => !known.bodies.has(sha256);
   return {
+    format: folder.format,
     migrations,
+    repeatable: folder.repeatable.map(toBody),
+    registry: folder.registry,
     head: migrations.at(-1)?.chain ?? emptyChain(options.stream),
     bodies: [...files.values()].filter(isNew).map((file) => ({
       path: file.path,
       sha256: file.sha256,
       size: file.size,
-      bytes: (stop) => readAgain(options.folder, file, stop),
+      bytes: (stop) => file.read(stop),
     })),
-    added: places.flatMap(({ found: { path }, settled }) => (settled === undefined ? [path] : [])),
-    warnings: [...warnings, ...places.flatMap(warnOfNewLabel)],
+    added: [
+      ...places.flatMap(({ found: { path }, settled }) => (settled === undefined ? [path] : [])),
+      ...folder.repeatable.filter(isNew).map(({ path }) => path),
+    ],
+    warnings: [...folder.warnings, ...places.flatMap(warnOfNewLabel)],
     pack: (stop) =>
       makePack(migrations, before?.manifest.pack, async ({ sha256, path }) => {
         const file = files.get(sha256);
         if (file === undefined) throw new RunnerError("INTERNAL", `"${path}" has no file`);
-        return readAgain(options.folder, file, stop);
+        return file.read(stop);
       }),
   };
 }
 
 /** Everything of a manifest but its own address. */
 export function toManifest(
-  { stream, format }: ComposeOptions,
-  engine: Manifest["engine"],
-  { migrations }: Composition,
+  { stream, engine }: ComposeOptions,
+  { format, migrations, repeatable, registry }: Composition,
   pack: Pack | undefined,
 ): Manifest {
-  return { stream, engine, format: format.name, parser: parserName, migrations, ...(pack && { pack }) };
+  return {
+    stream,
+    engine,
+    format,
+    parser: parserName,
+    migrations,
+    repeatable,
+    ...(registry && { registry }),
+    ...(pack && { pack }),
+  };
 }
 
-type Facts = Pick<Body, "tx" | "alone" | "locks" | "statements">;
 /** facts, or why there are none; kept until it is known whether the file may be as it is at all */
-type Learned = Facts | RunnerError;
+type Learned = BodyFacts | RunnerError;
 
 function knownFacts(before: VerifiedRelease | undefined): {
-  readonly bodies: ReadonlyMap<string, Facts>;
+  readonly bodies: ReadonlyMap<string, BodyFacts>;
   readonly isSameParser: boolean;
 } {
-  const bodies = (before?.migrations ?? []).flatMap((migration): Body[] =>
-    migration.down ? [migration, migration.down] : [migration],
-  );
+  const bodies = before === undefined ? [] : bodiesOf(before);
   return {
     bodies: new Map(
       bodies.map(({ sha256, tx, alone, locks, statements }) => [
@@ -130,21 +145,16 @@ function knownFacts(before: VerifiedRelease | undefined): {
   };
 }
 
-async function analyze({ bytes, path, direction }: FileRead): Promise<Learned> {
+async function analyze(body: BodyRead, engine: Engine): Promise<Learned> {
   try {
-    const { isEmpty, ...facts } = await analyzeSql(bytes, path);
-    if (!isEmpty || direction === "down") return facts;
-    return new RunnerError("EMPTY_MIGRATION", `"${path}" is empty`, {
-      hint: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
-      fields: { migration: path },
-    });
+    return await analyzeBody(body, { engine, isSigned: true });
   } catch (error) {
     if (error instanceof RunnerError) return error;
     throw error;
   }
 }
 
-function toBody({ path, sha256, size, learned }: FolderFile<Learned>): Body {
+function toBody({ path, sha256, size, learned }: FolderBody<Learned>): Body {
   if (learned instanceof RunnerError) throw learned;
   return { path, sha256, size, ...learned };
 }

@@ -1,6 +1,6 @@
 import { RunnerError, toRunnerError } from "../error.ts";
 import { formatDigest, parseDigest, sha256Hex } from "../migration/checksum.ts";
-import type { Engine, Migration } from "../migration/migration.ts";
+import type { Engine } from "../migration/migration.ts";
 import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
 import { readBlob, readExact } from "./body.ts";
@@ -13,6 +13,7 @@ import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readManifest } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
+import { bodiesOf, type Release } from "./release.ts";
 import { readStatement } from "./statement.ts";
 import type { ReleaseStatement } from "./statement.ts";
 import { ruleFor } from "./trust.ts";
@@ -109,7 +110,7 @@ export async function inspectRelease(options: InspectOptions, signal: AbortSigna
     verdict: judge(options, shown, environment),
     manifest: shown.manifest,
     changes: await readChanges(source, shown, signal),
-    bodies: options.withBodies ? await checkBodies(source, shown.manifest.migrations, signal) : null,
+    bodies: options.withBodies ? await checkBodies(source, shown.manifest, signal) : null,
   };
 }
 
@@ -225,13 +226,10 @@ async function readChanges(
 
 async function checkBodies(
   source: Source,
-  migrations: readonly Migration[],
+  release: Pick<Release, "migrations" | "repeatable">,
   signal: AbortSignal,
 ): Promise<{ readonly count: number; readonly bytes: number }> {
-  const bodies = migrations.flatMap((migration) =>
-    migration.down ? [migration, migration.down] : [migration],
-  );
-  const distinct = [...new Map(bodies.map((body) => [body.sha256, body])).values()];
+  const distinct = [...new Map(bodiesOf(release).map((body) => [body.sha256, body])).values()];
   // checked and let go, one by one: a whole history need not fit into memory
   await mapConcurrently(distinct, sourceLimits.concurrency, signal, async (body, stop) => {
     await readBlob(source, body, stop);

@@ -1,13 +1,13 @@
 import type { Body, Migration } from "../migration/migration.ts";
 import { emptyChain, nextChain } from "./chain.ts";
-import type { FolderFile, FolderMigration } from "./folder.ts";
+import type { FolderBody, FolderMigration } from "./folder.ts";
 import type { Place, SettledMigration } from "./sequence.ts";
 
 /** Numbers the places of a sequence and links its chain; `toBody` says what is known of a file. */
 export function linkPlaces<T>(
   stream: string,
   places: readonly Place<SettledMigration, FolderMigration<T>>[],
-  toBody: (file: FolderFile<T>) => Body,
+  toBody: (file: FolderBody<T>) => Body,
 ): readonly Migration[] {
   let chain = emptyChain(stream);
   return places.map(({ found, settled }, index) => {
@@ -21,6 +21,7 @@ export function linkPlaces<T>(
       version: settled?.version ?? found.version,
       chain,
       ...(found.down && { down: toBody(found.down) }),
+      ...(found.checkpoint && { checkpoint: toBody(found.checkpoint) }),
     };
   });
 }

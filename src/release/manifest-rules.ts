@@ -1,19 +1,21 @@
 import { RunnerError } from "../error.ts";
 import type { Body, Migration } from "../migration/migration.ts";
 import { versionKey } from "../migration/version.ts";
+import { bodiesOf } from "./release.ts";
 
 /**
  * What a schema cannot say of a manifest: labels, versions and byte ranges that fit together.
  *
  * @throws RunnerError `NAME`, `DUPLICATE_VERSION`, `SCHEMA`
  */
-export function assertConsistent(migrations: readonly Migration[], pack: PackedRanges | undefined): void {
-  const bodies = migrations.flatMap((migration): Body[] =>
-    migration.down ? [migration, migration.down] : [migration],
-  );
-  assertLabels(bodies);
+export function assertConsistent(
+  migrations: readonly Migration[],
+  repeatable: readonly Body[],
+  pack: PackedRanges | undefined,
+): void {
+  assertLabels([...migrations.flatMap(filesOf), ...repeatable]);
   assertVersions(migrations);
-  for (const body of bodies) assertStatements(body);
+  for (const body of bodiesOf({ migrations, repeatable })) assertStatements(body);
   if (pack !== undefined) assertPack(pack, migrations);
 }
 
@@ -35,6 +37,11 @@ export function assertSupported(uses: Readonly<Record<string, unknown>>): void {
       },
     );
   }
+}
+
+/** A file may hold both ways, and then both its bodies have its label. */
+function filesOf({ down, checkpoint, ...up }: Migration): readonly Body[] {
+  return [up, ...(down && down.path !== up.path ? [down] : []), ...(checkpoint ? [checkpoint] : [])];
 }
 
 /** The part of a pack that must fit to the migrations. */

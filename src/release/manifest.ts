@@ -1,9 +1,12 @@
 import * as v from "valibot";
 
+import { RunnerError } from "../error.ts";
 import { isVersion } from "../migration/version.ts";
 import type { Body, Engine, Migration, StatementKind } from "../migration/migration.ts";
 import { releaseLimits } from "./limits.ts";
 import { assertConsistent, assertSupported } from "./manifest-rules.ts";
+import { registryProblems, registrySchema } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 import { check, count, nameText, sha256Text } from "./schema.ts";
 import { parseStrictJson } from "./strict-json.ts";
 
@@ -16,6 +19,10 @@ export interface Manifest {
   /** what found `tx`, `alone`, `locks` and `statements`: `libpg-query 18.1.5` */
   readonly parser: string;
   readonly migrations: readonly Migration[];
+  /** run after all others, in this order, whenever their bytes change */
+  readonly repeatable: readonly Body[];
+  /** what the service says of its migrations to others */
+  readonly registry?: Registry;
   readonly pack?: Pack;
 }
 
@@ -32,8 +39,17 @@ const schemaName = "urn:lockkeeper:manifest:v1";
 
 /** The bytes of a manifest: one migration a line, so that two of them compare well in a pull request. */
 export function writeManifest(manifest: Manifest): Buffer {
-  const { stream, engine, format, parser, migrations, pack } = manifest;
-  const top = Object.entries({ schema: schemaName, stream, engine, format, parser, ...(pack && { pack }) });
+  const { stream, engine, format, parser, migrations, repeatable, registry, pack } = manifest;
+  const top = Object.entries({
+    schema: schemaName,
+    stream,
+    engine,
+    format,
+    parser,
+    ...(repeatable.length > 0 && { repeatable: repeatable.map(bodyInOrder) }),
+    ...(registry && { registry }),
+    ...(pack && { pack }),
+  });
   const lines = migrations.map((migration) => `  ${JSON.stringify(inOrder(migration))}`);
   return Buffer.from(
     `{\n${top.map(([name, value]) => ` ${JSON.stringify(name)}: ${JSON.stringify(value)},\n`).join("")} "migrations": [\n${lines.join(",\n")}\n ]\n}\n`,
@@ -51,7 +67,7 @@ export function readManifest(bytes: Uint8Array): Manifest {
   const {
     schema: _,
     base,
-    repeatable,
+    repeatable = [],
     registry,
     pack,
     migrations,
@@ -59,12 +75,21 @@ export function readManifest(bytes: Uint8Array): Manifest {
   } = check(manifestSchema, value, what);
   assertSupported({
     base,
-    repeatable,
-    registry,
     checks: migrations.find(({ checks }) => checks !== undefined),
   });
-  assertConsistent(migrations, pack);
-  return { ...top, migrations, ...(pack && { pack }) };
+  assertConsistent(migrations, repeatable, pack);
+  if (registry !== undefined) assertRegistry(registry, migrations);
+  return { ...top, migrations, repeatable, ...(registry && { registry }), ...(pack && { pack }) };
+}
+
+function assertRegistry(registry: Registry, migrations: readonly Migration[]): void {
+  const [problem] = registryProblems(
+    registry,
+    migrations.map(({ version }) => version),
+  );
+  if (problem === undefined) return;
+  const field = ["registry", ...problem.path].join(".");
+  throw new RunnerError("SCHEMA", `${what}: "${field}" ${problem.message}`, { fields: { field } });
 }
 
 const what = "the manifest";
@@ -114,6 +139,7 @@ const manifestSchema = v.strictObject({
         ...bodyEntries,
         chain: sha256Text,
         down: v.exactOptional(v.strictObject(bodyEntries)),
+        checkpoint: v.exactOptional(v.strictObject(bodyEntries)),
         checks: v.exactOptional(v.array(plainBody)),
       }),
     ),
@@ -122,9 +148,14 @@ const manifestSchema = v.strictObject({
   /** squashed history: the chain begins here */
   base: v.exactOptional(v.strictObject({ length: count(1, releaseLimits.migrations), chain: sha256Text })),
   /** run again whenever their bytes change */
-  repeatable: v.exactOptional(v.array(v.strictObject(bodyEntries))),
-  /** names of migrations that are code, with the digest of the program that holds them */
-  registry: v.exactOptional(v.strictObject({ sha256: sha256Text, names: v.array(nameText) })),
+  repeatable: v.exactOptional(
+    v.pipe(
+      v.array(v.strictObject(bodyEntries)),
+      v.minLength(1, "at least one, or absent"),
+      v.maxLength(releaseLimits.migrations, `at most ${releaseLimits.migrations} migrations`),
+    ),
+  ),
+  registry: v.exactOptional(registrySchema),
   pack: v.exactOptional(
     v.strictObject({
       sha256: sha256Text,
@@ -180,6 +211,7 @@ function inOrder({
   alone,
   locks,
   down,
+  checkpoint,
   statements,
 }: Migration): object {
   return {
@@ -194,6 +226,7 @@ function inOrder({
     locks,
     ...(statements && { statements }),
     ...(down && { down: bodyInOrder(down) }),
+    ...(checkpoint && { checkpoint: bodyInOrder(checkpoint) }),
   };
 }
 

@@ -1,16 +1,16 @@
 import { RunnerError } from "../error.ts";
-import { analyzeUnsigned } from "../migration/analyze.ts";
-import type { Format } from "../migration/format/format.ts";
-import { golangMigrate } from "../migration/format/golang-migrate.ts";
+import { analyzeBody, type BodyFacts } from "../migration/analyze-body.ts";
+import { detectedFormat, type ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Body, Engine } from "../migration/migration.ts";
 import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
 import { assertRunBytes } from "./body.ts";
+import { sha256Hex } from "../migration/checksum.ts";
 import { emptyChain } from "./chain.ts";
 import { linkPlaces } from "./link-places.ts";
 import { mapConcurrently } from "./concurrent.ts";
-import { readAgain, readFolder } from "./folder.ts";
-import type { FileRead, FolderFile, FolderMigration } from "./folder.ts";
+import { readFolder } from "./folder.ts";
+import type { BodyRead, FolderBody, FolderMigration } from "./folder.ts";
 import type { AppliedMigration, Release, ReleaseContext, ReleaseProvider } from "./release.ts";
 import { continueSequence, findVersion, sortByVersion } from "./sequence.ts";
 import type { Place } from "./sequence.ts";
@@ -21,8 +21,8 @@ export interface PlainOptions {
   readonly stream: string;
   readonly environment: string;
   readonly engine: Engine;
-  /** default: golang-migrate's */
-  readonly format?: Format;
+  /** default: what the files look like */
+  readonly format?: ChooseFormat;
   /** take a version lower than the highest applied one, at the end of the sequence */
   readonly allowLate: boolean;
   /** `up`: for a run that cannot go down; leaves down files unread, half the requests. Default `both` */
@@ -53,7 +53,7 @@ export function plainReleases(options: PlainOptions): ReleaseProvider {
         throw new RunnerError("INTERNAL", "bodies were asked of a release that was not fetched here");
       assertRunBytes(bodies);
       const read = await mapConcurrently(bodies, sourceLimits.concurrency, signal, (body, stop) =>
-        readBody(options.source, body, files, stop),
+        readBody(body, files, stop),
       );
       return new Map(read);
     },
@@ -61,11 +61,10 @@ export function plainReleases(options: PlainOptions): ReleaseProvider {
 }
 
 /** Files by the checksum of their bytes: equal bytes are one body, whatever the file is called. */
-type PlainFiles = ReadonlyMap<string, FolderFile<Analysis>>;
+type PlainFiles = ReadonlyMap<string, FolderBody<Analysis>>;
 
 /** What a look into a body said; a failure is kept until somebody wants to run that very body. */
-type Analysis = Facts | RunnerError | undefined;
-type Facts = Pick<Body, "tx" | "alone" | "locks" | "statements">;
+type Analysis = BodyFacts | RunnerError | undefined;
 
 /** Once signed, always signed; and never where a mistake costs most (design.md 6). */
 function assertUnsignedAllowed(environment: string, context: ReleaseContext): void {
@@ -97,14 +96,14 @@ async function fetchPlain(
   const applied = await context.applied();
   const byVersion = sortByVersion(applied);
   const isForUpOnly = options.directions === "up";
-  const learn = async (file: FileRead): Promise<{ keep: boolean; learned: Analysis }> => {
-    const isPending = findVersion(byVersion, file.version) === undefined;
-    const keep = isPending ? file.direction === "up" : file.direction === "down";
-    return { keep, learned: isPending || !isForUpOnly ? await analyze(file) : undefined };
+  const learn = async (body: BodyRead): Promise<{ keep: boolean; learned: Analysis }> => {
+    const isPending = body.version === undefined || findVersion(byVersion, body.version) === undefined;
+    const keep = isPending ? body.direction === "up" : body.direction === "down";
+    return { keep, learned: isPending || !isForUpOnly ? await analyze(body, options.engine) : undefined };
   };
   const folder = await readFolder(
     options.source,
-    { format: options.format ?? golangMigrate, withDown: !isForUpOnly, learn },
+    { format: options.format ?? detectedFormat(options), withDown: !isForUpOnly, learn },
     signal,
   );
   const places = continueSequence(applied, folder.migrations, {
@@ -115,37 +114,44 @@ async function fetchPlain(
   for (const { found, settled } of places) {
     if (settled === undefined && found.up.learned instanceof RunnerError) throw found.up.learned;
   }
+  for (const { learned } of folder.repeatable) if (learned instanceof RunnerError) throw learned;
   const migrations = linkPlaces(options.stream, places, toBody);
   const release: Release = {
     kind: "plain",
     stream: options.stream,
     engine: options.engine,
-    digest: `plain:${migrations.at(-1)?.chain ?? emptyChain(options.stream)}`,
+    digest: plainDigest(migrations.at(-1)?.chain ?? emptyChain(options.stream), folder.repeatable),
     migrations,
-    repeatable: [],
+    repeatable: folder.repeatable.map(toBody),
+    ...(folder.registry && { registry: folder.registry }),
     signers: [],
     warnings: [...folder.warnings, ...places.flatMap(warnOfNewLabel)],
   };
   assertExpected(release, context.expected);
-  const files = folder.migrations.flatMap(({ up, down }) => (down === undefined ? [up] : [up, down]));
+  const files = [
+    ...folder.migrations.flatMap(({ up, down, checkpoint }) => [up, down, checkpoint]),
+    ...folder.repeatable,
+  ].filter((file) => file !== undefined);
   return { release, files: new Map(files.map((file) => [file.sha256, file])) };
 }
 
-function toBody({ path, sha256, size, learned }: FolderFile<Analysis>): Body {
+/** What the chain does not bind is bound here, where there is any. */
+function plainDigest(chain: string, repeatable: readonly FolderBody<Analysis>[]): string {
+  if (repeatable.length === 0) return `plain:${chain}`;
+  const lines = repeatable.map(({ path, sha256 }) => `${path} ${sha256}\n`);
+  return `plain:${sha256Hex(`${chain}\n${lines.join("")}`)}`;
+}
+
+function toBody({ path, sha256, size, learned }: FolderBody<Analysis>): Body {
   const facts = learned === undefined || learned instanceof RunnerError ? unknownFacts : learned;
   return { path, sha256, size, ...facts };
 }
 
-const unknownFacts: Facts = { tx: "one", alone: false, locks: [] };
+const unknownFacts: BodyFacts = { tx: "one", alone: false, locks: [] };
 
-async function analyze({ bytes, path, direction }: FileRead): Promise<Facts | RunnerError> {
+async function analyze(body: BodyRead, engine: Engine): Promise<BodyFacts | RunnerError> {
   try {
-    const { isEmpty, ...facts } = await analyzeUnsigned(bytes, path);
-    if (!isEmpty || direction === "down") return facts;
-    return new RunnerError("EMPTY_MIGRATION", `"${path}" is empty`, {
-      hint: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
-      fields: { migration: path },
-    });
+    return await analyzeBody(body, { engine, isSigned: false });
   } catch (error) {
     if (error instanceof RunnerError) return error;
     throw error;
@@ -153,7 +159,6 @@ async function analyze({ bytes, path, direction }: FileRead): Promise<Facts | Ru
 }
 
 async function readBody(
-  source: Source,
   body: Body,
   files: PlainFiles,
   signal: AbortSignal,
@@ -161,7 +166,7 @@ async function readBody(
   const file = files.get(body.sha256);
   if (file === undefined) throw new RunnerError("INTERNAL", `"${body.path}" is not of this folder`);
   if (file.learned instanceof RunnerError) throw file.learned;
-  return [body.sha256, await readAgain(source, file, signal)];
+  return [body.sha256, await file.read(signal)];
 }
 
 function assertExpected(release: Release, expected: string | undefined): void {

@@ -2,8 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 
 import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
-import type { Format } from "../migration/format/format.ts";
-import { golangMigrate } from "../migration/format/golang-migrate.ts";
+import { detectedFormat, type ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { Source, WritableSource } from "../source/source.ts";
 import { composeRelease, toManifest } from "./compose.ts";
@@ -29,8 +28,8 @@ export interface PublishOptions {
   readonly destination: WritableSource;
   readonly stream: string;
   readonly engine: Engine;
-  /** default: golang-migrate's */
-  readonly format?: Format;
+  /** default: what the files look like */
+  readonly format?: ChooseFormat;
   readonly environments: readonly string[];
   readonly expiresInDays: number;
   /** raised after a stolen key has published; versions begin again at 1. Default: the head's */
@@ -43,6 +42,8 @@ export interface PublishOptions {
   readonly trust?: Trust | undefined;
   readonly allowLate: boolean;
   readonly now: Date;
+  /** prefixes of other services' releases, to look for cycles with the folder's registry */
+  readonly otherServices?: readonly Source[] | undefined;
   /** where the files come from, for people */
   readonly gitSource?: { readonly uri: string; readonly gitCommit: string } | undefined;
   /** everything but the writing */
@@ -94,14 +95,16 @@ export interface PublishResult {
  *
  * @throws RunnerError `SOURCE_CONFLICT` — another publisher was faster; `WRONG_STREAM`, `THRESHOLD` — see `readEarlier`
  * @throws RunnerError `OUT_OF_ORDER`, `CHANGED_FILE`, `HISTORY_REWRITTEN` and the codes of the folder, see `composeRelease`
+ * @throws RunnerError `DEPENDENCY_CYCLE` — see `checkOtherServices`
  * @throws RunnerError `USAGE` — a lower epoch, `follow` without a higher one, no environment; `VALIDITY` — longer than `trust` allows
  */
 export async function publishRelease(options: PublishOptions, signal: AbortSignal): Promise<PublishResult> {
   assertOptions(options);
   const earlier = await readEarlier(options.destination, { ...options, keys: earlierKeys(options) }, signal);
-  const composing = { ...options, format: options.format ?? golangMigrate };
+  const composing = { ...options, format: options.format ?? detectedFormat(options) };
   const composition = await composeRelease(composing, earlier?.release, signal);
-  for (const message of composition.warnings) options.emit({ kind: "warning", message });
+  const unchecked = await checkRegistry(composition, options.otherServices ?? [], signal);
+  for (const message of [...composition.warnings, ...unchecked]) options.emit({ kind: "warning", message });
   options.emit({
     kind: "folder.read",
     migrations: composition.migrations.length,
@@ -109,7 +112,7 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   });
   if (earlier !== undefined && isSame(options, composition, earlier)) return unchanged(earlier);
   const { pack, bytes: packBytes } = await composition.pack(signal);
-  const manifest = writeManifest(toManifest(composing, options.engine, composition, pack));
+  const manifest = writeManifest(toManifest(composing, composition, pack));
   const statement = nextStatement(options, composition, manifest, earlier);
   const payload = writeStatement(statement);
   const result = { ...describe(statement, options, composition), digest: formatDigest(sha256Hex(payload)) };
@@ -128,6 +131,17 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   const head = { epoch: statement.epoch, version: statement.version, digest: result.digest };
   await moveHead(options.destination, head, earlier?.headVersion, signal);
   return { ...result, ...counts, outcome: "published", published: true };
+}
+
+async function checkRegistry(
+  { registry, migrations }: Composition,
+  sources: readonly Source[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  if (registry === undefined) return [];
+  const { checkOtherServices } = await import("./other-services.ts");
+  const versions = migrations.map(({ version }) => version);
+  return checkOtherServices({ registry, versions }, sources, signal);
 }
 
 const dayMs = 86_400_000;
@@ -162,7 +176,7 @@ function earlierKeys({ keys, trust }: PublishOptions): readonly PublicKey[] {
  */
 function isSame(
   options: PublishOptions,
-  { migrations }: Composition,
+  { migrations, repeatable, registry }: Composition,
   { head, statement, release }: EarlierRelease,
 ): boolean {
   const validityLeftMs = statement.expires.getTime() - options.now.getTime();
@@ -172,7 +186,9 @@ function isSame(
     (options.epoch ?? statement.epoch) === statement.epoch &&
     options.keys.every((key) => statement.signers.includes(key.public.id)) &&
     isDeepStrictEqual(options.environments.toSorted(), statement.environments.toSorted()) &&
-    isDeepStrictEqual(migrations, release.migrations)
+    isDeepStrictEqual(migrations, release.migrations) &&
+    isDeepStrictEqual(repeatable, release.repeatable) &&
+    isDeepStrictEqual(registry, release.registry)
   );
 }
 

@@ -1,4 +1,5 @@
 import type { Body, Engine, Migration } from "../migration/migration.ts";
+import type { Registry } from "./registry.ts";
 
 /**
  * An ordered, checked list of migrations, from a signed release or from a plain folder.
@@ -16,12 +17,24 @@ export interface Release {
   readonly migrations: readonly Migration[];
   /** run after all others, in this order, whenever their bytes change; named by their paths */
   readonly repeatable: readonly Body[];
+  /** which migrations break something, and what they need of other services */
+  readonly registry?: Registry;
   /** when a signed release may no longer be applied */
   readonly expires?: Date;
   /** `sha256:<hex>` ids of the keys whose signatures counted */
   readonly signers: readonly string[];
   /** what a person should hear of, e.g. files that golang-migrate would read differently */
   readonly warnings: readonly string[];
+}
+
+/** Every body of a release: up, down and checkpoint, and the repeatable ones. */
+export function bodiesOf({
+  migrations,
+  repeatable,
+}: Pick<Release, "migrations" | "repeatable">): readonly Body[] {
+  return [...migrations.flatMap((one) => [one, one.down, one.checkpoint]), ...repeatable].filter(
+    (body) => body !== undefined,
+  );
 }
 
 /** Order among the releases of one stream: by epoch, then version. */

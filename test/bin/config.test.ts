@@ -18,6 +18,7 @@ const nothing: TargetChoice = {
   trust: [],
   isUnsigned: false,
   format: undefined,
+  placeholders: {},
   allowsLate: false,
   limits: {
     waitMs: undefined,

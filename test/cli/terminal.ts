@@ -34,7 +34,7 @@ export async function call(
         openDatabase: refuse,
         openReleases: refuse,
         openSource: refuse,
-        openFormat: refuse,
+        chooseFormat: refuse,
         serve: refuse,
         ...options.wiring,
       }),

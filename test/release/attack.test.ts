@@ -267,15 +267,14 @@ describe("a release signed by a buggy or a hostile signer", () => {
     expect(await refusal(take(bucket.source, bucket))).toBe("WRONG_ENGINE");
   });
 
-  test.for([
-    ["base", { base: { length: 1, chain: "0".repeat(64) } }],
-    ["repeatable", { repeatable: [] }],
-    ["registry", { registry: { sha256: "0".repeat(64), names: [] } }],
-  ] as const)("the field %s, which this version cannot honour, is RELEASE_UNSUPPORTED", async ([, field]) => {
-    await using bucket = await published();
-    await plant(bucket.source, { manifest: withFields(manifest, field), keys: [bucket.key] });
-    expect(await refusal(take(bucket.source, bucket))).toBe("RELEASE_UNSUPPORTED");
-  });
+  test.for([["base", { base: { length: 1, chain: "0".repeat(64) } }]] as const)(
+    "the field %s, which this version cannot honour, is RELEASE_UNSUPPORTED",
+    async ([, field]) => {
+      await using bucket = await published();
+      await plant(bucket.source, { manifest: withFields(manifest, field), keys: [bucket.key] });
+      expect(await refusal(take(bucket.source, bucket))).toBe("RELEASE_UNSUPPORTED");
+    },
+  );
 });
 
 describe("an older release", () => {

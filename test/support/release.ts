@@ -155,7 +155,7 @@ export function manifestOf(files: Files, stream = "orders"): Manifest {
       facts,
     );
   });
-  return rechained({ stream, engine: "postgres", format: "golang-migrate", parser: "none", migrations });
+  return rechained({ stream, engine: "postgres", format: "golang-migrate", parser: "none", migrations, repeatable: [] });
 }
 
 /** The manifest with its chain computed anew, as a signer with a defect, or a thief, would. */

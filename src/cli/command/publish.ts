@@ -4,7 +4,7 @@ import type { PublishResult } from "../../release/publish.ts";
 import type { Trust } from "../../release/trust.ts";
 import { countFlag, listFlag, named, parseCount, required, switchFlag, textFlag } from "../flag.ts";
 import type { Flag } from "../flag.ts";
-import { allowLate, chooseStorage, format, storageFlags, trust } from "../flags.ts";
+import { allowLate, chooseStorage, format, placeholders, storageFlags, trust } from "../flags.ts";
 import { formatPairs } from "../output.ts";
 import type { Paint } from "../output.ts";
 import type { Invocation, Verb } from "../verb.ts";
@@ -92,6 +92,7 @@ export const publish: Verb = {
     signers,
     allowLate,
     format,
+    placeholders,
     dryRun,
     ...storageFlags,
   ],
@@ -115,7 +116,7 @@ export const publish: Verb = {
     ]);
     const keys = await readKeys(invocation);
     const storage = chooseStorage(invocation);
-    const asked = get(format);
+    const engine = "postgres";
     const reporter = await openReporter(output);
     try {
       const result = await release.publishRelease(
@@ -123,8 +124,8 @@ export const publish: Verb = {
           folder: await wiring.openSource(word("folder") ?? "", storage),
           destination: await wiring.openSource(word("destination") ?? "", storage, { create: true }),
           stream: get(name),
-          engine: "postgres",
-          ...(asked === undefined ? {} : { format: await wiring.openFormat(asked) }),
+          engine,
+          format: await wiring.chooseFormat({ format: get(format), placeholders: get(placeholders) }, engine),
           environments: get(environments),
           expiresInDays: get(expires),
           epoch: get(epoch),

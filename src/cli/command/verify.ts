@@ -1,5 +1,5 @@
 import { RunnerError } from "../../error.ts";
-import type { ReleaseProvider } from "../../release/release.ts";
+import { bodiesOf, type ReleaseProvider } from "../../release/release.ts";
 import { chooseTarget, release, releaseFlags } from "../flags.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
@@ -56,10 +56,7 @@ async function verifyFolder(releases: ReleaseProvider, { output, signal, get }: 
     { highWaterMark: undefined, expected: get(release), now: new Date(), applied: () => Promise.resolve([]) },
     signal,
   );
-  const bodies = found.migrations.flatMap((migration) =>
-    migration.down === undefined ? [migration] : [migration, migration.down],
-  );
-  await releases.bodies(found, bodies, signal);
+  await releases.bodies(found, bodiesOf(found), signal);
   output.result(show.describeFolder(found, releases.url), () =>
     show.formatFolder(found, releases.url, output.paint.out),
   );
