@@ -14,6 +14,7 @@ import { assertNotExpired } from "./release/expiry.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
 import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
+import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
 import { holdOf, RunLog } from "./run/log.ts";
 import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
@@ -44,6 +45,10 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     const isAtRest = isRecorded(release, state) && !isToClear(state, request) && !isLeftBehind(state);
     if (plan.steps.length === 0 && isAtRest) return await log.noop(state.position, release.digest);
     if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
+    const { signal, emit } = log;
+    const waitMs = target.dependencies === "wait" ? request.limits.waitMs : 0;
+    if (!isRollingBack(state, request))
+      await awaitDependencies(plan, request, target, { waitMs, signal, emit });
     const back = findWayBack(release, plan, request, target.onFailure);
     const bodies = await fetchBodies(release, [...plan.steps, ...(back?.steps ?? [])], target, log);
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
@@ -141,7 +146,10 @@ async function planFor(
     (resumed?.hasBegun === true && isRestOf(approved, { from: resumed.fromVersion, goal }, release, plan));
   if (isApproved) {
     log.planned(plan);
-    if (plan.steps.length > 0 && !isBack) assertMayStart(request.trigger, release, state, target);
+    if (plan.steps.length > 0 && !isBack) {
+      assertMayStart(request.trigger, release, state, target);
+      assertBreakingAllowed(plan, request, target);
+    }
     return plan;
   }
   const change = explainPlanChange(approved, release, plan);
@@ -215,6 +223,8 @@ async function runUnderLease(
   }
   assertOutcomeKnown(state);
   const isBack = isRollingBack(state, request);
+  if (!isBack)
+    await awaitDependencies(plan, request, target, { waitMs: 0, signal: session.signal, emit: log.emit });
   const asked = isBack ? ({ ...request, onFailure: "rollback" } as const) : request;
   const back = findWayBack(release, plan, asked, target.onFailure);
   const steps = [...plan.steps, ...(back?.steps ?? [])];

@@ -26,6 +26,20 @@ export type RunEvent =
     }
   | { readonly kind: "bodies.fetched"; readonly count: number; readonly bytes: number }
   | { readonly kind: "lease.waiting"; readonly holder: string; readonly runId: string; readonly since: Date }
+  /** another service's database is not where a migration needs it */
+  | {
+      readonly kind: "dependency.waiting";
+      /** migration that needs it */
+      readonly path: string;
+      readonly service: string;
+      /** name of its target */
+      readonly target: string;
+      readonly minVersion: string;
+      /** that it is at */
+      readonly version: string | null;
+      /** why it cannot be asked */
+      readonly problem: string | null;
+    }
   /** a statement of a dead run is still being worked on by the server */
   | ({ readonly kind: "orphan.waiting" } & Orphan)
   | { readonly kind: "lease.acquired"; readonly token: number }

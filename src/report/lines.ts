@@ -78,6 +78,8 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
   switch (event.kind) {
     case "lease.waiting":
       return `waiting for ${event.holder}, which has the lease since ${event.since.toISOString()} (run ${event.runId})`;
+    case "dependency.waiting":
+      return `waiting for the service ${event.service} (target ${event.target}): ${event.path} needs its version ${event.minVersion}, ${event.problem ?? `and it is at ${event.version ?? "0"}`}`;
     case "orphan.waiting":
       return `waiting for a statement of an earlier run that the server still works on, since ${event.since.toISOString()} (backend ${event.pid}${event.isCanceled ? ", told to stop" : ""})`;
     case "statement.probed":

@@ -26,15 +26,24 @@ const orderSchema = v.object({
     deadlineMs: duration,
   }),
   onFailure: v.optional(v.picklist(["keep", "rollback"])),
+  allow: v.optional(v.array(v.picklist(["breaking"]))),
 });
 
 /** What of a request another process needs, beside the run's row, to go on with the run. */
 type RunOrder = v.InferOutput<typeof orderSchema>;
 
 /** The order of a request, for `NewRun.order`. */
-export function orderOf(request: Pick<RunRequest, "goal" | "plan" | "limits" | "onFailure">): RunOrder {
-  const { goal, plan, limits, onFailure } = request;
-  return { goal, plan, limits, ...(onFailure === undefined ? {} : { onFailure }) };
+export function orderOf(
+  request: Pick<RunRequest, "goal" | "plan" | "limits" | "onFailure" | "allow">,
+): RunOrder {
+  const { goal, plan, limits, onFailure, allow } = request;
+  return {
+    goal,
+    plan,
+    limits,
+    ...(onFailure === undefined ? {} : { onFailure }),
+    ...(allow === undefined ? {} : { allow: [...allow] }),
+  };
 }
 
 /**
@@ -51,7 +60,7 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
       fields: { run: run.id },
     });
   }
-  const { goal, plan, limits, onFailure } = read.output;
+  const { goal, plan, limits, onFailure, allow } = read.output;
   const { deadlineMs } = limits;
   return {
     id: run.id,
@@ -64,6 +73,7 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
     labels: run.labels,
     limits: { ...limits, deadlineMs: deadlineMs === 0 ? 0 : Math.max(1, deadlineMs - ageMs) },
     ...(onFailure === undefined ? {} : { onFailure }),
+    ...(allow === undefined ? {} : { allow }),
     isAccepted: true,
     resumed: {
       attempt: run.attempt,

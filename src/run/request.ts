@@ -21,11 +21,16 @@ export interface RunRequest {
   readonly limits: Limits;
   /** default: as the target says */
   readonly onFailure?: OnFailure;
+  /** what is otherwise refused */
+  readonly allow?: readonly Allowance[];
   /** `Driver.acceptRun` has recorded it already with its order: its row is ended, or handed over, whatever happens */
   readonly isAccepted: boolean;
   /** earlier executors had it */
   readonly resumed?: Resumed;
 }
+
+/** What a request may allow: migrations that its service marks as breaking. */
+export type Allowance = "breaking";
 
 /** What is known of a run that another executor had. */
 export interface Resumed {

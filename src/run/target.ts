@@ -16,7 +16,31 @@ export interface Target {
   readonly onFailure?: OnFailure;
   /** made before the first step of every run that has one */
   readonly backup?: Backup;
+  /** how the database of another service is found, for what its migrations are depended on; absent: none is known */
+  readonly openService?: OpenService;
+  /** default `refuse` */
+  readonly dependencies?: DependencyPolicy;
+  /** no request needs to allow what breaks something; default false */
+  readonly allowsBreaking?: boolean;
 }
+
+/**
+ * Opens the database of a service for reading.
+ *
+ * @throws RunnerError `CONFIG` - nothing says which it is, or more than one could be it
+ */
+export type OpenService = (service: string) => Promise<ServiceDatabase>;
+
+/** Another service's database, for as long as somebody asks it. */
+export interface ServiceDatabase extends AsyncDisposable {
+  /** name of its target */
+  readonly target: string;
+  readonly stream: string;
+  readonly driver: Pick<Driver, "state" | "history">;
+}
+
+/** Where a service that is depended on is not at its version yet: wait for it as long as for a lease, or refuse the run. */
+export type DependencyPolicy = "wait" | "refuse";
 
 /** When a migration fails: what was applied before it stays, or the run goes back to where it began by the down files. */
 export type OnFailure = "keep" | "rollback";
