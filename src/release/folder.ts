@@ -94,9 +94,9 @@ export async function readFolder<T>(
 ): Promise<Folder<T>> {
   const files = new ListedFiles(source, await source.list("", signal));
   const format = await options.format({ names: files.names, read: (name) => files.read(name, signal) });
-  const layout = format.read(files.names);
-  const companions = await readCompanions(layout, files, signal);
-  if (format.verify !== undefined) await verifyAll(format, layout, files, companions, signal);
+  const named = format.read(files.names);
+  const companions = await readCompanions(named, files, signal);
+  const layout = await settle(format, named, files, companions, signal);
   const { withDown } = options;
   const learn = (body: BodyRead) => options.learn(body);
   const reader = new BodyReader<T>(files, { format, companions, withDown, learn });
@@ -282,14 +282,16 @@ async function readCompanions(
   return new Map(read);
 }
 
-/** What the folder says of itself is judged before any of its files is taken apart. */
-async function verifyAll(
+/** Reads every file at once only for a format that asks for them. */
+async function settle(
   format: Format,
-  { migrations, repeatable }: FolderLayout,
+  layout: FolderLayout,
   files: ListedFiles,
   companions: Companions,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<FolderLayout> {
+  if (format.settle === undefined) return layout;
+  const { migrations, repeatable } = layout;
   const names = [
     ...migrations.flatMap(({ up, down, checkpoint }) => [up, down, checkpoint]),
     ...repeatable.map(({ path }) => path),
@@ -300,7 +302,7 @@ async function verifyAll(
     signal,
     async (name, stop): Promise<FormatFile> => ({ name, bytes: await files.readToKeep(name, stop) }),
   );
-  format.verify?.(read, companions);
+  return format.settle(layout, read, companions);
 }
 
 async function readListed(source: Source, row: Listed, signal: AbortSignal): Promise<Buffer> {

@@ -34,11 +34,14 @@ export interface Format {
   parse(file: FormatFile, companions: Companions): ParsedFile | Promise<ParsedFile>;
 
   /**
-   * What the folder says of itself as a whole: `atlas.sum`. Asked once, with every file of every migration.
+   * The layout as the files themselves have it, where names do not tell all: Atlas says inside a file that it is a
+   * checkpoint. Also the place to judge what the folder says of itself as a whole: `atlas.sum`.
+   *
+   * Asked once, with every file of every migration, before any is taken apart.
    *
    * @throws RunnerError `FOLDER_SUM` — the files are not those that it lists
    */
-  verify?(files: readonly FormatFile[], companions: Companions): void;
+  settle?(layout: FolderLayout, files: readonly FormatFile[], companions: Companions): FolderLayout;
 }
 
 /** What a format reads a folder for, and what its files may refer to. */
