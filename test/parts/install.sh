@@ -58,14 +58,14 @@ install_locked() {
 
 python_parts() {
   if ! python3 -c 'import venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    missing 'localstack, ministack: need python3 3.11 or newer with its venv module'
+    missing 'localstack, ministack, secantusdb: need python3 3.11 or newer with its venv module'
     return 0
   fi
   local python name lock
   python=$(python3 -c 'import sys; print("py%d%d" % sys.version_info[:2])')
   uv=$cache/uv-$uv_version-$python
-  build "$uv" install_uv "$uv" || { missing 'localstack, ministack: uv could not be installed'; return 0; }
-  for name in ministack localstack; do
+  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb: uv could not be installed'; return 0; }
+  for name in ministack localstack secantusdb; do
     for lock in "$here/$name"-*.lock.txt; do
       local folder
       folder=$cache/$name-$python-$(hash_of "$lock")

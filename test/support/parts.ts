@@ -39,6 +39,17 @@ const parts = {
     installed: "ministack/bin/ministack",
     how: "npm run parts; needs Python 3.11",
   },
+  mongodb: {
+    // a URL: tests that make no demands on their server use it in place of SecantusDB
+    variable: "LOCKKEEPER_TEST_MONGODB",
+    installed: "secantusdb/bin/secantusd-py",
+    how: "npm run parts; needs Python 3.11",
+  },
+  secantusdb: {
+    variable: "LOCKKEEPER_TEST_SECANTUSDB",
+    installed: "secantusdb/bin/secantusd-py",
+    how: "npm run parts; needs Python 3.11",
+  },
   pgbouncer: {
     variable: "LOCKKEEPER_TEST_PGBOUNCER",
     program: "pgbouncer",
