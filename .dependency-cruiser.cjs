@@ -10,13 +10,13 @@ const rooms = {
   driver: "migration release history",
   executor: "migration plan history driver",
   hook: "",
-  run: "release history plan driver executor hook",
+  run: "migration release history plan driver executor hook",
   status: "release history plan driver run",
   "runner.ts": "release history plan driver executor run",
   "maintenance.ts": "release history plan driver run",
   "converge.ts": "source release driver executor run runner.ts",
   report: "executor",
-  http: "migration history plan driver executor run status runner.ts",
+  http: "migration release history plan driver executor run status runner.ts",
   cli: "source migration release history plan driver executor run status report runner.ts maintenance.ts",
 };
 
@@ -35,7 +35,7 @@ const owners = {
   "@hono/": "(http|bin)/",
   "libpg-query/": "migration/parse-sql",
   "commander/": "cli/",
-  "yaml/": "bin/",
+  "yaml/": "(bin/|release/registry-file)",
 };
 
 // swc's visitor stops at `using`, which it does not know yet; its declarators are those of any variable.

@@ -160,6 +160,7 @@ function referenceProblems(
       message: "expected at least one target",
     });
   }
+  problems.push(...serviceProblems(config, document, lines));
   const trusts = Object.keys(config.trust);
   for (const [name, target] of Object.entries(config.targets)) {
     if (target.trust === undefined || trusts.includes(target.trust)) continue;
@@ -178,6 +179,25 @@ function referenceProblems(
     });
   }
   return problems;
+}
+
+/** Services whose target is not in the file. */
+function serviceProblems(
+  config: ConfigText,
+  document: Document,
+  lines: LineCounter,
+): readonly ConfigProblem[] {
+  const names = Object.keys(config.targets);
+  return Object.entries(config.targets).flatMap(([name, { services }]) =>
+    Object.entries(services).flatMap(([service, target]) => {
+      if (names.includes(target)) return [];
+      const keys = ["targets", name, "services", service];
+      const meant = nearest(target, names);
+      const hint = meant === undefined ? `there are ${names.join(", ")}` : `did you mean ${meant}?`;
+      const message = `"${target}" is not in targets; ${hint}`;
+      return [{ ...placeOfNode(document, lines, keys), path: keys.join("."), message }];
+    }),
+  );
 }
 
 /** Keys that the schema has at a place; names of targets and trusts are anybody's. */

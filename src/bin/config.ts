@@ -3,7 +3,7 @@ import { RunnerError } from "../error.ts";
 import type { BackupChoice, StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
 import type { OrphanPolicy } from "../driver/driver.ts";
-import type { OnFailure } from "../run/target.ts";
+import type { DependencyPolicy, OnFailure } from "../run/target.ts";
 import type { Limits } from "../runner.ts";
 import type { ConfigText } from "./config-schema.ts";
 
@@ -34,6 +34,10 @@ export interface TargetSettings {
   readonly limits: Limits;
   readonly orphans: OrphanPolicy | undefined;
   readonly onFailure: OnFailure | undefined;
+  /** names of targets by the service whose database they are */
+  readonly services: Readonly<Record<string, string>>;
+  readonly dependencies: DependencyPolicy | undefined;
+  readonly allowsBreaking: boolean;
   readonly backup: BackupSettings | undefined;
   readonly storage: StorageSettings;
 }
@@ -151,6 +155,9 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
     },
     orphans: choice.orphans ?? base?.orphans,
     onFailure: base?.onFailure,
+    services: base?.services ?? {},
+    dependencies: choice.dependencies ?? base?.dependencies,
+    allowsBreaking: base?.allowsBreaking ?? false,
     backup: backupOf(choice.backup, base?.backup),
     storage: chooseStorage(choice.storage, base?.storage),
   };
@@ -263,6 +270,9 @@ function settingsOf(name: string, config: ConfigText, folder: string): TargetSet
     },
     orphans: target.orphans,
     onFailure: target.onFailure,
+    services: target.services,
+    dependencies: target.dependencies,
+    allowsBreaking: target.allowBreaking,
     backup: backupIn(target.backup, folder),
     storage: mergeStorage(mergeStorage({ s3: {}, gcs: {} }, config), target),
   };

@@ -20,7 +20,7 @@ import { listen } from "./listen.ts";
  */
 export async function serve(
   choice: { readonly config: string; readonly listen: string | undefined },
-  open: (settings: TargetSettings) => Promise<Target>,
+  open: (settings: TargetSettings, config: Config) => Promise<Target>,
   signal: AbortSignal,
   onListening: (url: string) => void,
 ): Promise<void> {
@@ -34,7 +34,7 @@ export async function serve(
 
   const targets = new Map<string, Target>();
   try {
-    for (const [name, settings] of config.targets) targets.set(name, await open(settings));
+    for (const [name, settings] of config.targets) targets.set(name, await open(settings, config));
     const server = await listen(
       {
         targets,

@@ -18,10 +18,11 @@ import { formatNames } from "../migration/format/format.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
+import type { ServiceDatabase } from "../run/target.ts";
 import type { Target } from "../runner.ts";
 import { openSource } from "../source/open.ts";
 import { protectedEnvironments } from "../run/usable.ts";
-import { chooseSettings, chooseStorage } from "./config.ts";
+import { chooseSettings, chooseStorage, loadConfig } from "./config.ts";
 import type {
   BackupSettings,
   DatabaseSettings,
@@ -38,7 +39,8 @@ const defaultEnvironment = "default";
 export function makeWiring(variables: Variables): Wiring {
   return {
     async openTarget(choice, directions): Promise<OpenTarget> {
-      const target = await openTarget(await chooseSettings(choice, variables), variables, directions);
+      const settings = await chooseSettings(choice, variables);
+      const target = await openTarget(settings, variables, directions, () => targetsBeside(choice));
       return { target, [Symbol.asyncDispose]: () => target.driver.close() };
     },
     async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
@@ -78,7 +80,12 @@ export function makeWiring(variables: Variables): Wiring {
     chooseFormat: (choice, engine) => Promise.resolve(chooseFormat(choice, engine, variables)),
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");
-      await serve(choice, (settings) => openTarget(settings, variables, "both"), signal, onListening);
+      await serve(
+        choice,
+        (settings, { targets }) => openTarget(settings, variables, "both", async () => targets),
+        signal,
+        onListening,
+      );
     },
   };
 }
@@ -86,17 +93,19 @@ export function makeWiring(variables: Variables): Wiring {
 /**
  * A target with its clients; nothing has been asked of a server yet.
  *
+ * @param others - targets of the same configuration, asked for when a migration depends on another service
  * @throws RunnerError `USAGE` for what is missing, `UNSIGNED_REFUSED`, and what the trust's files are refused for
  */
 export async function openTarget(
   settings: TargetSettings,
   variables: Variables,
   directions: "up" | "both",
+  others: () => Promise<ReadonlyMap<string, TargetSettings>>,
 ): Promise<Target> {
   const database = databaseOf(settings);
   const url = await readUrl(database, variables);
   const stream = settings.stream ?? (await streamOf(url));
-  const { orphans, onFailure, backup } = settings;
+  const { orphans, onFailure, dependencies, allowsBreaking, backup } = settings;
   const wanted = onFailure === "rollback" ? "both" : directions;
   const releases = await openReleases(settings, stream, wanted, variables);
   return {
@@ -108,7 +117,34 @@ export async function openTarget(
     limits: settings.limits,
     ...(orphans === undefined ? {} : { orphans }),
     ...(onFailure === undefined ? {} : { onFailure }),
+    ...(dependencies === undefined ? {} : { dependencies }),
+    allowsBreaking,
+    openService: async (service) => openService(service, settings, await others(), variables),
     ...(backup === undefined ? {} : { backup: await openBackup(backup, variables) }),
+  };
+}
+
+/** The configuration's targets, where the command line names a configuration at all. */
+async function targetsBeside({ target, config }: TargetChoice): Promise<ReadonlyMap<string, TargetSettings>> {
+  return target === undefined && config === undefined ? new Map() : (await loadConfig(config)).targets;
+}
+
+async function openService(
+  service: string,
+  asking: TargetSettings,
+  targets: ReadonlyMap<string, TargetSettings>,
+  variables: Variables,
+): Promise<ServiceDatabase> {
+  const { findService } = await import("./services.ts");
+  const { name, settings } = findService(service, asking, targets);
+  const database = databaseOf(settings);
+  const url = await readUrl(database, variables);
+  const driver = await openWithPooler(database, url, variables);
+  return {
+    target: name,
+    stream: settings.stream ?? service,
+    driver,
+    [Symbol.asyncDispose]: () => driver.close(),
   };
 }
 

@@ -7,7 +7,7 @@ import type { Target } from "../runner.ts";
 import { formatDuration } from "../report/duration.ts";
 import { exitOf } from "./exit-code.ts";
 import { describeFailure, formatFailure } from "./failure.ts";
-import { chooseTarget, onFailure, plan, release } from "./flags.ts";
+import { allowBreaking, chooseTarget, onFailure, plan, release } from "./flags.ts";
 import { formatTable } from "./output.ts";
 import type { Output, Paint } from "./output.ts";
 import { openReporter } from "./reporter.ts";
@@ -41,6 +41,7 @@ export async function changeDatabase(
         labels: {},
         limits: opened.target.limits,
         ...(asked === undefined ? {} : { onFailure: asked }),
+        ...(get(allowBreaking) ? { allow: ["breaking"] } : {}),
         isAccepted: false,
       },
       opened.target,

@@ -4,6 +4,7 @@ import type { Engine } from "../migration/migration.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
 import type { Sink } from "../report/sink.ts";
+import type { DependencyPolicy } from "../run/target.ts";
 import type { Limits, Target } from "../runner.ts";
 import type { Source, WritableSource } from "../source/source.ts";
 
@@ -42,6 +43,7 @@ export interface TargetChoice {
   readonly allowsLate: boolean;
   readonly limits: { readonly [K in keyof Limits]: number | undefined };
   readonly orphans: OrphanPolicy | undefined;
+  readonly dependencies: DependencyPolicy | undefined;
   readonly backup: BackupChoice;
   readonly storage: StorageChoice;
 }

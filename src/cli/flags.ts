@@ -67,7 +67,7 @@ export const target = textFlag("target", {
 });
 export const config = textFlag("config", {
   placeholder: "<file>",
-  text: "configuration file for --target",
+  text: "configuration file for --target, and for the databases of other services",
   explained: "lockkeeper.yaml",
 });
 export const format = textFlag("format", {
@@ -112,6 +112,15 @@ export const deadline = durationFlag("deadline", {
 export const orphans = choiceFlag("orphans", {
   text: "when a statement of a runner that died is still under way on the server: wait for it, as long as --wait says (the default), or cancel it",
   choices: ["wait", "cancel"],
+});
+export const dependencies = choiceFlag("dependencies", {
+  text: "when a service that a migration depends on is not at its version yet: refuse the run (the default), or wait for it, as long as --wait says",
+  choices: ["wait", "refuse"],
+});
+/** Typed each time: a variable would allow it for ever. */
+export const allowBreaking = switchFlag("allow-breaking", {
+  text: "also apply migrations that the registry of services marks as breaking",
+  hasVariable: false,
 });
 export const onFailure = choiceFlag("on-failure", {
   text: "when a migration fails: keep what was applied before it, or go back to where the run began by the down files; then each needs one",
@@ -204,6 +213,9 @@ export const targetFlags: readonly Flag<unknown>[] = [
 /** Patience of a run. */
 export const limitFlags: readonly Flag<unknown>[] = [wait, orphans, lockTimeout, statementTimeout, deadline];
 
+/** What a run may do to other services, and needs of them. */
+export const serviceFlags: readonly Flag<unknown>[] = [allowBreaking, dependencies];
+
 /** What is made before the first step. */
 export const backupFlags: readonly Flag<unknown>[] = [
   backupCommand,
@@ -236,6 +248,7 @@ export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
       deadlineMs: get(deadline),
     },
     orphans: get(orphans),
+    dependencies: get(dependencies),
     backup: {
       command: get(backupCommand),
       url: get(backupUrl),

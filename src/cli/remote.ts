@@ -17,6 +17,7 @@ export interface RemoteRequest {
   readonly to: string | undefined;
   readonly plan: string | undefined;
   readonly onFailure: "keep" | "rollback" | undefined;
+  readonly allowsBreaking: boolean;
   readonly labels: Readonly<Record<string, string>>;
   /** milliseconds to wait for the end; 0 does not wait */
   readonly waitMs: number;
@@ -58,8 +59,9 @@ export async function triggerRun(request: RemoteRequest, options: RemoteOptions)
     to: request.to ?? null,
     plan: request.plan ?? null,
     labels: request.labels,
-    // an older server does not know the field
+    // an older server does not know these fields
     ...(request.onFailure === undefined ? {} : { onFailure: request.onFailure }),
+    ...(request.allowsBreaking ? { allow: ["breaking"] } : {}),
   });
   const patience = (): number =>
     Math.max(0, Math.min(pollSeconds, Math.floor((deadline - performance.now()) / 1_000)));

@@ -1,5 +1,5 @@
 import type { Body } from "../migration/migration.ts";
-import type { Plan } from "../plan/plan.ts";
+import type { Plan, Step } from "../plan/plan.ts";
 import { formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
 
@@ -21,6 +21,8 @@ export function describePlan(plan: Plan): Record<string, unknown> {
       tx: step.body.tx,
       locks: step.body.locks,
       resumeAt: step.resumeAt,
+      breaking: step.registered?.breaking ?? false,
+      dependencies: step.registered?.dependencies ?? [],
     })),
   };
 }
@@ -31,20 +33,34 @@ function describeWay({ tx, statements = [] }: Body, resumeAt: number): string {
   return resumeAt > 0 ? `from statement ${resumeAt + 1}` : "by statement";
 }
 
+/** `breaking; needs billing 12` */
+function describeRegistered({ registered }: Step): string {
+  if (registered === undefined) return "";
+  const needs = registered.dependencies.map(({ service, minVersion }) => `${service} ${minVersion}`);
+  return [
+    ...(registered.breaking ? ["breaking"] : []),
+    ...(needs.length > 0 ? [`needs ${needs.join(", ")}`] : []),
+  ].join("; ");
+}
+
 /** A plan as a person approves it. */
 export function formatPlan(plan: Plan, paint: Paint): string {
   const at = plan.from.version ?? "0";
   if (plan.steps.length === 0)
     return `${paint.good("nothing to do")}; ${plan.stream} is at ${at}\nplan     ${plan.digest}`;
-  const rows = plan.steps.map(({ migration, direction, body, resumeAt }) => [
-    migration.version,
-    direction,
-    body.path,
-    describeWay(body, resumeAt),
-    body.locks.join(", "),
-    body.sha256.slice(0, 12),
+  const isRegistered = plan.steps.some(({ registered }) => registered !== undefined);
+  const rows = plan.steps.map((step) => [
+    step.migration.version,
+    step.direction,
+    step.body.path,
+    describeWay(step.body, step.resumeAt),
+    step.body.locks.join(", "),
+    ...(isRegistered ? [describeRegistered(step)] : []),
+    step.body.sha256.slice(0, 12),
   ]);
-  const table = formatTable(["version", "direction", "migration", "runs", "locks", "sha256"], rows, paint);
+  const services = isRegistered ? ["services"] : [];
+  const head = ["version", "direction", "migration", "runs", "locks", ...services, "sha256"];
+  const table = formatTable(head, rows, paint);
   const steps = `${plan.steps.length} ${plan.steps.length === 1 ? "step" : "steps"}`;
   return `${table}
 

@@ -84,8 +84,13 @@ export const schemas = {
         description:
           "Apply: when a migration fails, keep what was applied before it, or go back to where the run began by the down files, which takes the right to roll back as well; by default as the target is configured",
       },
+      allow: {
+        oneOf: [{ type: "array", items: { enum: ["breaking"] }, maxItems: 1 }, { type: "null" }],
+        description:
+          "Apply: what is otherwise refused; breaking: migrations that the registry of services marks as such",
+      },
     },
-    ["release", "to", "plan", "deadline", "labels", "onFailure"],
+    ["release", "to", "plan", "deadline", "labels", "onFailure", "allow"],
   ),
   Run: object({
     id: text,
@@ -174,6 +179,12 @@ export const schemas = {
         tx: { enum: ["one", "none"] },
         locks: { type: "array", items: text },
         resumeAt: { ...count, description: "Statements that an earlier attempt has done" },
+        breaking: { ...flag, description: 'Applied only with "allow": ["breaking"]' },
+        dependencies: {
+          type: "array",
+          items: object({ service: text, minVersion: text }),
+          description: "Other services, and the versions that their databases must have",
+        },
       }),
     },
   }),

@@ -77,6 +77,15 @@ export const runRequestSchema = v.pipe(
       v.nullable(v.picklist(["keep", "rollback"], 'has to be "keep" or "rollback"')),
       null,
     ),
+    allow: v.optional(
+      v.nullable(
+        v.pipe(
+          v.array(v.picklist(["breaking"], 'has to be "breaking"')),
+          v.maxLength(1, "holds nothing twice"),
+        ),
+      ),
+      null,
+    ),
   }),
   v.forward(
     v.check(
@@ -98,6 +107,10 @@ export const runRequestSchema = v.pipe(
       "only apply says what to do when a migration fails",
     ),
     ["onFailure"],
+  ),
+  v.forward(
+    v.check((body) => body.allow === null || body.action === "apply", "only apply can be allowed to do more"),
+    ["allow"],
   ),
 );
 

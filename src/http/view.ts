@@ -93,6 +93,8 @@ export interface PlanView {
     readonly tx: "one" | "none";
     readonly locks: readonly string[];
     readonly resumeAt: number;
+    readonly breaking: boolean;
+    readonly dependencies: readonly { readonly service: string; readonly minVersion: string }[];
   }[];
 }
 
@@ -165,7 +167,7 @@ export function viewPlan(plan: Plan): PlanView {
     release: { digest: plan.releaseDigest },
     from: plan.from.version,
     to: plan.to.version,
-    steps: plan.steps.map(({ direction, migration, body, resumeAt }) => ({
+    steps: plan.steps.map(({ direction, migration, body, resumeAt, registered }) => ({
       version: migration.version,
       path: body.path,
       direction,
@@ -173,6 +175,8 @@ export function viewPlan(plan: Plan): PlanView {
       tx: body.tx,
       locks: body.locks,
       resumeAt,
+      breaking: registered?.breaking ?? false,
+      dependencies: registered?.dependencies ?? [],
     })),
   };
 }

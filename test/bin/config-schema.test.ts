@@ -52,6 +52,9 @@ targets:
     limits: { wait: 10m, lockTimeout: 5s, statementTimeout: 0, deadline: 15m }
     onFailure: rollback
     orphans: cancel
+    services: { billing: orders-prod }
+    dependencies: wait
+    allowBreaking: true
     backup: { command: [pg_dump, --format=custom], timeout: 2h }
     s3: { region: us-east-1 }
     gcs: {}
@@ -89,6 +92,9 @@ targets:
   ["a backup's command without words", false, minimal.replace("stream:", "backup: { command: [] }, stream:")],
   ["another way with orphans", false, minimal.replace("stream:", "orphans: ignore, stream:")],
   ["another way to fail", false, minimal.replace("stream:", "onFailure: panic, stream:")],
+  ["another way with dependencies", false, minimal.replace("stream:", "dependencies: hope, stream:")],
+  ["a service without a target", false, minimal.replace("stream:", "services: { billing: [a] }, stream:")],
+  ["breaking by a word", false, minimal.replace("stream:", "allowBreaking: maybe, stream:")],
   ["an empty source", false, minimal.replace("./releases", '""')],
 ];
 

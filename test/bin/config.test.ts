@@ -27,6 +27,7 @@ const nothing: TargetChoice = {
     deadlineMs: undefined,
   },
   orphans: undefined,
+  dependencies: undefined,
   backup: { command: undefined, url: undefined, headerFile: undefined, timeoutMs: undefined },
   storage: { s3Endpoint: undefined, s3Region: undefined, s3PathStyle: undefined, gcsEndpoint: undefined },
 };

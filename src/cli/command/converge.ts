@@ -1,4 +1,5 @@
 import { changeDatabase } from "../change.ts";
+import { allowBreaking } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 import { up } from "./up.ts";
 
@@ -10,7 +11,8 @@ export const converge: Verb = {
     "it does not try a release a second time that failed on this database, and does not undo a rollback. " +
     "Both are refused until a newer release comes, or a person runs up.",
   parameters: [],
-  flags: up.flags,
+  // what starts by itself has nobody who could allow what breaks something
+  flags: up.flags.filter((flag) => flag !== allowBreaking),
   examples: [
     {
       line: "lockkeeper converge --source s3://releases/orders --trust orders.pub --stream orders",

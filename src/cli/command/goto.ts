@@ -1,7 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import { isVersion } from "../../migration/version.ts";
 import { changeDatabase } from "../change.ts";
-import { backupFlags, limitFlags, onFailure, plan, targetFlags } from "../flags.ts";
+import { backupFlags, limitFlags, onFailure, plan, serviceFlags, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper goto VERSION` */
@@ -15,7 +15,7 @@ export const goto: Verb = {
       isRequired: true,
     },
   ],
-  flags: [...targetFlags, plan, ...limitFlags, onFailure, ...backupFlags],
+  flags: [...targetFlags, plan, ...limitFlags, ...serviceFlags, onFailure, ...backupFlags],
   examples: [
     { line: "lockkeeper goto 7 --source ./migrations --unsigned", means: "version 7, whichever way that is" },
     { line: "lockkeeper goto 0 --target orders-dev", means: "take everything back" },

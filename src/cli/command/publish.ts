@@ -58,6 +58,10 @@ const follow = textFlag("follow", {
   text: "the release to continue, where it is not the newest",
   explained: "the newest",
 });
+const registryOf = listFlag("registry-of", {
+  placeholder: "<url>",
+  text: "releases of another service, for a folder with a .migration-registry.yaml: dependencies that lead round are refused; can be repeated",
+});
 const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
 const signers = {
   ...trust,
@@ -93,6 +97,7 @@ export const publish: Verb = {
     allowLate,
     format,
     placeholders,
+    registryOf,
     dryRun,
     ...storageFlags,
   ],
@@ -132,6 +137,7 @@ export const publish: Verb = {
           follow: get(follow),
           keys,
           trust: await readTrust(get(signers)),
+          otherServices: await Promise.all(get(registryOf).map((url) => wiring.openSource(url, storage))),
           allowLate: get(allowLate),
           now: new Date(),
           dryRun: get(dryRun),

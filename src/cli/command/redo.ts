@@ -1,5 +1,5 @@
 import { changeDatabase } from "../change.ts";
-import { backupFlags, limitFlags, plan, targetFlags } from "../flags.ts";
+import { backupFlags, limitFlags, plan, serviceFlags, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper redo` */
@@ -8,7 +8,7 @@ export const redo: Verb = {
   about:
     "Takes back the last migration and applies it again, the changed file if it has changed: for trying a migration out.",
   parameters: [],
-  flags: [...targetFlags, plan, ...limitFlags, ...backupFlags],
+  flags: [...targetFlags, plan, ...limitFlags, ...serviceFlags, ...backupFlags],
   examples: [
     {
       line: "lockkeeper redo --source ./migrations --unsigned",

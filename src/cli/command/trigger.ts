@@ -1,6 +1,6 @@
 import { RunnerError } from "../../error.ts";
 import { choiceFlag, durationFlag, listFlag, required, textFlag } from "../flag.ts";
-import { onFailure, plan, release, target } from "../flags.ts";
+import { allowBreaking, onFailure, plan, release, target } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 const url = required(textFlag("url", { placeholder: "<url>", text: "the server, https://migrate.example" }));
@@ -40,7 +40,7 @@ export const trigger: Verb = {
     "Asks a lockkeeper server for a run, waits for its end and exits by its outcome. " +
     "For pipelines: needs a token of the pipeline, no database credential. Asking twice for the same release gives the same run.",
   parameters: [],
-  flags: [url, tokenFile, name, release, action, to, plan, onFailure, label, patience],
+  flags: [url, tokenFile, name, release, action, to, plan, allowBreaking, onFailure, label, patience],
   examples: [
     {
       line: "lockkeeper trigger --url https://migrate.example --token-file /run/token --target orders-prod --release sha256:…",
@@ -72,6 +72,7 @@ export const trigger: Verb = {
       to: get(to),
       plan: get(plan),
       onFailure: get(onFailure),
+      allowsBreaking: get(allowBreaking),
       labels: parseLabels(get(label)),
       waitMs: get(patience) ?? defaultWaitMs,
     };

@@ -121,6 +121,7 @@ function runOrderOf(
     labels: body.labels,
     limits: { ...target.limits, deadlineMs: shorter(target.limits.deadlineMs, deadlineMs ?? 0) },
     ...(body.onFailure === null ? {} : { onFailure: body.onFailure }),
+    ...(body.allow === null ? {} : { allow: body.allow }),
     isAccepted: true,
   } as const;
   return {
@@ -143,7 +144,7 @@ function runOrderOf(
     sameAs:
       release === null
         ? null
-        : JSON.stringify([target.name, body.action, release, body.to, body.plan, body.onFailure]),
+        : JSON.stringify([target.name, body.action, release, body.to, body.plan, body.onFailure, body.allow]),
   };
 }
 
