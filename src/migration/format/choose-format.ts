@@ -69,9 +69,10 @@ async function openFormat(name: FormatName, settings: FormatSettings): Promise<F
   switch (name) {
     case "golang-migrate":
       return (await import("./golang-migrate.ts")).golangMigrate;
+    case "flyway":
+      return (await import("./flyway.ts")).flyway(settings);
     case "goose":
     case "dbmate":
-    case "flyway":
     case "atlas":
       throw new RunnerError("USAGE", `the format "${name}" is not supported by this version`, {
         fields: { engine: settings.engine },
