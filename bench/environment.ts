@@ -16,7 +16,7 @@ export async function describeEnvironment(
 ): Promise<Environment> {
   const processors = cpus();
   const gib = Math.round(totalmem() / 2 ** 30);
-  const install = readFileSync(path.join(here, "peers", "install.sh"), "utf8");
+  const peers = readFileSync(path.join(here, "..", "test", "parts", "go-peers.sh"), "utf8");
   const parts = readFileSync(path.join(here, "..", "test", "parts", "install.sh"), "utf8");
   return {
     kind: "environment",
@@ -27,8 +27,8 @@ export async function describeEnvironment(
       lockkeeper: (await finish(lockkeeper(ours, ["--version"]))).trim().replace(/^lockkeeper /, ""),
       Node: process.version,
       PostgreSQL: postgresVersion,
-      "golang-migrate": pinned(install, /^migrate=(\S+)/m),
-      goose: pinned(install, /^goose=(\S+)/m),
+      "golang-migrate": pinned(peers, /^migrate=(\S+)/m),
+      goose: pinned(peers, /^goose=(\S+)/m),
       versitygw: pinned(parts, /versitygw@(\S+)/),
     },
     settings: Object.entries(postgresSettings)

@@ -107,10 +107,12 @@ describe("the package", () => {
     expect(Object.entries(versions).filter(([, version]) => !/^(npm:[a-z-]+@)?\d/.test(version))).toEqual([]);
   });
 
-  test("has a lock file that `npm ci` takes on every platform", () => {
-    const lock = JSON.parse(read("package-lock.json")) as Parameters<typeof missingEntries>[0];
-    // `node test/parts/complete-lock.ts` adds them, and says why they can be missing.
-    expect(Object.keys(missingEntries(lock))).toEqual([]);
+  test("has lock files that `npm ci` takes on every platform", () => {
+    for (const file of ["package-lock.json", "test/parts/npm/package-lock.json"]) {
+      const lock = JSON.parse(read(file)) as Parameters<typeof missingEntries>[0];
+      // `node test/parts/complete-lock.ts` adds them, and says why they can be missing.
+      expect(Object.keys(missingEntries(lock)), file).toEqual([]);
+    }
   });
 
   test("exports exactly what is written down here", async () => {

@@ -1,5 +1,5 @@
 /**
- * Completes package-lock.json where `npm install` could not: `node test/parts/complete-lock.ts`, after each change of a dependency.
+ * Completes the lock files where `npm install` could not: `node test/parts/complete-lock.ts`, after each change of a dependency.
  *
  * Tools with native parts list one optional package for each platform. A registry that mirrors only some platforms makes
  * npm leave the others out of the lock, and then `npm ci` refuses the lock ("Missing: … from lock file") everywhere, and a
@@ -98,12 +98,16 @@ function platformOf(name: string): Pick<LockedPackage, "os" | "cpu" | "libc"> {
 }
 
 if (import.meta.main) {
-  const file = path.join(import.meta.dirname, "../../package-lock.json");
+  for (const file of ["../../package-lock.json", "npm/package-lock.json"]) complete(file);
+}
+
+function complete(name: string): void {
+  const file = path.join(import.meta.dirname, name);
   const lock = JSON.parse(readFileSync(file, "utf8")) as Lock;
   const missing = missingEntries(lock);
   Object.assign(lock.packages, missing);
   // npm's own order: by code unit.
   lock.packages = Object.fromEntries(Object.entries(lock.packages).toSorted(([a], [b]) => (a < b ? -1 : 1)));
   writeFileSync(file, `${JSON.stringify(lock, null, 2)}\n`);
-  console.log(`${Object.keys(missing).length} entries added`);
+  console.log(`${name}: ${Object.keys(missing).length} entries added`);
 }

@@ -12,42 +12,18 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-parts=$(realpath -m "${LOCKKEEPER_PARTS:-$here/../../.parts}")
-cache=$(realpath -m "${XDG_CACHE_HOME:-$HOME/.cache}/lockkeeper-parts")
-mkdir -p "$parts/bin" "$cache"
+source "$here/cache.sh"
+source "$here/go-peers.sh"
 
 uv_version=0.13.8
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fake_gcs_server=github.com/fsouza/fake-gcs-server@v1.56.1
-
-# Two runs at once (two checkouts, an impatient person) must not build into the same folder.
-exec 9>"$cache/.lock"
-flock 9
+flyway=10.20.1
+maven_dependency_plugin=3.6.1
 
 failures=$(mktemp)
 trap 'rm -f "$failures"' EXIT
-say() { printf 'parts: %s\n' "$*"; }
 missing() { printf '%s\n' "$*" >>"$failures"; }
-
-# link TARGET NAME: points .parts/NAME at its folder or file in the cache.
-link() { ln -sfn "$1" "$parts/$2"; }
-
-# build FOLDER COMMAND…: runs the command once for ever; a folder that an interrupted run left half built is made anew.
-build() {
-  local folder=$1
-  shift
-  [ -e "$folder/.complete" ] && return 0
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  local began=$SECONDS
-  "$@" >"$folder.log" 2>&1 || { tail -n 20 "$folder.log" >&2; return 1; }
-  touch "$folder/.complete"
-  rm -f "$folder.log"
-  say "built $(basename "$folder") in $((SECONDS - began)) s"
-}
-
-# Of the content alone: another checkout has the same parts.
-hash_of() { sha256sum <"$1" | cut -c1-16; }
 
 install_uv() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "uv==$uv_version"; }
 
@@ -78,20 +54,45 @@ go_parts() {
   # Where Go's own instructions put it.
   local PATH=$PATH:/usr/local/go/bin
   if ! command -v go >/dev/null; then
-    missing 'versitygw, fake-gcs-server: need Go 1.25 or newer (https://go.dev/dl)'
+    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas: need Go 1.25 or newer (https://go.dev/dl)'
     return 0
   fi
-  local module name folder
-  for module in "$versitygw" "$fake_gcs_server"; do
-    name=$(basename "${module%@*}")
-    folder=$cache/$name-${module##*@}
-    if build "$folder" env GOBIN="$folder" go install "$module"; then link "$folder/$name" "bin/$name"; else missing "$name: see above"; fi
-  done
+  go_program bin/versitygw "$cache/versitygw-${versitygw##*@}" '' "$versitygw" || missing 'versitygw: see above'
+  go_program bin/fake-gcs-server "$cache/fake-gcs-server-${fake_gcs_server##*@}" '' "$fake_gcs_server" || missing 'fake-gcs-server: see above'
+  goose_peer || missing 'goose: see above'
+  golang_migrate_peer peers/golang-migrate 'postgres mongodb file' || missing 'golang-migrate: see above'
+  go_folder peers/atlas "$here/atlas" || missing 'atlas: see above'
+}
+
+# dbmate, node-pg-migrate, migrate-mongo and umzug: published packages, with a lock of their own.
+npm_parts() {
+  local folder
+  folder=$cache/npm-$(hash_of "$here"/npm/*)
+  if build "$folder" npm_packages "$folder"; then link "$folder" peers/npm; else missing 'dbmate, node-pg-migrate, migrate-mongo, umzug: see above'; fi
+}
+
+npm_packages() { cp "$here"/npm/* "$1" && npm --prefix "$1" ci --ignore-scripts --no-audit --no-fund --loglevel=error; }
+
+flyway_parts() {
+  if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
+    missing 'flyway: needs Maven and Java 17'
+    return 0
+  fi
+  local folder=$cache/flyway-$flyway
+  if build "$folder" flyway_tool "$folder"; then link "$folder" peers/flyway; else missing 'flyway: see above'; fi
+}
+
+# Of its 180 MB, a tenth is itself and PostgreSQL.
+flyway_tool() {
+  mvn -q -B "org.apache.maven.plugins:maven-dependency-plugin:$maven_dependency_plugin:copy" \
+    "-Dartifact=org.flywaydb:flyway-commandline:$flyway:tar.gz" "-DoutputDirectory=$1" &&
+    tar -xzf "$1/flyway-commandline-$flyway.tar.gz" -C "$1" --strip-components=1 --wildcards --exclude='*/drivers/[!p]*' &&
+    rm "$1/flyway-commandline-$flyway.tar.gz"
 }
 
 # tool:package for each Debian package that carries a part.
 debian='pgbouncer:pgbouncer psql:postgresql-client-15 pg_dump:postgresql-client-15
-  buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2'
+  mvn:maven java:default-jre-headless buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2'
 
 debian_parts() {
   # Administrators' folders are not on everybody's PATH.
@@ -133,10 +134,10 @@ base_image() {
     "$here/stand-in-image.sh" "$1" "$2"
 }
 
-# The compiler keeps both cores busy for minutes; the other two mostly wait for the network, so they run beside it.
+# The compiler keeps both cores busy for minutes; the others mostly wait for the network, so they run beside it.
 go_parts 9>&- &
-{ debian_parts && image_parts; } 9>&- &
-python_parts 9>&- &
+{ debian_parts && image_parts && flyway_parts; } 9>&- &
+{ python_parts && npm_parts; } 9>&- &
 wait
 
 if [ -s "$failures" ]; then

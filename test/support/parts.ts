@@ -50,6 +50,50 @@ const parts = {
     installed: "secantusdb/bin/secantusd-py",
     how: "npm run parts; needs Python 3.11",
   },
+  "golang-migrate": {
+    variable: "LOCKKEEPER_TEST_GOLANG_MIGRATE",
+    installed: "peers/golang-migrate",
+    program: "migrate",
+    how: "npm run parts; needs Go",
+  },
+  goose: {
+    variable: "LOCKKEEPER_TEST_GOOSE",
+    installed: "peers/goose",
+    program: "goose",
+    how: "npm run parts; needs Go",
+  },
+  // Ours, over Atlas's own library: Atlas's command line cannot be installed (parts/atlas/main.go).
+  atlas: {
+    variable: "LOCKKEEPER_TEST_ATLAS",
+    installed: "peers/atlas",
+    how: "npm run parts; needs Go",
+  },
+  flyway: {
+    variable: "LOCKKEEPER_TEST_FLYWAY",
+    installed: "peers/flyway/flyway",
+    program: "flyway",
+    how: "npm run parts; needs Maven and Java 17",
+  },
+  dbmate: {
+    variable: "LOCKKEEPER_TEST_DBMATE",
+    installed: `peers/npm/node_modules/@dbmate/${process.platform}-${process.arch}/bin/dbmate`,
+    program: "dbmate",
+    how: "npm run parts",
+  },
+  "node-pg-migrate": {
+    variable: "LOCKKEEPER_TEST_NODE_PG_MIGRATE",
+    installed: "peers/npm/node_modules/.bin/node-pg-migrate",
+    program: "node-pg-migrate",
+    how: "npm run parts",
+  },
+  "migrate-mongo": {
+    variable: "LOCKKEEPER_TEST_MIGRATE_MONGO",
+    installed: "peers/npm/node_modules/.bin/migrate-mongo",
+    program: "migrate-mongo",
+    how: "npm run parts",
+  },
+  // A library: a project writes the command line itself, and parts/npm/umzug.mjs is one.
+  umzug: { variable: "LOCKKEEPER_TEST_UMZUG", installed: "peers/npm/umzug.mjs", how: "npm run parts" },
   pgbouncer: {
     variable: "LOCKKEEPER_TEST_PGBOUNCER",
     program: "pgbouncer",
