@@ -23,22 +23,32 @@ export type BodyFacts = Omit<Analysis, "isEmpty">;
 /**
  * Decides how a body may run.
  *
- * @throws RunnerError `EMPTY_MIGRATION` - an up file of white space; the codes of `analyzeSql`
+ * @throws RunnerError `EMPTY_MIGRATION` - an up file without a statement; the codes of `analyzeSql` or `analyzeCommands`
  */
 export async function analyzeBody(body: BodyText, options: AnalysisOptions): Promise<BodyFacts> {
   const { isEmpty, ...facts } = await analyze(body, options);
   if (!isEmpty || body.direction === "down") return facts;
   throw new RunnerError("EMPTY_MIGRATION", `"${body.path}" is empty`, {
-    hint: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
+    hint: emptyHints[options.engine],
     fields: { migration: body.path },
   });
 }
 
-function analyze({ bytes, path, tx }: BodyText, { engine, isSigned }: AnalysisOptions): Promise<Analysis> {
+const emptyHints: Readonly<Record<Engine, string>> = {
+  postgres: "write its SQL, or remove the file; a migration that is to do nothing can hold SELECT 1",
+  mongodb: 'write its commands, or remove the file; a migration that is to do nothing can hold [{"ping": 1}]',
+};
+
+async function analyze(
+  { bytes, path, tx }: BodyText,
+  { engine, isSigned }: AnalysisOptions,
+): Promise<Analysis> {
   switch (engine) {
     case "postgres":
       return isSigned ? analyzeSql(bytes, path, tx) : analyzeUnsigned(bytes, path, tx);
-    case "mongodb":
-      throw new RunnerError("USAGE", "MongoDB is not supported by this version");
+    case "mongodb": {
+      const { analyzeCommands } = await import("./mongo/analyze-commands.ts");
+      return analyzeCommands(bytes, path, tx);
+    }
   }
 }

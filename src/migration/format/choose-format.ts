@@ -68,7 +68,7 @@ function ambiguous(found: readonly FormatName[]): RunnerError {
 async function openFormat(name: FormatName, settings: FormatSettings): Promise<Format> {
   switch (name) {
     case "golang-migrate":
-      return (await import("./golang-migrate.ts")).golangMigrate;
+      return (await import("./golang-migrate.ts")).golangMigrate(settings);
     case "flyway":
       return (await import("./flyway.ts")).flyway(settings);
     case "goose":

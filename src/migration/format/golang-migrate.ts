@@ -1,3 +1,4 @@
+import type { Engine } from "../migration.ts";
 import { compareVersions } from "../version.ts";
 import {
   duplicateVersion,
@@ -9,15 +10,43 @@ import {
   unknownFile,
 } from "./folder-problem.ts";
 import type { FolderProblem } from "./folder-problem.ts";
-import type { FolderLayout, Format, FormatFile, IgnoredFile, MigrationNames, ParsedFile } from "./format.ts";
+import type {
+  FolderLayout,
+  Format,
+  FormatFile,
+  FormatSettings,
+  IgnoredFile,
+  MigrationNames,
+  ParsedFile,
+} from "./format.ts";
 
 /**
- * golang-migrate's layout for SQL: `N_title.up.sql` and `N_title.down.sql`.
+ * golang-migrate's layout: `N_title.up.sql` and `N_title.down.sql`, for MongoDB `N_title.up.json` and `.down.json`.
  *
  * Its own rule is `^([0-9]+)_(.*)\.(down|up)\.(.*)$` over any extension (source/parse.go), and what does not match it
  * passes over in silence. Here the names that it would run by accident, and those that it would overlook, are errors.
  */
-export const golangMigrate: Format = { name: "golang-migrate", read: readFolder, parse: parseFile };
+export function golangMigrate({ engine }: Pick<FormatSettings, "engine">): Format {
+  return {
+    name: "golang-migrate",
+    read: (names) => readFolder(names, languages[engine]),
+    parse: (file) => (engine === "mongodb" ? parseCommands(file) : parseFile(file)),
+  };
+}
+
+/** How an engine's files are called. */
+interface Language {
+  readonly extension: string;
+  readonly database: string;
+  /** names that are a migration's, wherever they stand */
+  readonly likeIts: RegExp;
+}
+
+const languages: Readonly<Record<Engine, Language>> = {
+  postgres: { extension: "sql", database: "PostgreSQL", likeIts: /\.(sql|psql|pgsql|ddl)\b/i },
+  // A package.json is nothing to wonder about.
+  mongodb: { extension: "json", database: "MongoDB", likeIts: /^[0-9]+.*\.(json|bson)\b/i },
+};
 
 /** source/parse.go */
 const NAME = /^([0-9]+)_(.*)\.(down|up)\.(.*)$/;
@@ -37,19 +66,19 @@ type Reading =
   | { readonly problem: FolderProblem }
   | { readonly ignored: string };
 
-function readFolder(names: readonly string[]): FolderLayout {
+function readFolder(names: readonly string[], language: Language): FolderLayout {
   const files: FileName[] = [];
   const ignored: IgnoredFile[] = [];
   const problems: FolderProblem[] = [];
   for (const name of names.toSorted()) {
-    const reading = readName(name);
+    const reading = readName(name, language);
     if ("file" in reading) files.push(reading.file);
     else if ("problem" in reading) problems.push(reading.problem);
     else ignored.push({ name, reason: reading.ignored });
   }
-  const { migrations, warnings } = pairUp(files, problems);
+  const { migrations, warnings } = pairUp(files, problems, language);
   if (migrations.length === 0 && problems.length === 0)
-    problems.push(noMigrations(ignored, "<version>_<title>.up.sql"));
+    problems.push(noMigrations(ignored, `<version>_<title>.up.${language.extension}`));
   if (problems.length > 0) throw folderError(problems);
   return { migrations, repeatable: [], companions: [], ignored, warnings };
 }
@@ -60,12 +89,19 @@ function parseFile({ name, bytes }: FormatFile): ParsedFile {
   return { ...(NAME.exec(name)?.[3] === "down" ? { down: body } : { up: body }), warnings: [] };
 }
 
-function readName(name: string): Reading {
+/** As {@link parseFile}, with a word where golang-migrate itself could not read it. What neither can read is told when it is analysed. */
+async function parseCommands(file: FormatFile): Promise<ParsedFile> {
+  const { commandWarnings } = await import("../mongo/warnings.ts");
+  return { ...parseFile(file), warnings: commandWarnings(file.bytes, file.name) };
+}
+
+function readName(name: string, language: Language): Reading {
   if (name.startsWith(".")) return { ignored: "hidden file" };
   const [, version, title, direction, extension] = NAME.exec(name) ?? [];
   if (version === undefined || title === undefined || (direction !== "up" && direction !== "down"))
-    return readOtherName(name);
-  if (extension !== "sql") return { problem: wrongExtension(name, direction, extension ?? "") };
+    return readOtherName(name, language);
+  if (extension !== language.extension)
+    return { problem: wrongExtension(name, direction, extension ?? "", language) };
   if (compareVersions(version, MAX_VERSION) > 0) {
     return {
       problem: unknownFile(
@@ -79,54 +115,61 @@ function readName(name: string): Reading {
   return { file: { name, version, title, direction } };
 }
 
-function wrongExtension(name: string, direction: string, extension: string): FolderProblem {
-  if (extension === "json") {
+function wrongExtension(
+  name: string,
+  direction: string,
+  extension: string,
+  language: Language,
+): FolderProblem {
+  const other = Object.values(languages).find((candidate) => candidate.extension === extension);
+  if (other !== undefined) {
     return unknownFile(
       name,
-      "is a migration for MongoDB, among those for PostgreSQL",
+      `is a migration for ${other.database}, among those for ${language.database}`,
       "keep them in a folder of their own",
     );
   }
   const renamed = name.slice(0, name.length - extension.length);
   return unknownFile(
     name,
-    `does not end in .${direction}.sql, yet golang-migrate would run it`,
-    `move it away, or rename it to ${quote(`${renamed}sql`)}`,
+    `does not end in .${direction}.${language.extension}, yet golang-migrate would run it`,
+    `move it away, or rename it to ${quote(`${renamed}${language.extension}`)}`,
   );
 }
 
 /** Names that golang-migrate passes over: an error where somebody will have meant a migration. */
-function readOtherName(name: string): Reading {
-  const isSql = /\.(sql|psql|pgsql|ddl)\b/i.test(name);
+function readOtherName(name: string, language: Language): Reading {
+  const isLikeIts = language.likeIts.test(name);
   const hasDirection = /\.(up|down)(\.|$)/i.test(name);
   const isNumbered =
     /^v?[0-9]+[_-]/i.test(name) && !/\.(md|markdown|txt|rst|adoc|html|pdf|png|svg)$/i.test(name);
-  if (!isSql && !hasDirection && !isNumbered) return { ignored: "not named like a migration" };
+  if (!isLikeIts && !hasDirection && !isNumbered) return { ignored: "not named like a migration" };
   return {
     problem: unknownFile(
       name,
       "looks like a migration, but golang-migrate would overlook it",
-      renameHint(name),
+      renameHint(name, language),
     ),
   };
 }
 
-function renameHint(name: string): string {
+function renameHint(name: string, { extension }: Language): string {
   const [, version, title = "", direction = "up"] =
     /^v?([0-9]+)[-_]*(.*?)(?:\.(up|down))?(?:\.[a-z]+)?$/i.exec(name) ?? [];
   const wanted =
     version === undefined
       ? undefined
-      : `${version}_${title === "" ? "title" : title}.${direction.toLowerCase()}.sql`;
+      : `${version}_${title === "" ? "title" : title}.${direction.toLowerCase()}.${extension}`;
   return wanted !== undefined && isLabel(wanted)
     ? `rename it to ${quote(wanted)}, or move it away`
-    : "rename it to <version>_<title>.up.sql or .down.sql, or move it away";
+    : `rename it to <version>_<title>.up.${extension} or .down.${extension}, or move it away`;
 }
 
 /** One migration for each version, by number: `1_a.up.sql` and `001_a.down.sql` are one pair. */
 function pairUp(
   files: readonly FileName[],
   problems: FolderProblem[],
+  language: Language,
 ): { readonly migrations: readonly MigrationNames[]; readonly warnings: readonly string[] } {
   const byVersion = new Map<string, { up?: FileName; down?: FileName }>();
   const warnings: string[] = [];
@@ -146,7 +189,7 @@ function pairUp(
   const migrations: MigrationNames[] = [];
   for (const { up, down } of byVersion.values()) {
     if (up === undefined) {
-      if (down !== undefined) problems.push(noUp(down));
+      if (down !== undefined) problems.push(noUp(down, language));
       continue;
     }
     if (down !== undefined && down.title !== up.title)
@@ -156,11 +199,11 @@ function pairUp(
   return { migrations: migrations.toSorted((a, b) => compareVersions(a.version, b.version)), warnings };
 }
 
-function noUp(down: FileName): FolderProblem {
+function noUp(down: FileName, { extension }: Language): FolderProblem {
   return {
     code: "NO_UP",
     message: `${quote(down.name)} has no up file`,
-    hint: `add ${quote(`${down.version}_${down.title}.up.sql`)}, or remove the down file`,
+    hint: `add ${quote(`${down.version}_${down.title}.up.${extension}`)}, or remove the down file`,
     fields: { migration: down.name },
   };
 }

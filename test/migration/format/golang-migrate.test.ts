@@ -4,13 +4,16 @@ import fc from "fast-check";
 import * as v from "valibot";
 import { describe, expect, test } from "vitest";
 import { RunnerError } from "../../../src/error.ts";
+import type { Format } from "../../../src/migration/format/format.ts";
 import { golangMigrate } from "../../../src/migration/format/golang-migrate.ts";
 import { compareVersions } from "../../../src/migration/version.ts";
 
 const folder = path.join(import.meta.dirname, "../../vectors/format/golang-migrate");
 const vectors = readdirSync(folder).toSorted();
 
+const engine = v.optional(v.picklist(["postgres", "mongodb"]), "postgres");
 const Good = v.object({
+  engine,
   names: v.array(v.string()),
   migrations: v.array(
     v.object({ version: v.string(), title: v.string(), up: v.string(), down: v.optional(v.string()) }),
@@ -18,15 +21,22 @@ const Good = v.object({
   ignored: v.optional(v.array(v.string()), []),
   warnings: v.optional(v.array(v.string()), []),
 });
-const Fail = v.object({ names: v.array(v.string()), code: v.string(), mentions: v.array(v.string()) });
+const Fail = v.object({
+  engine,
+  names: v.array(v.string()),
+  code: v.string(),
+  mentions: v.array(v.string()),
+});
 
 function vector<Schema extends v.GenericSchema>(schema: Schema, name: string): v.InferOutput<Schema> {
   return v.parse(schema, JSON.parse(readFileSync(path.join(folder, name), "utf8")));
 }
 
-function failure(names: readonly string[]): RunnerError {
+const postgres = golangMigrate({ engine: "postgres" });
+
+function failure(format: Format, names: readonly string[]): RunnerError {
   try {
-    golangMigrate.read(names);
+    format.read(names);
   } catch (error) {
     if (error instanceof RunnerError) return error;
   }
@@ -35,16 +45,16 @@ function failure(names: readonly string[]): RunnerError {
 
 describe("golang-migrate's layout", () => {
   test.each(vectors.filter((name) => name.startsWith("good_")))("takes %s", (name) => {
-    const { names, migrations, ignored, warnings } = vector(Good, name);
-    const layout = golangMigrate.read(names);
+    const { engine, names, migrations, ignored, warnings } = vector(Good, name);
+    const layout = golangMigrate({ engine }).read(names);
     expect(layout.migrations).toEqual(migrations);
     expect(layout.ignored.map((file) => file.name)).toEqual(ignored);
     expect(layout.warnings).toEqual(warnings);
   });
 
   test.each(vectors.filter((name) => name.startsWith("fail_")))("refuses %s", (name) => {
-    const { names, code, mentions } = vector(Fail, name);
-    const error = failure(names);
+    const { engine, names, code, mentions } = vector(Fail, name);
+    const error = failure(golangMigrate({ engine }), names);
     expect(error.code).toBe(code);
     for (const mention of mentions) expect(`${error.message}\n${error.hint}`).toContain(mention);
     expect(error.hint).toBeTypeOf("string");
@@ -53,14 +63,14 @@ describe("golang-migrate's layout", () => {
   test("takes labels of 200 characters", () => {
     const name = `000001_${"x".repeat(186)}.up.sql`;
     expect(name).toHaveLength(200);
-    expect(golangMigrate.read([name]).migrations).toEqual([
+    expect(postgres.read([name]).migrations).toEqual([
       { version: "000001", title: "x".repeat(186), up: name },
     ]);
   });
 
   test("reads 10,000 pairs in the order of their versions, in whatever order they are listed", () => {
     const names = Array.from({ length: 10_000 }, (_, i) => [`${i}_x.up.sql`, `${i}_x.down.sql`]).flat();
-    const versions = golangMigrate.read(names.toReversed()).migrations.map(({ version }) => version);
+    const versions = postgres.read(names.toReversed()).migrations.map(({ version }) => version);
     expect(versions).toEqual(Array.from({ length: 10_000 }, (_, i) => String(i)));
   });
 
@@ -90,7 +100,7 @@ describe("golang-migrate's layout", () => {
 /** Every name that the format has something to say about, or all of them where it refuses the folder. */
 function read(names: readonly string[]): readonly string[] {
   try {
-    const { migrations, ignored } = golangMigrate.read(names);
+    const { migrations, ignored } = postgres.read(names);
     const inOrder = migrations.every(
       ({ version }, i) => i === 0 || compareVersions(migrations[i - 1]?.version ?? "", version) < 0,
     );
