@@ -35,6 +35,8 @@ export interface KeptLease {
   readonly signal: AbortSignal;
   /** throws the signal's reason; also finds out that trust ran out while the process was frozen and no timer could fire */
   assertTrusted(): void;
+  /** milliseconds for which the lease can be trusted if no heartbeat comes through any more; at least 0 */
+  trustedForMs(): number;
   /** ends the heartbeats and waits for the one under way */
   stop(): Promise<void>;
 }
@@ -91,6 +93,7 @@ export function keepLease(
       judge();
       signal.throwIfAborted();
     },
+    trustedForMs: () => Math.max(0, trustedUntil - performance.now()),
     async stop() {
       clearInterval(timer);
       await asking;

@@ -4,7 +4,7 @@ import type { Statement } from "../../migration/migration.ts";
 import { countCodePoints } from "../../migration/position.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { readKey, selectKey, type FollowedKey } from "./backfill-key.ts";
-import { BackfillMeter } from "./backfill-progress.ts";
+import { BackfillMeter } from "../backfill-progress.ts";
 import { selectBound, selectScale, textSettings, withBatch, type Cursor } from "./backfill-range.ts";
 import { bodyFailure } from "./body-failure.ts";
 import type { Row, StatementResult } from "./connection.ts";

@@ -1,4 +1,4 @@
-import type { BackfillProgress } from "../session.ts";
+import type { BackfillProgress } from "./session.ts";
 
 /** milliseconds between two reports: a table of many small ranges is no flood of lines */
 const reportMs = 1_000;
