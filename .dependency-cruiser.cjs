@@ -11,13 +11,14 @@ const rooms = {
   executor: "migration plan history driver",
   hook: "",
   run: "migration release history plan driver executor hook",
+  adopt: "migration release history plan driver run",
   status: "release history plan driver run",
-  "runner.ts": "release history plan driver executor run",
+  "runner.ts": "adopt release history plan driver executor run",
   "maintenance.ts": "release history plan driver run",
   "converge.ts": "source release driver executor run runner.ts",
   report: "executor",
   http: "migration release history plan driver executor run status runner.ts",
-  cli: "source migration release history plan driver executor run status report runner.ts maintenance.ts",
+  cli: "adopt source migration release history plan driver executor run status report runner.ts maintenance.ts",
 };
 
 // Interfaces (source.ts, driver.ts) are for everybody; what they are made of is chosen where the program is put together.

@@ -1,19 +1,11 @@
-import { hostname } from "node:os";
-
-import type { DeclaredEntry, LeasedSession } from "./driver/session.ts";
-import { RunnerError, toRunnerError } from "./error.ts";
+import type { DeclaredEntry } from "./driver/session.ts";
+import { RunnerError } from "./error.ts";
 import type { HistoryEntry } from "./history/entry.ts";
-import { makePlan } from "./plan/make-plan.ts";
-import { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
+import { migrationsUpTo } from "./plan/make-plan.ts";
+import { declareUnderLease, type Declaration } from "./run/declare.ts";
+import type { RunOptions } from "./run/request.ts";
 import type { Target } from "./run/target.ts";
 import { assertUsable } from "./run/usable.ts";
-
-/** Who declares something about a database, and why; both are kept in the history. */
-export interface Declaration {
-  readonly reason: string;
-  readonly caller: RunRequest["caller"];
-  readonly trigger: RunRequest["trigger"];
-}
 
 /** What a person found out about the statement that needed attention. */
 export type RepairDecision = "applied" | "not-applied";
@@ -53,8 +45,7 @@ export async function baseline(
         },
       );
     }
-    const plan = makePlan(release, state, { kind: "version", version, allow: "up" });
-    const entries = plan.steps.map(({ migration }): DeclaredEntry => ({
+    const entries = migrationsUpTo(release, version).map((migration): DeclaredEntry => ({
       migration,
       direction: "up",
       origin: "baseline",
@@ -117,59 +108,4 @@ function decided(entry: HistoryEntry, decision: RepairDecision, declaration: Dec
     note: `${decision}: ${declaration.reason}`,
     appliedBy: declaration.caller.subject,
   };
-}
-
-function declareUnderLease<T>(
-  declaration: Declaration,
-  target: Target,
-  options: RunOptions,
-  work: (session: LeasedSession) => Promise<T>,
-): Promise<T> {
-  const id = newRunId(target.name);
-  return target.driver.withLease(
-    {
-      stream: target.stream,
-      environment: target.environment,
-      targetId: target.name,
-      run: {
-        id,
-        target: target.name,
-        stream: target.stream,
-        action: "apply",
-        trigger: declaration.trigger,
-        caller: declaration.caller,
-        releaseDigest: null,
-        labels: {},
-        idempotencyKey: null,
-        bodyDigest: null,
-        singleUse: null,
-      },
-      holder: `${hostname()}/${process.pid}`,
-      waitMs: target.limits.waitMs,
-      signal: options.signal,
-      orphans: target.orphans ?? "wait",
-      onOrphan: (orphan) => options.emit({ kind: "orphan.waiting", ...orphan }),
-      onWaiting: (holder) =>
-        options.emit({
-          kind: "lease.waiting",
-          holder: holder.holder,
-          runId: holder.runId,
-          since: holder.acquiredAt,
-        }),
-    },
-    async (session) => {
-      try {
-        const result = await work(session);
-        // A person has looked: what starts by itself may try again.
-        await session.finish({ status: "succeeded", outcome: "applied", failed: null });
-        return result;
-      } catch (cause) {
-        const { code, message, hint = null, fields } = toRunnerError(cause);
-        await session
-          .finish({ status: "failed", outcome: "refused", error: { code, message, hint, fields } })
-          .catch(() => undefined);
-        throw cause;
-      }
-    },
-  );
 }

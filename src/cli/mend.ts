@@ -1,4 +1,4 @@
-import type { Declaration } from "../maintenance.ts";
+import type { Declaration } from "../run/declare.ts";
 import type { RunOptions, Target } from "../runner.ts";
 import { whoAmI } from "./change.ts";
 import { chooseTarget } from "./flags.ts";

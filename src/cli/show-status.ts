@@ -1,3 +1,4 @@
+import { placeName } from "../history/foreign.ts";
 import type { TargetStatus } from "../status/status.ts";
 import { formatDuration } from "../report/duration.ts";
 import { redactText } from "../report/redact.ts";
@@ -24,6 +25,7 @@ export function describeStatus(status: TargetStatus): Record<string, unknown> {
     held: status.held,
     failed: status.failed,
     paused: status.paused,
+    inStep: status.inStep === null ? null : { tool: status.inStep.tool, table: placeName(status.inStep) },
     lease: status.lease,
     last: status.applied.at(-1) ?? null,
     problem: status.problem === null ? null : describeFailure(status.problem),
@@ -56,6 +58,12 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
     ],
     ["given up", givenUpOf(status, paint)],
     ["paused", status.paused ? paint.warn("yes: nothing is applied") : undefined],
+    [
+      "in step",
+      status.inStep === null
+        ? undefined
+        : `${placeName(status.inStep)}, so that ${status.inStep.tool} can take over again`,
+    ],
     ["lease", leaseOf(status, paint)],
     ["problem", problemOf(status, paint)],
   ]);

@@ -68,6 +68,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
     },
   },
   "Mend a database": {
+    adopt: {
+      summary: "take over from golang-migrate, goose, dbmate, Flyway, Atlas and others",
+      load: async () => (await import("./command/adopt.ts")).adopt,
+    },
     baseline: {
       summary: "declare that everything up to a version is already there",
       load: async () => (await import("./command/baseline.ts")).baseline,

@@ -1,6 +1,7 @@
 import type { FailedRelease, Hold, LeaseHolder } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
+import type { ForeignPlace } from "../history/foreign.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
 import type { Release } from "../release/release.ts";
@@ -30,6 +31,8 @@ export interface TargetStatus {
   readonly held: Hold | null;
   readonly failed: FailedRelease | null;
   readonly paused: boolean;
+  /** another tool's record, kept true with every run */
+  readonly inStep: ForeignPlace | null;
   readonly lease: LeaseHolder | null;
   /** why the release cannot be used; what the database says is shown all the same */
   readonly problem: RunnerError | null;
@@ -87,6 +90,7 @@ export async function readStatus(
     held: state.held,
     failed: state.failed,
     paused: state.paused,
+    inStep: state.inStep,
     lease: state.lease !== null && state.lease.expiresAt > state.now ? state.lease : null,
     problem,
   };

@@ -52,6 +52,7 @@ export function message(key: LeaseKey, seq: number, sql: string, weakness: Weakn
     leaseMs: 10_000,
     isPooled: false,
     facts: { isLinux: true },
+    inStep: null,
   });
   return weakness.silentFence === true ? text.replaceAll(fence(t, key), silentFence(key)) : text;
 }

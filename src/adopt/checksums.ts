@@ -1,0 +1,39 @@
+import { flywayChecksum } from "../migration/format/flyway-checksum.ts";
+import type { Migration } from "../migration/migration.ts";
+import type { Misfit } from "./claim.ts";
+import type { AppliedFinding, Finding } from "./finding.ts";
+
+/** The migrations of which the record has a checksum. */
+export function withChecksum(finding: Finding<Migration>): readonly Migration[] {
+  return finding.applied.filter(({ claimed }) => claimed?.checksum != null).map(({ migration }) => migration);
+}
+
+/**
+ * Compares the checksums of the record with the files of the release.
+ *
+ * @param bodies - by sha256
+ * @param isTrusted - a difference is taken for an assumption, and not for a misfit
+ */
+export function compareChecksums(
+  finding: Finding<Migration>,
+  bodies: ReadonlyMap<string, Buffer>,
+  isTrusted: boolean,
+): Finding<Migration> {
+  const misfits: Misfit[] = [];
+  const applied = finding.applied.map((one): AppliedFinding<Migration> => {
+    const { migration, claimed } = one;
+    const bytes = bodies.get(migration.sha256);
+    if (claimed?.checksum == null || bytes === undefined) return one;
+    const now = flywayChecksum(bytes);
+    const was = claimed.checksum.value;
+    if (now === was) return one;
+    const difference = `Flyway noted checksum ${was}, the file has ${now}`;
+    if (isTrusted) return { ...one, assumed: difference };
+    misfits.push({
+      reason: `"${migration.path}" is not what was applied: ${difference}`,
+      hint: "restore the file; or, if only its placeholders are filled in or the change does not matter, say --ignore-checksums",
+    });
+    return one;
+  });
+  return { ...finding, applied, misfits: [...finding.misfits, ...misfits] };
+}

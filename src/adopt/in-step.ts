@@ -1,0 +1,95 @@
+import type { ForeignHistories } from "../driver/foreign.ts";
+import type { StreamState } from "../driver/stream-state.ts";
+import { RunnerError } from "../error.ts";
+import { appliedEntries } from "../history/applied.ts";
+import { placeName, type ForeignPlace } from "../history/foreign.ts";
+import type { Target } from "../run/target.ts";
+import type { Claim } from "./claim.ts";
+import { chooseRecord, type ChosenRecord } from "./choose-record.ts";
+import { findingOf } from "./finding.ts";
+import { formatOf } from "./record/formats.ts";
+
+/**
+ * Runs `work` for a stream that is in step with another tool's record: while that tool's lock is held, and only if the
+ * record says what our history says. For any other stream `work` is all that happens.
+ *
+ * @throws RunnerError `ADOPTION` - the other tool has changed something since; `LEASE_HELD` - it is at it
+ */
+export async function inStepWith<T>(
+  { inStep }: Pick<StreamState, "inStep">,
+  target: Target,
+  waitMs: number,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (inStep === null) return work();
+  const foreign = foreignOf(target);
+  return foreign.withLock(inStep, { waitMs, signal }, async () => {
+    const tables = await foreign.tables(placeName(inStep), signal);
+    if (tables.length === 0) throw gone(inStep);
+    const claim = await readClaim(
+      foreign,
+      chooseRecord(tables, { from: inStep.tool, table: placeName(inStep) }),
+      signal,
+    );
+    const entries = appliedEntries(await target.driver.history(target.stream, {}, signal));
+    const { applied, misfits } = findingOf(inStep, claim, entries);
+    if (misfits.length > 0 || applied.length !== entries.length) throw outOfStep(inStep, misfits[0]?.reason);
+    return work();
+  });
+}
+
+/**
+ * What can be read of other tools in a target's database.
+ *
+ * @throws RunnerError `ADOPTION` - nothing can, of such a database
+ */
+export function foreignOf({ driver }: Target): ForeignHistories {
+  if (driver.foreign !== undefined) return driver.foreign;
+  throw new RunnerError("ADOPTION", "of such a database no other tool's record can be read", {
+    hint: "say what is there with lockkeeper baseline",
+  });
+}
+
+/** What a record says; its tool's lock is held. */
+export async function readClaim(
+  foreign: ForeignHistories,
+  { place, table }: ChosenRecord,
+  signal: AbortSignal,
+): Promise<Claim> {
+  const format = formatOf(place.tool);
+  if (format === undefined) throw new RunnerError("INTERNAL", `no way to read a record of ${place.tool}`);
+  return format.read(await foreign.rows(table, signal), table);
+}
+
+/** @throws RunnerError `ADOPTION` - our role may not write to the record */
+export function assertCanKeep({ place, table }: ChosenRecord): void {
+  if (table.isWritable) return;
+  throw new RunnerError(
+    "ADOPTION",
+    `our role may not write to ${placeName(place)}, so it cannot be kept in step`,
+    {
+      hint: "grant it INSERT, UPDATE and DELETE on that table, or adopt without --keep-in-step",
+      fields: { tool: place.tool, table: placeName(place) },
+    },
+  );
+}
+
+function gone(place: ForeignPlace): RunnerError {
+  return new RunnerError(
+    "ADOPTION",
+    `${placeName(place)}, which is kept in step for ${place.tool}, is gone`,
+    {
+      hint: "bring it back; or, if the old tool is no longer used, say lockkeeper adopt --keep-in-step off",
+      fields: { tool: place.tool, table: placeName(place) },
+    },
+  );
+}
+
+function outOfStep(place: ForeignPlace, why: string | undefined): RunnerError {
+  const what = why ?? "it lacks some that our history has";
+  return new RunnerError("ADOPTION", `${placeName(place)} is no longer in step with our history: ${what}`, {
+    hint: `take over what ${place.tool} did since with lockkeeper adopt, or end this with lockkeeper adopt --keep-in-step off`,
+    fields: { tool: place.tool, table: placeName(place) },
+  });
+}
