@@ -90,7 +90,6 @@ export async function readRegistry(bytes: Uint8Array, versions: readonly string[
 }
 
 const flagText = v.picklist(["true", "false"], "true or false");
-const missing = (what: string): string => `${what}; it is missing`;
 
 const fileSchema = v.strictObject(
   {
@@ -185,8 +184,7 @@ function isUnknownKey(issue: v.BaseIssue<unknown>): boolean {
 
 function wordsOf(issue: v.BaseIssue<unknown>): string {
   if (isUnknownKey(issue)) return "is not a field of this file";
-  const expected = issue.message.startsWith("Invalid ") ? "present" : issue.message;
-  return issue.input === undefined ? missing(`must be ${expected}`) : `must be ${expected}`;
+  return issue.input === undefined ? "is missing" : `must be ${issue.message}`;
 }
 
 function textOf(bytes: Uint8Array): string {
@@ -200,16 +198,12 @@ function textOf(bytes: Uint8Array): string {
 /** Aliases that lead nowhere, or multiply without end, are found only here. */
 function contentOf(read: () => unknown): unknown {
   try {
-    return read();
+    const value = read();
+    // to a schema a list is a mapping whose keys are missing
+    return Array.isArray(value) ? "a list" : value;
   } catch (cause) {
-    throw new RunnerError(
-      "SCHEMA",
-      `${registryFile}: ${cause instanceof Error ? firstLine(cause.message) : "cannot be read"}`,
-      {
-        fields: { file: registryFile, line: 1, column: 1 },
-        cause,
-      },
-    );
+    const why = cause instanceof Error ? firstLine(cause.message) : "cannot be read";
+    throw problemsOf([{ line: 1, column: 1, path: "", message: why }]);
   }
 }
 

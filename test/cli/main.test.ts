@@ -59,10 +59,11 @@ describe("the verbs", () => {
     }
   });
 
-  test("leave --unsigned, and nothing else, to be typed each time", () => {
+  test("leave --unsigned and --allow-breaking, and nothing else, to be typed each time", () => {
     const flags = verbs.flatMap((verb) => verb.flags);
     expect([...new Set(flags.filter((flag) => !flag.hasVariable).map((flag) => flag.name))]).toEqual([
       "unsigned",
+      "allow-breaking",
     ]);
   });
 });

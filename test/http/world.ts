@@ -129,7 +129,7 @@ export async function createWorld(
     readonly environment?: string;
     readonly limits?: Partial<HttpLimits>;
     readonly targetLimits?: Partial<Target["limits"]>;
-    readonly target?: Pick<Target, "onFailure" | "backup">;
+    readonly target?: Pick<Target, "onFailure" | "backup" | "dependencies" | "openService">;
   } = {},
 ): Promise<World> {
   const database = await createDatabase();
