@@ -1,3 +1,4 @@
+import { inStepWith } from "./adopt/in-step.ts";
 import type { LeasedSession, RunBeginning } from "./driver/session.ts";
 import type { StreamState } from "./driver/stream-state.ts";
 import { execute } from "./executor/execute.ts";
@@ -5,10 +6,12 @@ import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";
 import type { Position } from "./history/entry.ts";
 import { automaticTriggers } from "./history/run.ts";
+import { languageOf } from "./migration/body-language.ts";
 import { explainPlanChange, isRestOf } from "./plan/changed-plan.ts";
 import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
 import type { Plan, Step } from "./plan/plan.ts";
+import { isComplete } from "./plan/repeatable.ts";
 import type { Release } from "./release/release.ts";
 import { assertNotExpired } from "./release/expiry.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
@@ -54,7 +57,9 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
       log.hasLease(session);
       try {
-        return await runUnderLease(release, bodies, request, target, session, log);
+        return await inStepWith(state, target, request.limits.waitMs, session.signal, () =>
+          runUnderLease(release, bodies, request, target, session, log),
+        );
       } catch (cause) {
         await log.stopped(session, cause);
         throw cause;
@@ -143,7 +148,8 @@ async function planFor(
     isBack ||
     approved === null ||
     approved === plan.digest ||
-    (resumed?.hasBegun === true && isRestOf(approved, { from: resumed.fromVersion, goal }, release, plan));
+    (resumed?.hasBegun === true &&
+      isRestOf(approved, { from: resumed.fromVersion, goal, repeatables: state.repeatables }, release, plan));
   if (isApproved) {
     log.planned(plan);
     if (plan.steps.length > 0 && !isBack) {
@@ -219,7 +225,8 @@ async function runUnderLease(
     // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
     if (release.rank !== undefined)
       await session.begin(beginning(release, state.position, state.position, 0));
-    return await log.succeeded(session, release, state.position, request);
+    const isWhole = isComplete(release, state.position, state.repeatables);
+    return await log.succeeded(session, release, { to: state.position, isWhole }, request);
   }
   assertOutcomeKnown(state);
   const isBack = isRollingBack(state, request);
@@ -233,6 +240,7 @@ async function runUnderLease(
     : await fetchBodies(release, steps, target, log);
   const options = {
     runId: request.id,
+    language: await languageOf(release.engine),
     bodies,
     signed: release.kind === "signed",
     unfinished: state.unfinished,
@@ -262,7 +270,8 @@ async function runUnderLease(
     throw rolledBack === undefined ? failure : log.rolledBack(rolledBack);
   }
   if (failure !== null) throw failure;
-  return await log.succeeded(session, release, plan.to, request);
+  const isWhole = isComplete(release, plan.to, state.repeatables, plan.steps);
+  return await log.succeeded(session, release, { to: plan.to, isWhole }, request);
 }
 
 /**

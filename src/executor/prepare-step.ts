@@ -1,14 +1,16 @@
 import type { StatementStep, TransactionStep } from "../driver/session.ts";
 import { RunnerError } from "../error.ts";
 import type { HistoryEntry } from "../history/entry.ts";
+import type { BodyLanguage } from "../migration/body-language.ts";
 import { sha256Hex } from "../migration/checksum.ts";
 import { decodeBody } from "../migration/decode.ts";
-import { parseHeader } from "../migration/header.ts";
-import { sqlToSend } from "../migration/unwrap-sql.ts";
+import type { Header } from "../migration/header.ts";
 import type { Step } from "../plan/plan.ts";
 
 /** What becomes part of a step besides what the plan says of it. */
 export interface StepInput {
+  /** what all bodies of the release are written in */
+  readonly language: BodyLanguage;
   /** verified bytes of every body of the plan, by sha256 */
   readonly bodies: ReadonlyMap<string, Buffer>;
   readonly signed: boolean;
@@ -19,7 +21,7 @@ export interface StepInput {
 /** A body in one transaction, ready to send. */
 export function transactionStep(step: Step, options: StepInput): TransactionStep {
   const { text, header } = readBody(step, options);
-  const { sql, offset } = sqlToSend(text);
+  const { sql, offset } = options.language.toSend(text);
   return {
     ...common(step, options),
     text,
@@ -54,8 +56,10 @@ export function statementStep(step: Step, options: StepInput): StatementStep {
   };
 }
 
-function isAttemptAt({ migration, direction }: Step, unfinished: HistoryEntry | null): boolean {
-  return unfinished?.seq === migration.seq && unfinished.direction === direction;
+function isAttemptAt({ migration, direction, body }: Step, unfinished: HistoryEntry | null): boolean {
+  if (unfinished?.seq !== migration.seq || unfinished.direction !== direction) return false;
+  // Repeatable ones have no other name than their path.
+  return migration.seq !== 0 || unfinished.path === body.path;
 }
 
 function common(
@@ -68,25 +72,24 @@ function common(
     sha256: step.body.sha256,
     path: step.body.path,
     signed: options.signed,
-    covers: [],
+    covers: step.covers,
   };
 }
 
-function limitsOf(
-  header: ReturnType<typeof parseHeader>,
-): Pick<TransactionStep, "lockTimeoutMs" | "statementTimeoutMs"> {
+function limitsOf(header: Header): Pick<TransactionStep, "lockTimeoutMs" | "statementTimeoutMs"> {
   return { lockTimeoutMs: header.lockTimeoutMs, statementTimeoutMs: header.statementTimeoutMs };
 }
 
 function readBody(
   step: Step,
   options: StepInput,
-): { bytes: Buffer; text: string; header: ReturnType<typeof parseHeader> } {
+): { readonly bytes: Buffer; readonly text: string; readonly header: Header } {
   const bytes = options.bodies.get(step.body.sha256);
   if (bytes === undefined)
     throw new RunnerError("INTERNAL", `the body of "${step.body.path}" was not fetched`);
-  const text = decodeBody(bytes, step.body.path);
-  return { bytes, text, header: parseHeader(text, step.body.path) };
+  const { path } = step.body;
+  const text = decodeBody(bytes, path);
+  return { bytes, text, header: options.language.readHeader(bytes, text, path) };
 }
 
 /** A corrected migration goes on after its done statements only when those are what was done. */
@@ -108,7 +111,7 @@ export function assertNothingDone(step: Step | undefined, unfinished: HistoryEnt
   if (step === undefined || !isAttemptAt(step, unfinished)) return;
   if (step.resumeAt > 0) throw changedBeginning(step, 1);
   if (unfinished?.checkpoint !== null)
-    throw changedKind(step, "write -- lockkeeper: tx=none into its first line");
+    throw changedKind(step, 'ask for it to run without one transaction, by "tx=none" in its header');
 }
 
 /** Only what runs statement by statement can find out what became of a statement that was cut off. */

@@ -4,7 +4,8 @@ import type { HistoryEntry } from "./entry.ts";
 export function appliedEntries(entries: readonly HistoryEntry[]): readonly HistoryEntry[] {
   const applied: HistoryEntry[] = [];
   for (const entry of entries) {
-    if (entry.status !== "done") continue;
+    // A repeatable one has no place in the sequence.
+    if (entry.status !== "done" || entry.seq === 0) continue;
     if (entry.direction === "up") applied[entry.seq - 1] = entry;
     else applied.length = Math.min(applied.length, entry.seq - 1);
   }

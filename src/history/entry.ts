@@ -42,8 +42,11 @@ export interface HistoryEntry {
 /** `started`: under way, or its runner died; `needs_attention`: nobody can tell whether one statement took effect. */
 export type EntryStatus = "started" | "done" | "failed" | "needs_attention";
 
-/** What made the entry: a run, a run's checkpoint that stands for it, or a person's declaration. */
-export type EntryOrigin = "run" | "checkpoint" | "baseline" | "repair" | "adopt";
+/**
+ * What made the entry: a run; a run by a checkpoint, which stands for all migrations before it as well, and those are
+ * `covered`; or a person's declaration.
+ */
+export type EntryOrigin = "run" | "checkpoint" | "covered" | "baseline" | "repair" | "adopt";
 
 /** What was noted of a statement that a transaction cannot make whole, so that it can be gone on with after a crash. */
 export type StatementCheckpoint =
@@ -83,15 +86,18 @@ export interface Position {
 }
 
 /**
- * Where a database stands after `last`, its newest entry that had an effect: a migration counts only once it is done.
+ * Where a database stands after `last`, its newest entry that had an effect and a place in the sequence, the covered ones
+ * left out: a migration counts only once it is done.
  *
  * @param wasApplied - whether the migration of a down entry had been done before; a rollback also takes back halves
  */
 export function appliedLength(
-  last: Pick<HistoryEntry, "seq" | "direction" | "status"> | undefined,
+  last: Pick<HistoryEntry, "seq" | "direction" | "status" | "origin"> | undefined,
   wasApplied: boolean,
 ): number {
   if (last === undefined) return 0;
+  // It begins with nothing, and has all or nothing.
+  if (last.origin === "checkpoint" && last.direction === "up" && last.status !== "done") return 0;
   const isApplied = last.direction === "up" ? last.status === "done" : last.status !== "done" && wasApplied;
   return isApplied ? last.seq : last.seq - 1;
 }

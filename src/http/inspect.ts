@@ -1,4 +1,5 @@
 import type { Goal } from "../plan/plan.ts";
+import { pendingRepeatables } from "../plan/repeatable.ts";
 import { planRun, type Target } from "../runner.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 import { within } from "./patience.ts";
@@ -66,8 +67,10 @@ async function verifyPending(target: Target, body: RunBody, parts: HttpParts, si
     },
     signal,
   );
-  const pending = release.migrations.slice(state.position.length);
-  await releases.bodies(release, pending, signal);
+  const migrations = release.migrations.slice(state.position.length);
+  const pending = [...migrations, ...pendingRepeatables(release, state.repeatables)];
+  const checkpoints = migrations.flatMap(({ checkpoint }) => (checkpoint === undefined ? [] : [checkpoint]));
+  await releases.bodies(release, [...pending, ...checkpoints], signal);
   return {
     digest: release.digest,
     version: release.rank?.version ?? null,

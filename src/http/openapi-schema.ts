@@ -224,7 +224,7 @@ export const schemas = {
     path: text,
     direction,
     status: { enum: ["started", "done", "failed", "needs_attention"] },
-    origin: { enum: ["run", "baseline", "repair", "adopt"] },
+    origin: { enum: ["run", "checkpoint", "covered", "baseline", "repair", "adopt"] },
     sha256: text,
     signed: flag,
     statements: object({ done: count, total: count }),

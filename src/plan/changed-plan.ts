@@ -1,7 +1,9 @@
 import { RunnerError } from "../error.ts";
 import type { Release } from "../release/release.ts";
 import { makePlan, planDigest, positionAt } from "./make-plan.ts";
-import type { Goal, Plan, Step } from "./plan.ts";
+import type { Goal, Plan } from "./plan.ts";
+import { repeatableStep, type AppliedRepeatables } from "./repeatable.ts";
+import { stepsUp } from "./step.ts";
 
 /** How many earlier starts and shorter ends are tried to find out what changed. */
 const lookBack = 200;
@@ -18,8 +20,8 @@ export type PlanChange =
 export function explainPlanChange(approved: string, release: Release, plan: Plan): PlanChange {
   const here = plan.from.length;
   for (let from = here - 1; from >= Math.max(0, here - lookBack); from -= 1) {
-    if (upDigest(release, from, here) === approved) return { kind: "done" };
-    if (plan.to.length > here && upDigest(release, from, plan.to.length) === approved) {
+    if (upDigests(release, from, here).includes(approved)) return { kind: "done" };
+    if (plan.to.length > here && upDigests(release, from, plan.to.length).includes(approved)) {
       return changed(
         approved,
         plan,
@@ -28,7 +30,7 @@ export function explainPlanChange(approved: string, release: Release, plan: Plan
     }
   }
   for (let to = plan.to.length - 1; to > Math.max(here, plan.to.length - lookBack); to -= 1) {
-    if (upDigest(release, here, to) === approved) {
+    if (upDigests(release, here, to).includes(approved)) {
       const added = release.migrations.slice(to, plan.to.length).map(({ path }) => `"${path}"`);
       return changed(approved, plan, `the release has gained ${list(added)} since`);
     }
@@ -43,13 +45,21 @@ export function explainPlanChange(approved: string, release: Release, plan: Plan
 /** Whether `plan` is what is left of the approved plan that was begun at version `from`: its last steps. */
 export function isRestOf(
   approved: string,
-  { from, goal }: { readonly from: string | null; readonly goal: Goal },
+  {
+    from,
+    goal,
+    repeatables,
+  }: { readonly from: string | null; readonly goal: Goal; readonly repeatables: AppliedRepeatables },
   release: Release,
   plan: Plan,
 ): boolean {
   const length = from === null ? 0 : release.migrations.findIndex(({ version }) => version === from) + 1;
   if (from !== null && length === 0) return false;
-  const whole = makePlan(release, { position: positionAt(release, length), unfinished: null }, goal);
+  const whole = makePlan(
+    release,
+    { position: positionAt(release, length), unfinished: null, repeatables },
+    goal,
+  );
   const last = whole.steps.slice(whole.steps.length - plan.steps.length);
   return (
     whole.digest === approved &&
@@ -61,11 +71,12 @@ export function isRestOf(
   );
 }
 
-function upDigest(release: Release, from: number, to: number): string {
-  const steps = release.migrations
-    .slice(from, to)
-    .map((migration): Step => ({ direction: "up", migration, body: migration, resumeAt: 0 }));
-  return planDigest(release.stream, positionAt(release, from), steps);
+/** With no repeatable migration, and with all of them: what was pending of them then is not known any more. */
+function upDigests(release: Release, from: number, to: number): readonly string[] {
+  const steps = stepsUp(release, from, to, null);
+  return [steps, [...steps, ...release.repeatable.map(repeatableStep)]].map((tried) =>
+    planDigest(release.stream, positionAt(release, from), tried),
+  );
 }
 
 function list(names: readonly string[]): string {

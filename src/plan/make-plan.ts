@@ -6,12 +6,20 @@ import { compareVersions, versionKey } from "../migration/version.ts";
 import { emptyChain } from "../release/chain.ts";
 import type { Release } from "../release/release.ts";
 import type { Goal, Plan, Step } from "./plan.ts";
+import {
+  halfDoneRepeatable,
+  pendingRepeatables,
+  repeatableStep,
+  type AppliedRepeatables,
+} from "./repeatable.ts";
+import { downStep, isHalfDone, stepsUp, upStep } from "./step.ts";
 
 /** Where a database stands, as far as a plan depends on it. */
 export interface Standing {
   readonly position: Position;
   /** newest entry that had an effect, when it is not done */
   readonly unfinished: HistoryEntry | null;
+  readonly repeatables: AppliedRepeatables;
 }
 
 /**
@@ -25,16 +33,12 @@ export interface Standing {
  */
 export function makePlan(release: Release, standing: Standing, goal: Goal): Plan {
   const { position } = standing;
+  const endLength = goal.kind === "redo" ? position.length : goalLength(release, position.length, goal);
   const opening = openingSteps(release, standing);
   const steps =
-    goal.kind === "redo"
-      ? redoSteps(release, position.length)
-      : stepsBetween(release, position.length, goalLength(release, position.length, goal));
-  const endLength =
-    goal.kind === "redo"
-      ? position.length
-      : position.length + steps.reduce((sum, step) => sum + (step.direction === "up" ? 1 : -1), 0);
-  const resumed = resume([...opening, ...register(steps, release)], standing.unfinished);
+    goal.kind === "redo" ? redoSteps(release, position.length) : stepsBetween(release, standing, endLength);
+  const closing = isToTheEnd(release, endLength, goal) ? closingSteps(release, standing, opening) : [];
+  const resumed = resume([...opening, ...register(steps, release), ...closing], standing.unfinished);
   return {
     stream: release.stream,
     from: position,
@@ -64,16 +68,48 @@ export function positionAt(release: Release, length: number): Position {
   return { length, chain: last?.chain ?? null, version: last?.version ?? null };
 }
 
-function stepsBetween(release: Release, from: number, to: number): readonly Step[] {
-  if (to >= from) return release.migrations.slice(from, to).map(up);
-  return release.migrations.slice(to, from).toReversed().map(down);
+/** The first migrations of a release, up to and including `version`. */
+export function migrationsUpTo(release: Release, version: string): readonly Migration[] {
+  return release.migrations.slice(0, lengthOf(release, version));
 }
 
-/** A migration that was half applied and is half taken back: only when it is away can anything else begin. */
+function stepsBetween(release: Release, { position, unfinished }: Standing, to: number): readonly Step[] {
+  if (to >= position.length) return stepsUp(release, position.length, to, unfinished);
+  return release.migrations.slice(to, position.length).toReversed().map(downStep);
+}
+
+/** Repeatable migrations come after all others, once those are all there. */
+function isToTheEnd(release: Release, endLength: number, goal: Goal): boolean {
+  if (endLength !== release.migrations.length) return false;
+  switch (goal.kind) {
+    case "latest":
+      return true;
+    case "steps":
+      return goal.direction === "up";
+    case "version":
+      return goal.allow !== "down";
+    case "redo":
+      return false;
+  }
+}
+
+function closingSteps(
+  release: Release,
+  { repeatables }: Standing,
+  opening: readonly Step[],
+): readonly Step[] {
+  return pendingRepeatables(release, repeatables)
+    .filter(({ path }) => !opening.some(({ body }) => body.path === path))
+    .map(repeatableStep);
+}
+
+/** What is half done in a way that no other step goes on with: only when it is finished can anything else begin. */
 function openingSteps(release: Release, { position, unfinished }: Standing): readonly Step[] {
+  const repeatable = halfDoneRepeatable(release, unfinished);
+  if (repeatable !== undefined) return [repeatableStep(repeatable)];
   if (unfinished?.direction !== "down" || unfinished.seq <= position.length) return [];
   const migration = release.migrations[unfinished.seq - 1];
-  return migration === undefined ? [] : [down(migration)];
+  return migration === undefined ? [] : [downStep(migration)];
 }
 
 function redoSteps(release: Release, length: number): readonly Step[] {
@@ -83,21 +119,7 @@ function redoSteps(release: Release, length: number): readonly Step[] {
       hint: "run up first",
     });
   }
-  return [down(last), up(last)];
-}
-
-function up(migration: Migration): Step {
-  return { direction: "up", migration, body: migration, resumeAt: 0 };
-}
-
-function down(migration: Migration): Step {
-  if (migration.down === undefined) {
-    throw new RunnerError("NO_DOWN", `"${migration.path}" has no down file, so it cannot be taken back`, {
-      hint: "write the down file and publish it, or go forward with a new migration",
-      fields: { migration: migration.path, version: migration.version },
-    });
-  }
-  return { direction: "down", migration, body: migration.down, resumeAt: 0 };
+  return [downStep(last), upStep(last)];
 }
 
 function goalLength(release: Release, length: number, goal: Exclude<Goal, { kind: "redo" }>): number {
@@ -163,8 +185,7 @@ function register(steps: readonly Step[], { registry }: Release): readonly Step[
 
 /** Lets the first step go on after the statements that an earlier attempt has done. */
 function resume(steps: readonly Step[], unfinished: HistoryEntry | null): readonly Step[] {
-  if (unfinished === null || (unfinished.statementsDone === 0 && unfinished.checkpoint === null))
-    return steps;
+  if (!isHalfDone(unfinished)) return steps;
   const [first, ...rest] = steps;
   if (first === undefined) return steps;
   if (first.migration.seq !== unfinished.seq || first.direction !== unfinished.direction) {

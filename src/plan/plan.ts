@@ -18,8 +18,10 @@ export interface Plan {
 export interface Step {
   readonly direction: Direction;
   readonly migration: Migration;
-  /** the up or the down body */
+  /** the up or the down body, or a checkpoint */
   readonly body: Body;
+  /** of a checkpoint: the migrations before its own that it stands for */
+  readonly covers: readonly Migration[];
   /** statements that an earlier, failed attempt has done; they are not repeated */
   readonly resumeAt: number;
   /** upwards: whether it breaks something, and what it needs of other services, where the registry says so */

@@ -175,10 +175,9 @@ export class RunLog {
   async succeeded(
     session: LeasedSession,
     release: Release,
-    to: Position,
+    { to, isWhole }: { readonly to: Position; readonly isWhole: boolean },
     request: RunRequest,
   ): Promise<RunResult> {
-    const isWhole = to.length === release.migrations.length;
     const isRollback = request.action === "rollback" && this.#hasBegun;
     const outcome = this.#outcomeOfSuccess();
     const isInPerson = !automaticTriggers.has(request.trigger);
@@ -321,7 +320,7 @@ export class RunLog {
       .catch(() => undefined);
     if (entries === undefined) return this.#done;
     return entries
-      .filter((entry) => entry.status === "done" && entry.origin === "run")
+      .filter((entry) => entry.status === "done" && (entry.origin === "run" || entry.origin === "checkpoint"))
       .map(({ version, path, direction, durationMs }) => ({ version, path, direction, durationMs }));
   }
 

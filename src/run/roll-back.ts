@@ -171,7 +171,7 @@ function positionOf(release: Release, version: string | null, plan: Plan): Posit
 
 function downStep(migration: Step["migration"]): Step {
   if (migration.down !== undefined)
-    return { direction: "down", migration, body: migration.down, resumeAt: 0 };
+    return { direction: "down", migration, body: migration.down, covers: [], resumeAt: 0 };
   throw new RunnerError(
     "NO_DOWN",
     `"${migration.path}" has no down file, so this run could not be rolled back; nothing was changed`,

@@ -1,9 +1,10 @@
-import type { FailedRelease, Hold, LeaseHolder } from "../driver/stream-state.ts";
+import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
 import type { ForeignPlace } from "../history/foreign.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
+import { pendingRepeatables } from "../plan/repeatable.ts";
 import type { Release } from "../release/release.ts";
 import type { Target } from "../run/target.ts";
 
@@ -24,7 +25,8 @@ export interface TargetStatus {
   } | null;
   /** false: the release has expired, so nothing of it can be applied any more */
   readonly fresh: boolean;
-  readonly pending: readonly { readonly version: string; readonly path: string }[];
+  /** repeatable ones come last, without a version */
+  readonly pending: readonly PendingMigration[];
   readonly applied: readonly HistoryEntry[];
   /** newest entry when it is not done */
   readonly unfinished: HistoryEntry | null;
@@ -36,6 +38,12 @@ export interface TargetStatus {
   readonly lease: LeaseHolder | null;
   /** why the release cannot be used; what the database says is shown all the same */
   readonly problem: RunnerError | null;
+}
+
+/** What the newest release has and the database has not. */
+export interface PendingMigration {
+  readonly version: string;
+  readonly path: string;
 }
 
 /** Asks database and source; only a database that cannot be asked is an error. */
@@ -79,12 +87,7 @@ export async function readStatus(
             kind: release.kind,
           },
     fresh: release?.expires === undefined || release.expires > now,
-    pending:
-      problem === null
-        ? (release?.migrations ?? [])
-            .slice(state.position.length)
-            .map(({ version, path }) => ({ version, path }))
-        : [],
+    pending: problem === null ? pendingIn(release, state) : [],
     applied,
     unfinished: state.unfinished,
     held: state.held,
@@ -94,4 +97,15 @@ export async function readStatus(
     lease: state.lease !== null && state.lease.expiresAt > state.now ? state.lease : null,
     problem,
   };
+}
+
+function pendingIn(
+  release: Release | null,
+  { position, repeatables }: StreamState,
+): readonly PendingMigration[] {
+  if (release === null) return [];
+  return [
+    ...release.migrations.slice(position.length).map(({ version, path }) => ({ version, path })),
+    ...pendingRepeatables(release, repeatables).map(({ path }) => ({ version: "", path })),
+  ];
 }

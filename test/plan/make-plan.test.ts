@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 
 function plan(length: number, goal: Goal, unfinished: HistoryEntry | null = null, of = release): Plan {
-  return makePlan(of, { position: positionAt(of, length), unfinished }, goal);
+  return makePlan(of, { position: positionAt(of, length), unfinished, repeatables: {} }, goal);
 }
 
 function shown(made: Plan): readonly string[] {

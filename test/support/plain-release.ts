@@ -10,6 +10,7 @@ export interface MigrationText {
   readonly path: string;
   readonly up: string | Buffer;
   readonly down?: string | Buffer;
+  readonly checkpoint?: string;
 }
 
 /** A release whose bodies are at hand. */
@@ -19,7 +20,10 @@ export interface MadeRelease {
 }
 
 /** Migrations as a release, analysed by the product's own analysis; nothing of a bucket takes part. */
-export async function makeRelease(texts: readonly MigrationText[]): Promise<MadeRelease> {
+export async function makeRelease(
+  texts: readonly MigrationText[],
+  repeatableTexts: readonly Pick<MigrationText, "path" | "up">[] = [],
+): Promise<MadeRelease> {
   const stream = "orders";
   const bodies = new Map<string, Buffer>();
   const body = async (path: string, text: string | Buffer): Promise<Body> => {
@@ -39,20 +43,32 @@ export async function makeRelease(texts: readonly MigrationText[]): Promise<Made
   };
   const migrations: Migration[] = [];
   let chain = emptyChain(stream);
-  for (const [index, { path, up, down }] of texts.entries()) {
+  for (const [index, { path, up, down, checkpoint }] of texts.entries()) {
     const seq = index + 1;
     const upBody = await body(path, up);
     chain = nextChain(chain, { seq, path, sha256: upBody.sha256, size: upBody.size });
     const downBody = down === undefined ? {} : { down: await body(path.replace(".up.", ".down."), down) };
-    migrations.push({ ...upBody, seq, version: path.split("_")[0] ?? path, chain, ...downBody });
+    const startBody =
+      checkpoint === undefined
+        ? {}
+        : { checkpoint: await body(path.replace(".up.", ".checkpoint."), checkpoint) };
+    migrations.push({
+      ...upBody,
+      seq,
+      version: path.split("_")[0] ?? path,
+      chain,
+      ...downBody,
+      ...startBody,
+    });
   }
+  const repeatable = await Promise.all(repeatableTexts.map(({ path, up }) => body(path, up)));
   const release: Release = {
     kind: "plain",
     stream,
     engine: "postgres",
-    digest: `plain:${chain}`,
+    digest: `plain:${sha256Hex([chain, ...repeatable.map(({ sha256 }) => sha256)].join())}`,
     migrations,
-    repeatable: [],
+    repeatable,
     signers: [],
     warnings: [],
   };

@@ -21,7 +21,7 @@ export interface TestTarget<Releases extends ReleaseProvider = ReleaseProvider> 
 /** A target whose releases are in memory and can be exchanged. */
 export interface PlainTarget extends TestTarget<HeldReleases> {
   /** Other files from now on. */
-  publish(texts: readonly MigrationText[]): Promise<void>;
+  publish(...made: Parameters<typeof makeRelease>): Promise<void>;
 }
 
 /** Opens a target on unsigned migrations; its driver is closed when the test has ended. */
@@ -29,12 +29,13 @@ export async function openTarget(
   url: string,
   texts: readonly MigrationText[],
   options: TargetOptions = {},
+  repeatable: Parameters<typeof makeRelease>[1] = [],
 ): Promise<PlainTarget> {
-  const releases = provide(await makeRelease(texts));
+  const releases = provide(await makeRelease(texts, repeatable));
   return {
     ...(await targetOn(url, releases, options)),
-    async publish(next) {
-      releases.current = await makeRelease(next);
+    async publish(...made) {
+      releases.current = await makeRelease(...made);
     },
   };
 }
@@ -85,10 +86,11 @@ interface TargetOptions {
   readonly environment?: string;
 }
 
-async function targetOn<Releases extends ReleaseProvider>(
+/** Opens a target on any releases; its driver is closed when the test has ended. */
+export async function targetOn<Releases extends ReleaseProvider>(
   url: string,
   releases: Releases,
-  options: TargetOptions,
+  options: TargetOptions = {},
 ): Promise<TestTarget<Releases>> {
   const driver = await openDriver(url, options.driver);
   onTestFinished(() => driver.close());

@@ -27,14 +27,15 @@ export type EntryProgress = Pick<
 
 /** The entry of a body that a run carries out. */
 export function entryOfStep(
-  step: Pick<TransactionStep, "migration" | "path" | "direction" | "sha256" | "signed">,
+  step: Pick<TransactionStep, "migration" | "path" | "direction" | "sha256" | "signed" | "covers">,
   { stream, runId, token }: LeaseKey,
   appliedBy: string,
   progress: EntryProgress,
 ): NewEntry {
   const { seq, version, size, chain } = step.migration;
   const { path, direction, sha256, signed } = step;
-  const run = { stream, runId, token, appliedBy, origin: "run", note: null } as const;
+  const origin = step.covers.length > 0 ? "checkpoint" : "run";
+  const run = { stream, runId, token, appliedBy, origin, note: null } as const;
   return { ...run, seq, version, path, direction, sha256, size, chain, signed, ...progress };
 }
 
@@ -52,7 +53,43 @@ export interface EntryExpressions {
 const now = "pg_catalog.clock_timestamp()";
 
 /** Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`. */
-export function insertEntry(
+export function insertEntry(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
+  return `${insertQuietly(t, entry, expressions)} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
+}
+
+/** Adds the entries of what a checkpoint stands for, in the transaction of its own. */
+export function insertCovered(
+  t: TableNames,
+  step: Pick<TransactionStep, "covers" | "signed">,
+  { stream, runId, token }: LeaseKey,
+  appliedBy: string,
+  expressions?: EntryExpressions,
+): readonly string[] {
+  const common = { stream, runId, token, appliedBy, signed: step.signed } as const;
+  const done = {
+    status: "done",
+    statementsDone: 1,
+    statements: 1,
+    statementChecksums: [],
+    error: null,
+  } as const;
+  return step.covers.map(({ seq, version, path, sha256, size, chain }) => {
+    const entry = {
+      seq,
+      version,
+      path,
+      sha256,
+      size,
+      chain,
+      direction: "up",
+      origin: "covered",
+      note: null,
+    } as const;
+    return insertQuietly(t, { ...common, ...done, ...entry }, expressions);
+  });
+}
+
+function insertQuietly(
   t: TableNames,
   entry: NewEntry,
   { guard, startedAt }: EntryExpressions = { guard: "1", startedAt: now },
@@ -81,7 +118,7 @@ export function insertEntry(
     jsonLiteral(entry.error),
     startedAt,
     `extract(epoch FROM ${now} - ${startedAt}) * 1000`,
-  ].join(", ")} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
+  ].join(", ")}`;
 }
 
 /** Up to where a run's entries are known to the session that holds its lease. */

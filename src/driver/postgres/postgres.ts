@@ -1,6 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { AcceptedRun, NewRun } from "../runs.ts";
+import type { ForeignHistories } from "../foreign.ts";
 import type { Driver, LeaseOptions } from "../driver.ts";
 import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
@@ -9,6 +10,7 @@ import { parseAddress } from "./address.ts";
 import { openPool, type Connection, type ConnectionPool } from "./connection.ts";
 import { firstValue, PostgresDatabase } from "./database.ts";
 import { databaseFailure } from "./failure.ts";
+import { foreignHistories } from "./foreign/histories.ts";
 import { readEntry, selectHistory } from "./history.ts";
 import { holdLease } from "./hold-lease.ts";
 import { forceRelease } from "./lease.ts";
@@ -49,12 +51,14 @@ export function openPostgres(url: string, options: PostgresOptions = {}): Driver
 
 class PostgresDriver implements Driver {
   readonly url: string;
+  readonly foreign: ForeignHistories;
   readonly #database: PostgresDatabase;
   readonly #direct: ConnectionPool | undefined;
   readonly #times: LeaseTimes;
 
   constructor(database: PostgresDatabase, direct: ConnectionPool | undefined, times: LeaseTimes) {
     this.url = database.shownUrl;
+    this.foreign = foreignHistories(database);
     this.#database = database;
     this.#direct = direct;
     this.#times = times;

@@ -84,7 +84,7 @@ function runTimes(alias: string): string {
 
 /** Without an up that the run has taken back again, and the down that did it; a redo has its down first, so both count. */
 function appliedOf(t: TableNames): string {
-  return `(SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin = 'run'
+  return `(SELECT pg_catalog.count(*) FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'done' AND h.origin IN ('run', 'checkpoint')
   AND NOT EXISTS (SELECT FROM ${t.history} o WHERE o.run_id = h.run_id AND o.seq = h.seq AND o.direction <> h.direction
    AND CASE h.direction WHEN 'up' THEN o.id > h.id AND o.status = 'done' ELSE o.id < h.id END)) AS applied`;
 }

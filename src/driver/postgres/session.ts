@@ -13,6 +13,7 @@ import type { StreamState } from "../stream-state.ts";
 import { bodyFailure, toEntryError } from "./body-failure.ts";
 import type { StatementResult } from "./connection.ts";
 import { databaseFailure, isConnectionLoss } from "./failure.ts";
+import { writeBackStep } from "./foreign/write-back.ts";
 import { addEntries, entryOfStep, readEntry, selectHistory, type NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
 import { mayTryAgain } from "./retry.ts";
@@ -51,8 +52,10 @@ async function readOwnState(bench: Workbench): Promise<StreamState> {
   const row = result?.rows[0];
   if (row === undefined) throw new RunnerError("INTERNAL", "the stream's state came back empty");
   // What an earlier executor of the same run has done must not be taken for what our own next message did.
-  bench.lastEntryId = Math.max(bench.lastEntryId, Number(row["last_id"]));
-  return readState(row);
+  bench.lastEntryId = Math.max(bench.lastEntryId, Number(row["last_id"]), Number(row["repeatable_id"]));
+  const state = readState(row);
+  bench.inStep = state.inStep;
+  return state;
 }
 
 async function tell(bench: Workbench, statements: string): Promise<void> {
@@ -94,11 +97,22 @@ async function declare(
     inStep === undefined
       ? []
       : [`UPDATE ${bench.t.streams} SET in_step = ${jsonLiteral(inStep)} WHERE name = ${literal(stream)}`];
+  // What was adopted is what the other tool says itself.
+  const written = entries
+    .filter(({ origin, status }) => origin !== "adopt" && status === "done")
+    .flatMap((entry) =>
+      writeBackStep({ t: bench.t, key: bench.key(), inStep: bench.inStep }, entry, {
+        bytes: undefined,
+        statements: entry.statements,
+        durationMs: "0",
+      }),
+    );
   await add(
     bench,
     entries.map((entry) => declared(entry, bench.key())),
-    remembered,
+    [...remembered, ...written],
   );
+  if (inStep !== undefined) bench.inStep = inStep;
 }
 
 /** `also` may be sent twice, as the entries may. */
@@ -251,7 +265,9 @@ async function committedMeanwhile(bench: Workbench): Promise<readonly number[]> 
   const [result] = await bench.send(selectHistory(bench.t, stream, { afterId: bench.lastEntryId, runId }));
   const entries = (result?.rows ?? []).map((row) => readEntry(row));
   bench.lastEntryId = entries.at(-1)?.id ?? bench.lastEntryId;
-  return entries.filter((entry) => entry.status === "done").map((entry) => entry.durationMs);
+  return entries
+    .filter(({ status, origin }) => status === "done" && origin !== "covered")
+    .map((entry) => entry.durationMs);
 }
 
 async function recordFailure(
@@ -296,5 +312,6 @@ function surroundings(bench: Workbench, settings: SessionSettings): Surroundings
     leaseMs: bench.times.leaseMs,
     isPooled: bench.isPooled,
     facts: bench.facts,
+    inStep: bench.inStep,
   };
 }

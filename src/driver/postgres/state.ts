@@ -29,18 +29,25 @@ export const selectFacts = `SELECT ${facts}`;
 const hadEffect =
   "NOT (direction = 'down' AND status = 'failed' AND statements_done = 0 AND checkpoint IS NULL)";
 
+/** What counts for where the sequence stands. */
+const hasPlace = "seq > 0 AND origin <> 'covered'";
+
 /**
- * The stream's row, its newest entry that had an effect and the entry it stands at, in one statement.
+ * The stream's row, its newest entry that had an effect, the newest of those in the sequence, and the entry it stands at, in one statement.
  * The position comes from the history itself: there is no second count that could disagree.
  */
 export function selectState(t: TableNames, stream: string): string {
-  return `SELECT ${facts}, s.*, ${instantColumn("s.acquired_at", "acquired_at")}, ${instantColumn("s.expires_at", "expires_at")}, ${entryColumns("h", "last_")}, u.was_applied, p.version AS position_version, p.chain AS position_chain
+  return `SELECT ${facts}, s.*, ${instantColumn("s.acquired_at", "acquired_at")}, ${instantColumn("s.expires_at", "expires_at")}, ${entryColumns("h", "last_")}, ${entryColumns("r", "repeatable_")}, q.repeatables, u.was_applied, p.version AS position_version, p.chain AS position_chain
  FROM (SELECT 1) one LEFT JOIN ${t.streams} s ON s.name = ${literal(stream)}
- LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name AND ${hadEffect} ORDER BY id DESC LIMIT 1) h ON true
+ LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name AND ${hasPlace} AND ${hadEffect} ORDER BY id DESC LIMIT 1) h ON true
+ LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name AND seq = 0 ORDER BY id DESC LIMIT 1) r ON true
+ LEFT JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(path, sha256) AS repeatables FROM (
+  SELECT DISTINCT ON (path) path, sha256 FROM ${t.history} WHERE stream = s.name AND seq = 0 AND status = 'done' ORDER BY path, id DESC) d) q ON true
  LEFT JOIN LATERAL (SELECT status = 'done' AS was_applied FROM ${t.history} WHERE stream = s.name AND seq = h.seq AND direction = 'up' AND id < h.id
   ORDER BY id DESC LIMIT 1) u ON true
  LEFT JOIN LATERAL (SELECT version, chain FROM ${t.history} WHERE stream = s.name AND direction = 'up' AND status = 'done'
-  AND seq = CASE WHEN h.direction = 'up' AND h.status = 'done' OR h.direction = 'down' AND h.status <> 'done' AND u.was_applied THEN h.seq ELSE h.seq - 1 END
+  AND seq = CASE WHEN h.direction = 'up' AND h.origin = 'checkpoint' AND h.status <> 'done' THEN 0
+   WHEN h.direction = 'up' AND h.status = 'done' OR h.direction = 'down' AND h.status <> 'done' AND u.was_applied THEN h.seq ELSE h.seq - 1 END
   ORDER BY id DESC LIMIT 1) p ON true`;
 }
 
@@ -79,6 +86,8 @@ export function freshState(row: Row): StreamState {
 export function readState(row: Row): StreamState {
   if (row["name"] === null) return freshState(row);
   const last = row["last_id"] === null ? undefined : readEntry(row, "last_");
+  const repeatable = row["repeatable_id"] === null ? undefined : readEntry(row, "repeatable_");
+  const newest = (repeatable?.id ?? 0) > (last?.id ?? 0) ? repeatable : last;
   const digest = row["release"] as string | null;
   return {
     exists: true,
@@ -87,13 +96,13 @@ export function readState(row: Row): StreamState {
     highWaterMark:
       digest === null ? null : { epoch: Number(row["epoch"]), version: Number(row["version"]), digest },
     completed: row["completed"] as string | null,
-    unfinished: last === undefined || last.status === "done" ? null : last,
+    unfinished: newest === undefined || newest.status === "done" ? null : newest,
     position: {
       length: appliedLength(last, row["was_applied"] === true),
       chain: row["position_chain"] as string | null,
       version: row["position_version"] as string | null,
     },
-    repeatables: {},
+    repeatables: (row["repeatables"] ?? {}) as Readonly<Record<string, string>>,
     held: row["held"] as Hold | null,
     failed: row["failed"] as FailedRelease | null,
     paused: row["paused"] === true,

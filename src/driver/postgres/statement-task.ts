@@ -6,7 +6,8 @@ import { countCodePoints } from "../../migration/position.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import type { bodyFailure } from "./body-failure.ts";
 import { toEntryError } from "./body-failure.ts";
-import { addEntries, entryOfStep } from "./history.ts";
+import { writeBackStep } from "./foreign/write-back.ts";
+import { addEntries, entryOfStep, insertCovered } from "./history.ts";
 import { jsonLiteral, literal } from "./tables.ts";
 import type { Workbench } from "./workbench.ts";
 import type { Worker } from "./worker.ts";
@@ -62,6 +63,12 @@ export async function startEntry(
   );
   bench.lastEntryId = id;
   const elapsed = "extract(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000";
+  const also = (): readonly string[] =>
+    writeBackStep({ t, key: bench.key(), inStep: bench.inStep }, step, {
+      bytes: step.bytes,
+      statements: step.statements.length,
+      durationMs: `SELECT duration_ms FROM ${t.history} WHERE id = ${id}`,
+    });
   return {
     select: `SELECT statements_done AS lockkeeper_done FROM ${t.history} WHERE id = ${id}`,
     reached: (index, checksum) =>
@@ -70,7 +77,12 @@ export async function startEntry(
       `UPDATE ${t.history} SET checkpoint = ${jsonLiteral(checkpoint)}, duration_ms = ${elapsed} WHERE id = ${id}`,
     failed: (error, status) =>
       `UPDATE ${t.history} SET status = ${literal(status)}, error = ${jsonLiteral(toEntryError(error))}, duration_ms = ${elapsed} WHERE id = ${id}`,
-    done: () => `UPDATE ${t.history} SET status = 'done', duration_ms = ${elapsed} WHERE id = ${id}`,
+    done: () =>
+      [
+        ...insertCovered(t, step, bench.key(), settings.appliedBy),
+        `UPDATE ${t.history} SET status = 'done', duration_ms = ${elapsed} WHERE id = ${id}`,
+        ...also(),
+      ].join("; "),
   };
 }
 

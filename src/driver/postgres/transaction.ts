@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 
+import type { ForeignPlace } from "../../history/foreign.ts";
 import type { SessionSettings, TransactionStep } from "../session.ts";
 import { deathSettings } from "./death.ts";
-import { entryOfStep, insertEntry } from "./history.ts";
+import { writeBackStep } from "./foreign/write-back.ts";
+import { entryOfStep, insertCovered, insertEntry } from "./history.ts";
 import { begin, fence, streamMark, type LeaseKey } from "./lease.ts";
 import type { ServerFacts } from "./state.ts";
 import { literal, type TableNames } from "./tables.ts";
@@ -32,6 +34,8 @@ export interface Surroundings {
   /** the backend is shared with a pooler's other clients */
   readonly isPooled: boolean;
   readonly facts: Pick<ServerFacts, "isLinux">;
+  /** another tool's record, to be kept true */
+  readonly inStep: ForeignPlace | null;
 }
 
 /**
@@ -101,11 +105,19 @@ const doneInOne = {
 function after(step: TransactionStep, around: Surroundings, nonce: string, isLast: boolean): string {
   const holds = `(coalesce(pg_catalog.current_setting('lockkeeper.tx', true), '') = ${literal(nonce)})::int`;
   const guard = `pg_catalog.width_bucket(0.5, 0, ${holds}, 1)`;
-  const entry = insertEntry(around.t, entryOfStep(step, around.key, around.settings.appliedBy, doneInOne), {
+  const { appliedBy } = around.settings;
+  const expressions = {
     guard,
     startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)",
+  };
+  const covered = insertCovered(around.t, step, around.key, appliedBy, expressions);
+  const entry = insertEntry(around.t, entryOfStep(step, around.key, appliedBy, doneInOne), expressions);
+  const also = writeBackStep(around, step, {
+    bytes: Buffer.from(step.text),
+    statements: 1,
+    durationMs: `extract(epoch FROM pg_catalog.clock_timestamp()) * 1000 - pg_catalog.current_setting('lockkeeper.began')::float8 * 1000`,
   });
-  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${entry};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
+  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${[...covered, entry, ...also].join(";")};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
 }
 
 /** After a body that may have left more in the session than settings: temporary tables, locks, cursors, prepared statements. */

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
+import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
@@ -51,6 +52,8 @@ export class Workbench {
   lastEntryId = 0;
   /** who was seen to keep the body that failed last waiting for a lock, in this try or an earlier one */
   blocker: Blocker | undefined;
+  /** another tool's record that is kept true; as the stream's row said when it was read under the lease */
+  inStep: ForeignPlace | null = null;
   readonly #pool: ConnectionPool;
   #connection: Connection;
   readonly #firstToken: number;
