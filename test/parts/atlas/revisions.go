@@ -104,35 +104,26 @@ func (r *revisions) read(ctx context.Context, where string, value any) (all []*m
 	return all, rows.Err()
 }
 
+// As ent writes it: no error is an empty text, no hashes are a JSON null, and what is immutable stays as it was first written.
 func (r *revisions) WriteRevision(ctx context.Context, rev *migrate.Revision) error {
-	var hashes any
-	if rev.PartialHashes != nil {
-		text, err := json.Marshal(rev.PartialHashes)
-		if err != nil {
-			return err
+	hashes, err := json.Marshal(rev.PartialHashes)
+	if err != nil {
+		return err
+	}
+	var set []string
+	for _, name := range strings.Split(columns, ", ") {
+		if name != "version" && name != "description" && name != "executed_at" {
+			set = append(set, name+" = excluded."+name)
 		}
-		hashes = string(text)
 	}
-	names := strings.Split(columns, ", ")
-	set := make([]string, len(names))
-	for i, name := range names {
-		set[i] = name + " = excluded." + name
-	}
-	_, err := r.db.ExecContext(ctx, "INSERT INTO "+r.name()+" ("+columns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"+
+	_, err = r.db.ExecContext(ctx, "INSERT INTO "+r.name()+" ("+columns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"+
 		" ON CONFLICT (version) DO UPDATE SET "+strings.Join(set, ", "),
 		rev.Version, rev.Description, int64(rev.Type), rev.Applied, rev.Total, rev.ExecutedAt, int64(rev.ExecutionTime),
-		nullable(rev.Error), nullable(rev.ErrorStmt), rev.Hash, hashes, rev.OperatorVersion)
+		rev.Error, rev.ErrorStmt, rev.Hash, string(hashes), rev.OperatorVersion)
 	return err
 }
 
 func (r *revisions) DeleteRevision(ctx context.Context, version string) error {
 	_, err := r.db.ExecContext(ctx, "DELETE FROM "+r.name()+" WHERE version = $1", version)
 	return err
-}
-
-func nullable(text string) any {
-	if text == "" {
-		return nil
-	}
-	return text
 }
