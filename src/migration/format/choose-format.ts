@@ -66,16 +66,22 @@ function ambiguous(found: readonly FormatName[]): RunnerError {
 }
 
 async function openFormat(name: FormatName, settings: FormatSettings): Promise<Format> {
+  if (settings.engine === "mongodb" && name !== "golang-migrate") {
+    throw new RunnerError("WRONG_ENGINE", `the format "${name}" is for SQL, and the database is MongoDB`, {
+      hint: "lay migrations for MongoDB out as golang-migrate does",
+      fields: { engine: settings.engine, format: name },
+    });
+  }
   switch (name) {
     case "golang-migrate":
       return (await import("./golang-migrate.ts")).golangMigrate(settings);
     case "flyway":
       return (await import("./flyway.ts")).flyway(settings);
     case "goose":
+      return (await import("./goose.ts")).goose(settings);
     case "dbmate":
+      return (await import("./dbmate.ts")).dbmate;
     case "atlas":
-      throw new RunnerError("USAGE", `the format "${name}" is not supported by this version`, {
-        fields: { engine: settings.engine },
-      });
+      return (await import("./atlas.ts")).atlas;
   }
 }
