@@ -6,7 +6,7 @@ import type { Node, RangeVar } from "./parse-sql.ts";
 import { scanSql } from "./scan-sql.ts";
 import { unitOffset } from "./sql-body.ts";
 import type { SqlBody } from "./sql-body.ts";
-import type { TableLock } from "./table-locks.ts";
+import type { TableLock } from "./lock-collector.ts";
 
 /** One statement of a file that is a backfill. */
 export interface BackfillStatement {

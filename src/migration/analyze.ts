@@ -17,8 +17,9 @@ import { isBlank, readBody, unitOffset } from "./sql-body.ts";
 import type { SqlBody } from "./sql-body.ts";
 import { factsOf, ORDINARY } from "./statement-facts.ts";
 import type { StatementFacts } from "./statement-facts.ts";
-import { collectLocks, LockCollector } from "./table-locks.ts";
-import type { TableLock } from "./table-locks.ts";
+import { LockCollector } from "./lock-collector.ts";
+import { collectLocks } from "./table-locks.ts";
+import type { TableLock } from "./lock-collector.ts";
 import { unwrapTransaction } from "./unwrap-sql.ts";
 
 export type { Analysis } from "./analysis.ts";

@@ -3,7 +3,7 @@ import { decodeBody } from "./decode.ts";
 import { scanSql } from "./scan-sql.ts";
 import type { ScannedStatement } from "./scan-sql.ts";
 import { isBlank } from "./sql-body.ts";
-import { LockCollector } from "./table-locks.ts";
+import { LockCollector } from "./lock-collector.ts";
 import { TokenReader } from "./token-reader.ts";
 import { unwrapTransaction } from "./unwrap-sql.ts";
 

@@ -1,43 +1,14 @@
-import type { AlterTableCmd, Node, RangeVar, WithClause } from "./parse-sql.ts";
+import { collectAlterTable, collectReferences } from "./alter-table-locks.ts";
+import {
+  create,
+  qualifiedName,
+  take,
+  takeAll,
+  type LockCollector,
+  type TableLock,
+} from "./lock-collector.ts";
+import type { Node, RangeVar, WithClause } from "./parse-sql.ts";
 import { isOn } from "./statement-facts.ts";
-
-/** PostgreSQL's table locks that others can feel, strongest first. */
-export const TABLE_LOCKS = [
-  "ACCESS EXCLUSIVE",
-  "EXCLUSIVE",
-  "SHARE ROW EXCLUSIVE",
-  "SHARE",
-  "SHARE UPDATE EXCLUSIVE",
-  "ROW EXCLUSIVE",
-] as const;
-
-/** One of {@link TABLE_LOCKS}. */
-export type TableLock = (typeof TABLE_LOCKS)[number];
-
-/**
- * Collects the locks that the statements of one body take on tables that were there before it.
- *
- * Measured on PostgreSQL 15 and 18. What only the catalog knows (the other side of a dropped foreign key,
- * the tables behind `CASCADE`) is not in it, nor are ACCESS SHARE and ROW SHARE, which stop no ordinary work.
- */
-export class LockCollector {
-  readonly #locks = new Set<TableLock>();
-  readonly #created = new Set<string>();
-
-  /** A table this body made is nobody else's yet; `undefined` where the statement does not name the table. */
-  take(lock: TableLock, table: string | undefined): void {
-    if (table === undefined || !this.#created.has(table)) this.#locks.add(lock);
-  }
-
-  create(table: string): void {
-    this.#created.add(table);
-  }
-
-  /** Distinct, strongest first. */
-  get locks(): readonly TableLock[] {
-    return TABLE_LOCKS.filter((lock) => this.#locks.has(lock));
-  }
-}
 
 /** Adds what one statement takes and makes to `locks`. */
 export function collectLocks(node: Node, locks: LockCollector): void {
@@ -146,53 +117,6 @@ const LOCK_MODES: Readonly<Record<number, TableLock>> = {
   8: "ACCESS EXCLUSIVE",
 };
 
-function collectAlterTable(command: AlterTableCmd, table: RangeVar | undefined, locks: LockCollector): void {
-  const { subtype, def } = command;
-  switch (subtype) {
-    case "AT_ValidateConstraint":
-    case "AT_SetStatistics":
-    case "AT_SetOptions":
-    case "AT_ResetOptions":
-    case "AT_SetRelOptions":
-    case "AT_ResetRelOptions":
-    case "AT_ClusterOn":
-    case "AT_DropCluster":
-    case "AT_DetachPartitionFinalize":
-      return take("SHARE UPDATE EXCLUSIVE", table, locks);
-    case "AT_EnableTrig":
-    case "AT_EnableAlwaysTrig":
-    case "AT_EnableReplicaTrig":
-    case "AT_DisableTrig":
-    case "AT_EnableTrigAll":
-    case "AT_DisableTrigAll":
-    case "AT_EnableTrigUser":
-    case "AT_DisableTrigUser":
-      return take("SHARE ROW EXCLUSIVE", table, locks);
-    case "AT_AddConstraint":
-      if (def === undefined || !("Constraint" in def) || def.Constraint.contype !== "CONSTR_FOREIGN")
-        return take("ACCESS EXCLUSIVE", table, locks);
-      take("SHARE ROW EXCLUSIVE", table, locks);
-      return collectReferences([def], table, locks);
-    case "AT_AddColumn":
-      take("ACCESS EXCLUSIVE", table, locks);
-      return collectReferences(def === undefined ? [] : [def], table, locks);
-    case "AT_AddInherit":
-      take("ACCESS EXCLUSIVE", table, locks);
-      return takeAll("SHARE UPDATE EXCLUSIVE", def === undefined ? [] : [def], locks);
-    case "AT_AttachPartition":
-      take("SHARE UPDATE EXCLUSIVE", table, locks);
-      return take("ACCESS EXCLUSIVE", partitionOf(def), locks);
-    case "AT_DetachPartition": {
-      const isConcurrent = def !== undefined && "PartitionCmd" in def && def.PartitionCmd.concurrent === true;
-      const lock = isConcurrent ? "SHARE UPDATE EXCLUSIVE" : "ACCESS EXCLUSIVE";
-      take(lock, table, locks);
-      return take(lock, partitionOf(def), locks);
-    }
-    default:
-      return take("ACCESS EXCLUSIVE", table, locks);
-  }
-}
-
 function collectCreateTable(
   statement: {
     relation?: RangeVar;
@@ -207,21 +131,6 @@ function collectCreateTable(
   takeAll(partbound === undefined ? "SHARE UPDATE EXCLUSIVE" : "ACCESS EXCLUSIVE", inhRelations, locks);
   collectReferences(tableElts, relation, locks);
   if (ifNotExists !== true) create(relation, locks);
-}
-
-/** Foreign keys, of the table or of a column, lock the table they refer to, unless it is the same one. */
-function collectReferences(
-  elements: readonly Node[],
-  table: RangeVar | undefined,
-  locks: LockCollector,
-): void {
-  for (const element of elements) {
-    if ("ColumnDef" in element) collectReferences(element.ColumnDef.constraints ?? [], table, locks);
-    if (!("Constraint" in element) || element.Constraint.contype !== "CONSTR_FOREIGN") continue;
-    const { pktable } = element.Constraint;
-    if (pktable !== undefined && nameOf(pktable) !== (table && nameOf(table)))
-      take("SHARE ROW EXCLUSIVE", pktable, locks);
-  }
 }
 
 function collectDrop(
@@ -284,31 +193,6 @@ function collectWith(clause: WithClause | undefined, locks: LockCollector): void
     if ("CommonTableExpr" in cte && cte.CommonTableExpr.ctequery !== undefined)
       collectLocks(cte.CommonTableExpr.ctequery, locks);
   }
-}
-
-function partitionOf(def: Node | undefined): RangeVar | undefined {
-  return def !== undefined && "PartitionCmd" in def ? def.PartitionCmd.name : undefined;
-}
-
-function take(lock: TableLock, table: RangeVar | undefined, locks: LockCollector): void {
-  if (table !== undefined) locks.take(lock, nameOf(table));
-}
-
-function takeAll(lock: TableLock, tables: readonly Node[] | undefined, locks: LockCollector): void {
-  for (const table of tables ?? []) if ("RangeVar" in table) take(lock, table.RangeVar, locks);
-}
-
-function create(table: RangeVar | undefined, locks: LockCollector): void {
-  if (table !== undefined) locks.create(nameOf(table));
-}
-
-function nameOf(table: RangeVar): string {
-  return qualifiedName([...(table.schemaname === undefined ? [] : [table.schemaname]), table.relname ?? ""]);
-}
-
-/** One text for a name and its schema; a dot within a quoted name cannot confuse it. */
-export function qualifiedName(names: readonly string[]): string {
-  return JSON.stringify(names);
 }
 
 function namesOf(object: Node): readonly string[] {

@@ -1,6 +1,6 @@
 import type { ScannedStatement } from "./scan-sql.ts";
 import { SqlLexer } from "./sql-lexer.ts";
-import { qualifiedName } from "./table-locks.ts";
+import { qualifiedName } from "./lock-collector.ts";
 
 /** Walks through the tokens of one statement, one token ahead. */
 export class TokenReader {

@@ -12,12 +12,12 @@ import type { Release } from "../release/release.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
 import type { Target } from "./target.ts";
+import { TimeLimit } from "./time-limit.ts";
 import { stickyFailures } from "./usable.ts";
+import { WaitNotice } from "./wait-notice.ts";
 
 /** milliseconds to record how a run ended once its own signal has fired */
 const lastWordMs = 5_000;
-/** milliseconds between two notices that a run waits for the same holder */
-const waitingNoticeMs = 5_000;
 
 /**
  * What is known of one run so far: says it as events, records its end in the database, and makes its result.
@@ -25,16 +25,13 @@ const waitingNoticeMs = 5_000;
  */
 export class RunLog {
   readonly startedAt: Date;
-  /** the caller's signal, the run's deadline, or the end of this executor's time */
-  readonly signal: AbortSignal;
   readonly emit: Emit;
   readonly #request: RunRequest;
   readonly #target: Target;
   readonly #began = performance.now();
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #limit: TimeLimit;
+  readonly #notice: WaitNotice;
   readonly #done: StepResult[] = [];
-  /** milliseconds from the start */
-  #endsAfter = Infinity;
   #from: Position | null = null;
   #release: RunResult["release"] = null;
   #plan: Plan | undefined;
@@ -42,8 +39,6 @@ export class RunLog {
   #hasBegun = false;
   #backup: BackupRecord | null = null;
   #rollback: "none" | "begun" | "whole" = "none";
-  #orphan: (Pick<Orphan, "pid" | "isCanceled"> & { readonly at: number }) | undefined;
-  #waitedFor: { readonly runId: string; readonly at: number } | undefined;
 
   constructor(request: RunRequest, target: Target, options: RunOptions) {
     this.#request = request;
@@ -56,24 +51,19 @@ export class RunLog {
       options.emit(event);
     };
     this.#hasBegun = request.resumed?.hasBegun ?? false;
-    this.signal = AbortSignal.any([
-      options.signal,
-      this.#after(request.limits.deadlineMs, "DEADLINE", "the run's deadline has passed"),
-      // Only an accepted run has a row from which somebody else could go on.
-      this.#after(
-        options.executorMs ?? 0,
-        request.isAccepted ? "HANDED_OVER" : "DEADLINE",
-        "the time of the process that executes the run is over",
-      ),
-    ]);
+    this.#limit = new TimeLimit(request, options);
+    this.#notice = new WaitNotice(this.emit);
     this.emit({ kind: "run.started", runId: request.id, target: target.name });
+  }
+
+  /** Of the caller, and of the run's own limits. */
+  get signal(): AbortSignal {
+    return this.#limit.signal;
   }
 
   /** Milliseconds until the run has to stop at the latest; undefined where it may go on for ever. */
   msLeft(): number | undefined {
-    return this.#endsAfter === Infinity
-      ? undefined
-      : Math.max(0, this.#endsAfter - (performance.now() - this.#began));
+    return this.#limit.msLeft();
   }
 
   from(position: Position): void {
@@ -105,43 +95,13 @@ export class RunLog {
 
   /** Said when the holder changes and now and then, not at every look. */
   waiting(holder: LeaseHolder): void {
-    const now = performance.now();
-    if (holder.runId === this.#waitedFor?.runId && now - this.#waitedFor.at < waitingNoticeMs) return;
-    if (this.#waitedFor === undefined && this.#request.isAccepted)
-      void this.#record("waiting_lock", null, null);
-    this.#waitedFor = { runId: holder.runId, at: now };
-    this.emit({
-      kind: "lease.waiting",
-      holder: holder.holder,
-      runId: holder.runId,
-      since: holder.acquiredAt,
-    });
+    const isFirst = this.#notice.holder(holder);
+    if (isFirst && this.#request.isAccepted) void this.#record("waiting_lock", null, null);
   }
 
   /** A statement of a dead run is in the way; said as {@link waiting} is. */
   orphan(orphan: Orphan): void {
-    const now = performance.now();
-    const { pid, isCanceled } = orphan;
-    const told = this.#orphan;
-    const isKnown = told?.pid === pid && told.isCanceled === isCanceled;
-    if (isKnown && now - told.at < waitingNoticeMs) return;
-    this.#orphan = { pid, isCanceled, at: now };
-    this.emit({ kind: "orphan.waiting", ...orphan });
-  }
-
-  /** Fires after `ms`; never where that is 0. */
-  #after(ms: number, code: "DEADLINE" | "HANDED_OVER", message: string): AbortSignal {
-    const controller = new AbortController();
-    if (ms === 0) return controller.signal;
-    this.#endsAfter = Math.min(this.#endsAfter, ms);
-    const hint =
-      code === "DEADLINE"
-        ? "run again to go on where it stopped, or give it more time (--deadline)"
-        : "nothing to do: the next executor goes on with it";
-    const timer = setTimeout(() => controller.abort(new RunnerError(code, message, { hint })), ms);
-    timer.unref();
-    this.#timers.push(timer);
-    return controller.signal;
+    this.#notice.orphan(orphan);
   }
 
   hasLease(session: LeasedSession): void {
@@ -249,7 +209,7 @@ export class RunLog {
   }
 
   close(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
+    this.#limit.close();
   }
 
   /** Whoever loses the lease of a run that others can go on with has no say in its end any more. */
