@@ -37,12 +37,16 @@ export async function withForeignLock<T>(
 ): Promise<T> {
   const holder = await database.pool.connect(options.signal);
   let isBroken = true;
+  let watch: NodeJS.Timeout | undefined;
   try {
-    await takeLock(holder, place, options);
+    const keys = await takeLock(holder, place, options);
+    if (place.tool === "golang-migrate")
+      watch = setInterval(() => void cancelKnots(database, keys), pollMs.longest).unref();
     const result = await work();
     isBroken = false;
     return result;
   } finally {
+    clearInterval(watch);
     if (!isBroken && !holder.isLost()) await holder.send("ROLLBACK").catch(() => undefined);
     // Closed after a failure: the server then ends its transaction, whatever it was in the middle of.
     holder.release(isBroken);
@@ -53,12 +57,12 @@ async function takeLock(
   holder: Connection,
   place: ForeignPlace,
   { waitMs, signal }: ForeignLockOptions,
-): Promise<void> {
+): Promise<readonly bigint[]> {
   const facts = await holder.send("SELECT pg_catalog.current_database() AS lockkeeper_name", signal);
   const keys = foreignLockKeys(place, String(firstValue(facts, "lockkeeper_name")));
   const giveUpAt = performance.now() + waitMs;
   for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
-    if (await tryLock(holder, keys, place, signal)) return;
+    if (await tryLock(holder, keys, place, signal)) return keys;
     await holder.send("ROLLBACK", signal);
     if (performance.now() >= giveUpAt) throw heldByTool(place, waitMs);
     await sleep(delayMs * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());
@@ -100,6 +104,21 @@ async function isGooseLeaseHeld(
     signal,
   );
   return firstValue(held, "lockkeeper_held") === true;
+}
+
+/**
+ * golang-migrate waits for its lock inside a query, whose snapshot an index build of ours would wait for: a knot through
+ * this very process, which the server's search for deadlocks does not see. What waits for us, and has somebody wait for
+ * it, is canceled; it says so, and can be started again.
+ */
+async function cancelKnots(database: PostgresDatabase, keys: readonly bigint[]): Promise<void> {
+  const waiting = `SELECT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND NOT l.granted AND l.objsubid = 1
+ AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+ AND (l.classid::bigint << 32 | l.objid::bigint) IN (${keys.join(", ")})`;
+  const message = `SELECT pg_catalog.pg_cancel_backend(w.pid) FROM (${waiting}) w
+ WHERE EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.wait_event_type = 'Lock' AND w.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)))`;
+  // Of another role it may not be ours to cancel: then a person has to.
+  await database.rows(message, AbortSignal.timeout(pollMs.longest * 5)).catch(() => undefined);
 }
 
 /** The numbers of the advisory locks that a tool takes, for its table in this database; none where it takes none. */
