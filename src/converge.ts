@@ -16,7 +16,7 @@ export interface ConvergeOptions {
   readonly environment?: string;
   /** `{ threshold, keys }`; each key is PEM text or the path of a public key file */
   readonly trust: TrustText;
-  /** `postgres://user:password@host:5432/database` */
+  /** `postgres://user:password@host:5432/database` or `mongodb://user:password@host:27017/database` */
   readonly database: string;
   /** past the pooler, for statements outside transactions */
   readonly directDatabase?: string;
@@ -91,12 +91,16 @@ export async function converge(options: ConvergeOptions, control: ConvergeContro
 }
 
 async function openTarget(options: ConvergeOptions): Promise<Target> {
-  const [{ openSource }, { signedReleases }, { readTrust }, { openDriver }] = await Promise.all([
-    import("./source/open.ts"),
-    import("./release/signed.ts"),
-    import("./release/key-file.ts"),
-    import("./driver/open.ts"),
-  ]);
+  const [{ openSource }, { signedReleases }, { readTrust }, { openDriver }, { engineOf }] = await Promise.all(
+    [
+      import("./source/open.ts"),
+      import("./release/signed.ts"),
+      import("./release/key-file.ts"),
+      import("./driver/open.ts"),
+      import("./driver/url.ts"),
+    ],
+  );
+  const engine = engineOf(options.database);
   const { stream, environment = "default" } = options;
   const trust = await readTrust(options.trust, ".", "the option trust");
   const source = await openSource(options.source, options.storage);
@@ -105,7 +109,7 @@ async function openTarget(options: ConvergeOptions): Promise<Target> {
     name: stream,
     stream,
     environment,
-    releases: signedReleases({ source, stream, environment, engine: "postgres", trust }),
+    releases: signedReleases({ source, stream, environment, engine, trust }),
     driver: await openDriver(options.database, direct === undefined ? {} : { directUrl: direct }),
     limits: { ...defaultLimits, ...options.limits },
   };

@@ -95,8 +95,10 @@ const backup = v.pipe(
   ),
 );
 
+const engine = v.picklist(["postgres", "mongodb"], "expected postgres or mongodb");
+
 const target = v.strictObject({
-  engine: v.literal("postgres", 'expected "postgres"'),
+  engine,
   environment: v.optional(name, "default"),
   stream: name,
   source: text,

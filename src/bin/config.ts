@@ -3,6 +3,7 @@ import { RunnerError } from "../error.ts";
 import type { BackupChoice, StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
 import type { OrphanPolicy } from "../driver/driver.ts";
+import type { Engine } from "../migration/migration.ts";
 import type { DependencyPolicy, OnFailure } from "../run/target.ts";
 import type { Limits } from "../runner.ts";
 import type { ConfigText } from "./config-schema.ts";
@@ -21,6 +22,8 @@ export interface Config {
 /** Everything that is known of a target before anything is opened. */
 export interface TargetSettings {
   readonly name: string | undefined;
+  /** of the configuration; a URL on the command line says it by itself */
+  readonly engine: Engine | undefined;
   readonly stream: string | undefined;
   /** `default` where nobody says */
   readonly environment: string | undefined;
@@ -136,6 +139,7 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
   }
   return {
     name: choice.target,
+    engine: base?.engine,
     stream: choice.stream ?? base?.stream,
     environment: choice.environment ?? base?.environment,
     source: choice.source ?? base?.source,
@@ -247,6 +251,7 @@ function settingsOf(name: string, config: ConfigText, folder: string): TargetSet
   const { database, limits } = target;
   return {
     name,
+    engine: target.engine,
     stream: target.stream,
     environment: target.environment,
     source: absoluteSource(target.source, folder),

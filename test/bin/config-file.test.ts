@@ -106,7 +106,7 @@ targets:
       `  ${file}:2:1 listn: unknown key; did you mean listen?`,
       `  ${file}:5:5 targets.a.stream: missing`,
       `  ${file}:5:5 targets.a.database: missing`,
-      `  ${file}:5:13 targets.a.engine: expected "postgres", got "mysql"`,
+      `  ${file}:5:13 targets.a.engine: expected postgres or mongodb, got "mysql"`,
       `  ${file}:6:13 targets.a.source: expected text, not nothing, got ""`,
       `  ${file}:7:21 targets.a.limits.wait: expected a duration such as 10m, got "ten"`,
       `  ${file}:7:26 targets.a.limits.locktimeout: unknown key; did you mean lockTimeout?`,

@@ -70,6 +70,7 @@ targets:
   ["zero as text", true, minimal.replace("stream:", 'limits: { wait: "0" }, stream:')],
   ["two database URLs", false, minimal.replace("url:", "urlFile: x, url:")],
   ["no database URL", false, minimal.replace("url: postgres://h/orders", "")],
+  ["the other engine", true, minimal.replace("engine: postgres", "engine: mongodb")],
   ["another engine", false, minimal.replace("engine: postgres", "engine: mysql")],
   ["a target's name with a space", false, minimal.replace("orders:", '"or ders":')],
   ["a public URL with a user", false, `${minimal}publicUrl: https://u:p@migrate.example\n`],
