@@ -110,6 +110,17 @@ export async function migrateMongo(
   }
 }
 
+/**
+ * A tool's answer, where it is a good one.
+ *
+ * @throws Error with what it said, where its exit code is not 0
+ */
+export async function succeeded(answer: Promise<PeerResult>): Promise<PeerResult> {
+  const result = await answer;
+  if (result.code === 0) return result;
+  throw new Error(`exit ${result.code}: ${result.stdout}${result.stderr}`);
+}
+
 /** What a run may take on the slowest machine, and what it may say. */
 const bounds = { timeout: 100_000, killSignal: "SIGKILL", maxBuffer: 1 << 24 } as const;
 

@@ -1,0 +1,3 @@
+DROP TRIGGER users_audit ON users;
+DROP FUNCTION note_email();
+DROP TABLE audit

@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY users_note ON users (note);

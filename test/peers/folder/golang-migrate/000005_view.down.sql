@@ -1,0 +1,2 @@
+DROP VIEW "straße";
+DELETE FROM users WHERE email = 'zoë@example.org';

@@ -1,0 +1,1 @@
+-- nothing to do, but a version all the same
