@@ -17,7 +17,7 @@ export function atlasDirective(text: string, line = 1): AtlasDirective | undefin
 
 /**
  * The directives that hold for a whole file: those of the comment lines at its very beginning, where an empty line follows
- * these. A file of comments alone needs none. Lines that end in CRLF make no empty line, for Atlas.
+ * these. A file of comments alone needs none, but the line end of its last. Lines that end in CRLF make no empty line, for Atlas.
  */
 export function fileDirectives(text: string): readonly AtlasDirective[] {
   const { found, rest } = leadingDirectives(text);
@@ -35,7 +35,8 @@ export function leadingDirectives(text: string): {
     const end = rest.indexOf("\n");
     const directive = atlasDirective((end < 0 ? rest : rest.slice(0, end)).trim(), line);
     if (directive !== undefined) found.push(directive);
-    rest = end < 0 ? "" : rest.slice(end + 1);
+    if (end < 0) break;
+    rest = rest.slice(end + 1);
   }
   return { found, rest };
 }
