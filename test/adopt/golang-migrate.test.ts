@@ -26,7 +26,9 @@ describe("adopting golang-migrate's table", () => {
       ["0002_t2.up.sql", "adopt", "done"],
       ["0003_t3.up.sql", "adopt", "done"],
     ]);
-    expect(history[0]?.note).toMatch(/^golang-migrate, public\.schema_migrations \(assumed: .+\): the old tool goes$/);
+    expect(history[0]?.note).toMatch(
+      /^golang-migrate, public\.schema_migrations \(assumed: .+\): the old tool goes$/,
+    );
     expect(history[2]?.note).toBe("golang-migrate, public.schema_migrations (exact): the old tool goes");
 
     expect(await site.run()).toMatchObject({ outcome: "applied", to: { version: "0004" } });
@@ -100,7 +102,8 @@ describe("adopting golang-migrate's table", () => {
     await gate.query("select pg_advisory_lock(42)");
     const running = golangMigrate(site, "up");
     const isAtIt = async () =>
-      (await site.database.query("select from pg_locks where locktype = 'advisory' and not granted")).length > 0;
+      (await site.database.query("select from pg_locks where locktype = 'advisory' and not granted")).length >
+      0;
     while (!(await isAtIt())) await new Promise((resolve) => setTimeout(resolve, 20));
 
     const impatient = await siteOn(site.database, site.folder, { waitMs: 0 });
@@ -131,7 +134,9 @@ describe("adopting golang-migrate's table", () => {
     const site = await makeSite(pairs("1"));
     expect(await golangMigrate(site, "up")).toMatchObject({ code: 0 });
     await site.adopt({ keepsInStep: true });
-    await site.write({ "2_index.up.sql": "-- lockkeeper: tx=none\nCREATE INDEX CONCURRENTLY t1_id ON t1 (id);\n" });
+    await site.write({
+      "2_index.up.sql": "-- lockkeeper: tx=none\nCREATE INDEX CONCURRENTLY t1_id ON t1 (id);\n",
+    });
     const [gate, look] = [await site.database.connect(), await site.database.connect()];
     await gate.query("begin; insert into t1 values (1)");
     const until = async (condition: string) => {
@@ -145,7 +150,10 @@ describe("adopting golang-migrate's table", () => {
     await gate.query("commit");
     expect(await running).toMatchObject({ outcome: "applied" });
     const { code, stderr } = await theirs;
-    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("canceling statement") });
+    expect({ code, stderr }).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("canceling statement"),
+    });
     expect((await golangMigrate(site, "up")).stderr).toContain("no change");
   });
 });

@@ -21,7 +21,8 @@ export interface Site {
   readonly folder: string;
   readonly database: TestDatabase;
   readonly target: Target;
-  write(files: Readonly<Record<string, string>>): Promise<void>;
+  /** adds files to the folder, or to another */
+  write(files: Readonly<Record<string, string>>, into?: string): Promise<void>;
   adopt(wish?: Partial<AdoptionWish>): ReturnType<typeof adopt>;
   preview(wish?: Partial<AdoptionWish>): ReturnType<typeof previewAdoption>;
   run(change?: Partial<RunRequest>): Promise<RunResult>;
@@ -49,7 +50,11 @@ export async function makeSite(
 }
 
 /** The same database and folder, as another would use them. */
-export async function siteOn(database: TestDatabase, folder: string, options: SiteOptions = {}): Promise<Site> {
+export async function siteOn(
+  database: TestDatabase,
+  folder: string,
+  options: SiteOptions = {},
+): Promise<Site> {
   const url = options.url?.(database.url) ?? database.url;
   const driver = await openDriver(url);
   onTestFinished(() => driver.close());
@@ -62,7 +67,12 @@ export async function siteOn(database: TestDatabase, folder: string, options: Si
     format: namedFormat(options.format ?? "golang-migrate", { engine, variables: {}, placeholders: {} }),
     allowLate: options.allowLate ?? false,
   });
-  const limits = { waitMs: options.waitMs ?? 30_000, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 0 };
+  const limits = {
+    waitMs: options.waitMs ?? 30_000,
+    lockTimeoutMs: 5_000,
+    statementTimeoutMs: 0,
+    deadlineMs: 0,
+  };
   const target: Target = { name: "t", stream: "orders", environment: "default", releases, driver, limits };
   const runOptions = { signal: never, emit: () => undefined, now: () => new Date() };
   return {
@@ -70,8 +80,8 @@ export async function siteOn(database: TestDatabase, folder: string, options: Si
     folder,
     database,
     target,
-    async write(more) {
-      for (const [name, text] of Object.entries(more)) await writeFile(join(folder, name), text);
+    async write(more, into = folder) {
+      for (const [name, text] of Object.entries(more)) await writeFile(join(into, name), text);
     },
     adopt: (wish) => adopt({ ...plainWish, ...wish }, declaration, target, runOptions),
     preview: (wish) => previewAdoption({ ...plainWish, ...wish }, target, runOptions),

@@ -192,7 +192,7 @@ function flywayRow(x: string, { seq, version, path, bytes, durationMs }: Written
 /** `add users` of `V1_2__add_users.sql`, as Flyway compares it with the file's name. */
 function flywayDescription(path: string): string {
   return baseName(path)
-    .replace(/^[^_]*?__|^[0-9]+_/, "")
+    .replace(/^.*?__|^[0-9]+_/, "")
     .replaceAll("_", " ");
 }
 
