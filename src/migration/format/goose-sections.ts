@@ -1,0 +1,310 @@
+import type { RunnerError } from "../../error.ts";
+import { substitute } from "./env-substitution.ts";
+import type { SubstitutionOptions } from "./env-substitution.ts";
+import { formatError } from "./format-error.ts";
+
+/** A goose file, taken apart by goose's own rules. */
+export interface GooseFile {
+  readonly up: GooseSection;
+  readonly down: GooseSection | undefined;
+  /** false where NO TRANSACTION stands anywhere in the file */
+  readonly isInTransaction: boolean;
+  readonly warnings: readonly string[];
+}
+
+/** What goose sends in one direction. */
+export interface GooseSection {
+  /** empty lines, as many as stand before its annotation in the file, then its lines; each ends with LF */
+  readonly text: string;
+  readonly statements: readonly GooseStatement[];
+}
+
+/** What goose sends as one statement: a range of a section's text (UTF-16 indexes), with white space around. */
+export interface GooseStatement {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Takes a file apart line by line, as goose does (internal/sqlparser/parser.go of v3.29.0).
+ *
+ * @throws RunnerError `FORMAT` - goose would not take it in one direction or the other, or would drop a line of it
+ */
+export function readGooseFile(
+  text: string,
+  path: string,
+  variables: SubstitutionOptions["variables"],
+): GooseFile {
+  const reader = new GooseReader(path, variables);
+  const lines = text.split("\n");
+  // what follows the last line end is no line
+  if (lines.at(-1) === "") lines.pop();
+  for (const line of lines) reader.add(line.endsWith("\r") ? line.slice(0, -1) : line);
+  return reader.end();
+}
+
+/** Go's white space: JavaScript's with U+0085 and without U+FEFF. */
+const SPACE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const BLANK = new RegExp(`^${SPACE}*$`);
+const COMMENT = new RegExp(`^${SPACE}*--`);
+const WORDS = new RegExp(`${SPACE}+`);
+const HEADER = /^[ \t]*--[ \t]*lockkeeper\b/i;
+
+const annotations = [
+  "Up",
+  "Down",
+  "StatementBegin",
+  "StatementEnd",
+  "NO TRANSACTION",
+  "ENVSUB ON",
+  "ENVSUB OFF",
+] as const;
+type Annotation = (typeof annotations)[number];
+
+class GooseReader {
+  readonly #path: string;
+  readonly #variables: SubstitutionOptions["variables"];
+  readonly #warnings: string[] = [];
+  readonly #unset = new Set<string>();
+  #up: SectionBuilder | undefined;
+  #down: SectionBuilder | undefined;
+  #line = 0;
+  /** line of the StatementBegin that has no end yet */
+  #block: number | undefined;
+  /** a block without a statement was closed: goose drops the next line that is not empty nor a comment */
+  #dropsNext = false;
+  #substitutes = false;
+  /** first line in which ENVSUB met a `$$` */
+  #doubleDollar: number | undefined;
+  #isInTransaction = true;
+
+  constructor(path: string, variables: SubstitutionOptions["variables"]) {
+    this.#path = path;
+    this.#variables = variables;
+  }
+
+  add(line: string): void {
+    this.#line++;
+    const section = this.#down ?? this.#up;
+    if (section === undefined && BLANK.test(line)) return;
+    const isComment = COMMENT.test(line);
+    if (isComment && line.includes("+goose")) this.#annotate(this.#annotation(line), line);
+    else if (section === undefined) this.#refuseBeforeUp(line, isComment);
+    else if ((isComment || line === "") && !section.isInStatement) section.addBetween(line);
+    else if (this.#dropsNext) this.#drop(line, section);
+    else this.#addToStatement(line, section);
+  }
+
+  end(): GooseFile {
+    if (this.#up === undefined)
+      throw this.#problem('no "-- +goose Up"', 'begin the file with a line of "-- +goose Up"', 1);
+    if (this.#block !== undefined)
+      throw this.#problem('"-- +goose StatementBegin" without its end', ADD_END, this.#block);
+    const open = (this.#down ?? this.#up).unfinished;
+    if (open !== undefined) {
+      // goose says so only when it goes down, and PostgreSQL needs no semicolon there
+      if (this.#down === undefined) throw this.#problem("a statement without its semicolon", FINISH, open);
+      this.#warnings.push(
+        `${this.#path}:${open}: a statement without its semicolon, so goose itself could not go down`,
+      );
+    }
+    if (this.#doubleDollar !== undefined)
+      this.#warnings.push(`${this.#path}:${this.#doubleDollar}: ENVSUB makes one $ of $$, as in goose`);
+    if (this.#unset.size > 0) {
+      const names = [...this.#unset].toSorted().join(", ");
+      this.#warnings.push(
+        `${this.#path}: ENVSUB puts nothing in the place of variables that are not set: ${names}`,
+      );
+    }
+    return {
+      up: this.#up.end(),
+      down: this.#down?.end(),
+      isInTransaction: this.#isInTransaction,
+      warnings: this.#warnings,
+    };
+  }
+
+  #annotation(line: string): Annotation {
+    const hint = `write it at the beginning of the line, as -- +goose and one of ${annotations.join(", ")}`;
+    if (line.startsWith(" ") || line.startsWith("\t"))
+      throw this.#problem("white space before a goose annotation", hint);
+    const name = line.replaceAll("--", "").replace("+goose", "").trim();
+    const found = annotations.find((annotation) => annotation.toLowerCase() === name.toLowerCase());
+    if (found === undefined) throw this.#problem("a comment with +goose in it that is no annotation", hint);
+    return found;
+  }
+
+  #annotate(annotation: Annotation, line: string): void {
+    const before = this.#down ?? this.#up;
+    if (annotation === "Up") this.#beginUp();
+    else if (annotation === "Down") this.#beginDown();
+    else if (annotation === "StatementBegin") this.#beginBlock();
+    else if (annotation === "StatementEnd") return this.#endBlock(line);
+    else if (annotation === "NO TRANSACTION") this.#isInTransaction = false;
+    else this.#substitutes = annotation === "ENVSUB ON";
+    const section = this.#down ?? this.#up;
+    if (section === before && section?.isInStatement === true) section.omit(line);
+    else section?.addBetween(line);
+  }
+
+  #beginUp(): void {
+    if (this.#up !== undefined)
+      throw this.#problem('a second "-- +goose Up"', "put it into a migration of its own");
+    this.#up = new SectionBuilder(this.#line);
+  }
+
+  #beginDown(): void {
+    if (this.#up === undefined || this.#down !== undefined || this.#block !== undefined) {
+      const what = this.#down === undefined ? 'before "-- +goose Up"' : "for a second time";
+      throw this.#problem(
+        `"-- +goose Down" ${this.#block === undefined ? what : "before the end of a statement"}`,
+        "a file has one Up and after it at most one Down",
+      );
+    }
+    if (this.#up.unfinished !== undefined)
+      throw this.#problem("a statement without its semicolon", FINISH, this.#up.unfinished);
+    this.#dropsNext = false;
+    this.#down = new SectionBuilder(this.#line);
+  }
+
+  #beginBlock(): void {
+    if (this.#block !== undefined)
+      throw this.#problem('a second "-- +goose StatementBegin" before the end', ADD_END);
+    if (this.#up === undefined)
+      throw this.#problem('"-- +goose StatementBegin" before "-- +goose Up"', "move it below");
+    this.#block = this.#line;
+    this.#dropsNext = false;
+  }
+
+  #endBlock(line: string): void {
+    const section = this.#down ?? this.#up;
+    if (this.#block === undefined || section === undefined)
+      throw this.#problem(
+        '"-- +goose StatementEnd" without its beginning',
+        'write "-- +goose StatementBegin" before the statement',
+      );
+    this.#block = undefined;
+    this.#dropsNext = !section.isInStatement;
+    if (this.#dropsNext) return section.addBetween(line);
+    section.endStatement();
+    // a statement may come without its semicolon here, and PostgreSQL gets it together with the next
+    section.addBetween(`; ${line}`);
+  }
+
+  #refuseBeforeUp(line: string, isComment: boolean): void {
+    const hint = 'move it below a line of "-- +goose Up"';
+    if (line.startsWith("\ufeff"))
+      throw this.#problem("a byte order mark, which goose does not take", "save the file without it");
+    if (!isComment) throw this.#problem('text before "-- +goose Up"', hint);
+    if (HEADER.test(line)) throw this.#problem('a lockkeeper header before "-- +goose Up"', hint);
+  }
+
+  #drop(line: string, section: SectionBuilder): void {
+    if (!BLANK.test(line))
+      throw this.#problem(
+        "goose overlooks this line, because a StatementBegin without a statement stands before it",
+        "remove the empty StatementBegin and StatementEnd; what goose has already applied lacks the line",
+      );
+    this.#dropsNext = false;
+    section.addToStatement("", this.#line);
+    section.endStatement();
+  }
+
+  #addToStatement(line: string, section: SectionBuilder): void {
+    const text = this.#substitutes ? this.#substitute(line) : line;
+    section.addToStatement(text, this.#line);
+    if (this.#block === undefined && endsWithSemicolon(text)) section.endStatement();
+  }
+
+  #substitute(line: string): string {
+    const { text, unset, hasDoubleDollar } = substitute(line, {
+      variables: this.#variables,
+      problem: (what) =>
+        this.#problem(
+          `ENVSUB: ${what}`,
+          "correct it, set the variable, or write -- +goose ENVSUB OFF before it",
+        ),
+    });
+    for (const name of unset) this.#unset.add(name);
+    if (hasDoubleDollar) this.#doubleDollar ??= this.#line;
+    return text;
+  }
+
+  #problem(what: string, hint: string, line = this.#line): RunnerError {
+    return formatError(this.#path, line, what, hint);
+  }
+}
+
+const ADD_END = 'end the statement with a line of "-- +goose StatementEnd"';
+const FINISH =
+  'write the semicolon at the end of a line, or the statement between "-- +goose StatementBegin" and "-- +goose StatementEnd"';
+
+/** The lines of one direction, as they are and where they are. */
+class SectionBuilder {
+  readonly #pieces: string[];
+  readonly #statements: GooseStatement[] = [];
+  #length: number;
+  #start: number | undefined;
+  #unfinished: number | undefined;
+  #omitted = 0;
+
+  constructor(line: number) {
+    this.#pieces = ["\n".repeat(line - 1)];
+    this.#length = line - 1;
+  }
+
+  get isInStatement(): boolean {
+    return this.#start !== undefined;
+  }
+
+  /** Line of the first text of a statement that has no end yet. */
+  get unfinished(): number | undefined {
+    return this.#unfinished;
+  }
+
+  addBetween(line: string): void {
+    this.#push(`${line}\n`);
+  }
+
+  addToStatement(line: string, number: number): void {
+    this.#start ??= this.#length;
+    if (!BLANK.test(line)) this.#unfinished ??= number;
+    this.#push(`${line}\n`);
+  }
+
+  /** An annotation within a statement, perhaps within the body of a function: goose takes it out. */
+  omit(line: string): void {
+    if (this.#unfinished !== undefined) {
+      this.#omitted++;
+      return;
+    }
+    // nothing but white space before it, so it can stay where it is
+    this.#push(`${line}\n`);
+    this.#start = this.#length;
+  }
+
+  endStatement(): void {
+    if (this.#start !== undefined) this.#statements.push({ start: this.#start, end: this.#length });
+    this.#start = undefined;
+    this.#unfinished = undefined;
+    // what follows stands in its own lines again
+    this.#push("\n".repeat(this.#omitted));
+    this.#omitted = 0;
+  }
+
+  end(): GooseSection {
+    return { text: this.#pieces.join(""), statements: this.#statements };
+  }
+
+  #push(piece: string): void {
+    this.#pieces.push(piece);
+    this.#length += piece.length;
+  }
+}
+
+/** By the last word of the line before one that begins with a comment. */
+function endsWithSemicolon(line: string): boolean {
+  const words = line.split(WORDS).filter((word) => word !== "");
+  const comment = words.findIndex((word) => word.startsWith("--"));
+  return (comment < 0 ? words : words.slice(0, comment)).at(-1)?.endsWith(";") === true;
+}
