@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { golangMigrate } from "../support/peer.ts";
 import { needs } from "../support/parts.ts";
@@ -104,7 +105,7 @@ describe("adopting golang-migrate's table", () => {
     const isAtIt = async () =>
       (await site.database.query("select from pg_locks where locktype = 'advisory' and not granted")).length >
       0;
-    while (!(await isAtIt())) await new Promise((resolve) => setTimeout(resolve, 20));
+    while (!(await isAtIt())) await sleep(20);
 
     const impatient = await siteOn(site.database, site.folder, { waitMs: 0 });
     await expect(impatient.adopt()).rejects.toMatchObject({ code: "LEASE_HELD" });
@@ -141,7 +142,7 @@ describe("adopting golang-migrate's table", () => {
     await gate.query("begin; insert into t1 values (1)");
     const until = async (condition: string) => {
       const sql = `select from pg_stat_activity where datname = current_database() and ${condition}`;
-      while ((await look.query(sql)).rowCount === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      while ((await look.query(sql)).rowCount === 0) await sleep(20);
     };
     const running = site.run();
     await until("query like '%CONCURRENTLY t1_id%' and wait_event_type = 'Lock' and pid <> pg_backend_pid()");

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { adopt, previewAdoption, type AdoptionWish } from "../../src/adopt/adopt.ts";
+import { adopt, endInStep, previewAdoption, type AdoptionWish } from "../../src/adopt/adopt.ts";
 import { openDriver } from "../../src/driver/open.ts";
 import type { RunResult } from "../../src/executor/result.ts";
 import type { HistoryEntry } from "../../src/history/entry.ts";
@@ -25,6 +25,7 @@ export interface Site {
   write(files: Readonly<Record<string, string>>, into?: string): Promise<void>;
   adopt(wish?: Partial<AdoptionWish>): ReturnType<typeof adopt>;
   preview(wish?: Partial<AdoptionWish>): ReturnType<typeof previewAdoption>;
+  endInStep(): ReturnType<typeof endInStep>;
   run(change?: Partial<RunRequest>): Promise<RunResult>;
   history(): Promise<readonly HistoryEntry[]>;
 }
@@ -85,6 +86,7 @@ export async function siteOn(
     },
     adopt: (wish) => adopt({ ...plainWish, ...wish }, declaration, target, runOptions),
     preview: (wish) => previewAdoption({ ...plainWish, ...wish }, target, runOptions),
+    endInStep: () => endInStep(declaration, target, runOptions),
     run: (change = {}) =>
       run(
         {
