@@ -96,10 +96,7 @@ class UnsendableValue extends Error {}
 
 /** A Map, because an object would put integer keys first. */
 function toDocument({ entries }: DocumentValue): Map<string, unknown> {
-  const pairs = entries.map(([key, value]) => {
-    if (key.includes("\0")) throw new UnsendableValue("a key with a null character cannot be sent");
-    return [key, toBson(value)] as const;
-  });
+  const pairs = entries.map(([key, value]) => [key, toBson(value)] as const);
   const isRepeated = new Set(pairs.map(([key]) => key)).size < pairs.length;
   return isRepeated ? new RepeatedKeys(pairs) : new Map(pairs);
 }

@@ -73,12 +73,24 @@ async function currentOperations(
   mark: string,
   signal: AbortSignal,
 ): Promise<readonly v.InferOutput<typeof operation>[]> {
-  const cursor = db.client
-    .db("admin")
-    .aggregate([{ $currentOp: {} }, { $match: { active: true } }], { comment: lookMark, signal });
-  const documents = await cursor.toArray();
-  return documents.flatMap((document) => {
+  const answer = await db.client.db("admin").command(
+    {
+      aggregate: 1,
+      pipeline: [{ $currentOp: {} }, { $match: { active: true } }],
+      cursor: { batchSize: 10_000 },
+      comment: lookMark,
+    },
+    { signal },
+  );
+  const { cursor } = v.parse(v.object({ cursor: v.object({ firstBatch: v.array(v.unknown()) }) }), answer);
+  return cursor.firstBatch.flatMap((document) => {
     const read = v.safeParse(operation, document);
     return read.success && read.output.command.comment.startsWith(mark) ? [read.output] : [];
   });
+}
+
+/** The server's clock. */
+export async function serverNow(db: Db, signal: AbortSignal): Promise<Date> {
+  const answer = await db.client.db("admin").command({ hello: 1 }, { signal });
+  return v.parse(v.object({ localTime: v.date() }), answer).localTime;
 }
