@@ -1,4 +1,4 @@
-import { BSON, ObjectId, type Collection, type Db } from "mongodb";
+import { BSON, ObjectId, type Collection } from "mongodb";
 import * as v from "valibot";
 
 import { RunnerError } from "../../error.ts";
@@ -127,7 +127,7 @@ export async function findEnds(
  *
  * @throws RunnerError `BACKFILL` - it says neither
  */
-export async function readBusy(db: Db, answer: unknown, path: string): Promise<boolean> {
+export function readBusy(answer: unknown, path: string): boolean {
   const flag = v.union([
     v.boolean(),
     v.pipe(
@@ -150,7 +150,7 @@ export async function readBusy(db: Db, answer: unknown, path: string): Promise<b
     `${path}: the first document of the throttle's answer has no field "busy" of true or false`,
     {
       hint: 'let it end in {"$project": {"busy": …}}',
-      fields: { migration: path, database: db.databaseName },
+      fields: { migration: path },
     },
   );
 }
