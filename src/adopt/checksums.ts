@@ -5,7 +5,9 @@ import type { AppliedFinding, Finding } from "./finding.ts";
 
 /** The migrations of which the record has a checksum. */
 export function withChecksum(finding: Finding<Migration>): readonly Migration[] {
-  return finding.applied.filter(({ claimed }) => claimed?.checksum != null).map(({ migration }) => migration);
+  return finding.applied
+    .filter(({ claimed }) => (claimed?.checksum ?? null) !== null)
+    .map(({ migration }) => migration);
 }
 
 /**
@@ -23,9 +25,9 @@ export function compareChecksums(
   const applied = finding.applied.map((one): AppliedFinding<Migration> => {
     const { migration, claimed } = one;
     const bytes = bodies.get(migration.sha256);
-    if (claimed?.checksum == null || bytes === undefined) return one;
+    const was = claimed?.checksum?.value;
+    if (was === undefined || bytes === undefined) return one;
     const now = flywayChecksum(bytes);
-    const was = claimed.checksum.value;
     if (now === was) return one;
     const difference = `Flyway noted checksum ${was}, the file has ${now}`;
     if (isTrusted) return { ...one, assumed: difference };

@@ -1,6 +1,6 @@
 import type { ForeignPlace } from "../history/foreign.ts";
 import { placeName } from "../history/foreign.ts";
-import { baseName } from "../migration/base-name.ts";
+import { bareName } from "../migration/bare-name.ts";
 import { compareVersions, isVersion } from "../migration/version.ts";
 import type { Claim, ClaimedMigration, Misfit } from "./claim.ts";
 
@@ -85,9 +85,9 @@ function matchOf(
     return index < 0 ? undefined : { index, assumed: null };
   }
   if (name === null) return undefined;
-  const base = baseName(name);
+  const base = bareName(name);
   const exact = migrations.findIndex(
-    ({ path }) => path === name || baseName(path) === base || baseName(path) === name,
+    ({ path }) => path === name || bareName(path) === base || bareName(path) === name,
   );
   if (exact >= 0) return { index: exact, assumed: null };
   const number = /^[0-9]+/.exec(name)?.[0];

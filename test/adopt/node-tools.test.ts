@@ -29,4 +29,4 @@ const cases: readonly Case[] = [
   },
 ];
 
-describe.each(cases)("$tool", takesOver);
+describe.each(cases)("$tool", (own) => takesOver(own));

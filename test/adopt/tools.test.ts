@@ -40,4 +40,4 @@ const cases: readonly Case[] = [
   },
 ];
 
-describe.each(cases)("$tool", takesOver);
+describe.each(cases)("$tool", (own) => takesOver(own));

@@ -12,7 +12,7 @@ const verbs = await loadVerbs();
 describe("the verbs", () => {
   test("are those of the design", () => {
     expect(verbNames).toEqual(
-      "create,keygen,publish,release show,verify,up,converge,down,goto,redo,plan,status,history,version,baseline,repair,unlock,serve,trigger,completion".split(
+      "create,keygen,publish,release show,verify,up,converge,down,goto,redo,plan,status,history,version,adopt,baseline,repair,unlock,serve,trigger,completion".split(
         ",",
       ),
     );
@@ -59,11 +59,12 @@ describe("the verbs", () => {
     }
   });
 
-  test("leave --unsigned and --allow-breaking, and nothing else, to be typed each time", () => {
+  test("leave what a check is given up by, and nothing else, to be typed each time", () => {
     const flags = verbs.flatMap((verb) => verb.flags);
     expect([...new Set(flags.filter((flag) => !flag.hasVariable).map((flag) => flag.name))]).toEqual([
       "unsigned",
       "allow-breaking",
+      "ignore-checksums",
     ]);
   });
 });

@@ -1,5 +1,5 @@
 import type { ForeignRow } from "../../history/foreign.ts";
-import { emptyClaim, type Claim, type ClaimedMigration, type Misfit } from "../claim.ts";
+import type { Claim, ClaimedMigration, Misfit } from "../claim.ts";
 import { hasAll, typeNames, type RecordFormat } from "./record.ts";
 
 /** Bits of a revision's type (revision.go). */

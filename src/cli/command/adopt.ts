@@ -13,10 +13,7 @@ const table = textFlag("table", {
   placeholder: "<schema.name>",
   text: "the tool's table, where it has another name than usual or lies outside the search path",
 });
-const dryRun = switchFlag("dry-run", {
-  text: "show what would be declared, and change nothing",
-  hasVariable: false,
-});
+const dryRun = switchFlag("dry-run", { text: "show what would be declared, and change nothing" });
 const ignoreChecksums = switchFlag("ignore-checksums", {
   text: "take files whose checksum is not the one that the tool noted, as assumed",
   hasVariable: false,
@@ -28,7 +25,7 @@ const keepInStep: Flag<"on" | "off" | undefined> = {
   text: "write the tool's table with every later run, in the same transaction, so that the tool can take over again; off ends that",
   isRepeatable: false,
   choices: ["on", "off"],
-  hasVariable: false,
+  hasVariable: true,
   from(texts, origin) {
     const last = texts.at(-1);
     if (last === undefined) return undefined;

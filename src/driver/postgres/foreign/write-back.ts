@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 
 import { RunnerError } from "../../../error.ts";
 import { placeName, type ForeignPlace } from "../../../history/foreign.ts";
-import { baseName } from "../../../migration/base-name.ts";
+import { bareName } from "../../../migration/bare-name.ts";
 import { flywayChecksum } from "../../../migration/format/flyway-checksum.ts";
 import type { Direction, Migration } from "../../../migration/migration.ts";
 import { isVersion } from "../../../migration/version.ts";
@@ -25,7 +25,7 @@ interface WrittenBack {
   readonly durationMs: string;
 }
 
-/** What {@link baseName} takes off, as PostgreSQL writes it. */
+/** What {@link bareName} takes off, as PostgreSQL writes it. */
 const nameEnd = String.raw`(\.(up|down))?\.[A-Za-z]+$`;
 
 /** What of a step or a declared entry its write-back needs. */
@@ -92,7 +92,7 @@ function writeBack(t: TableNames, place: ForeignPlace, done: WrittenBack): reado
       return insertOrDelete(x, isUp, same, { version: literal(done.version) });
     }
     case "node-pg-migrate": {
-      const name = literal(baseName(done.path));
+      const name = literal(bareName(done.path));
       return insertOrDelete(x, isUp, `name = ${name}`, { name, run_on: "pg_catalog.now()" });
     }
     case "umzug": {
@@ -100,13 +100,13 @@ function writeBack(t: TableNames, place: ForeignPlace, done: WrittenBack): reado
       return isUp
         ? insertOrDelete(x, isUp, `name = ${name}`, { name })
         : [
-            `DELETE FROM ${x} WHERE regexp_replace(name, ${literal(nameEnd)}, '') = ${literal(baseName(done.path))}`,
+            `DELETE FROM ${x} WHERE regexp_replace(name, ${literal(nameEnd)}, '') = ${literal(bareName(done.path))}`,
           ];
     }
     case "atlas":
       return insertOrDelete(x, isUp, `version = ${literal(done.version)}`, {
         version: literal(done.version),
-        description: literal(baseName(done.path).replace(/^[^_]*_?/, "")),
+        description: literal(bareName(done.path).replace(/^[^_]*_?/, "")),
         type: "2",
         applied: String(done.statements),
         total: String(done.statements),
@@ -191,7 +191,7 @@ function flywayRow(x: string, { seq, version, path, bytes, durationMs }: Written
 
 /** `add users` of `V1_2__add_users.sql`, as Flyway compares it with the file's name. */
 function flywayDescription(path: string): string {
-  return baseName(path)
+  return bareName(path)
     .replace(/^.*?__|^[0-9]+_/, "")
     .replaceAll("_", " ");
 }
