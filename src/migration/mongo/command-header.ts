@@ -24,18 +24,15 @@ export function readCommandHeader(state: ReadingState): Header {
   const start = json.index;
   json.remark("beyond", start, "a lockkeeper header, which it would send as a command");
   const found: Found = new Map();
-  const { entries } = readDocument(state, (inner) => {
+  let isRead = false;
+  readDocument(state, (inner) => {
+    if (isRead)
+      throw headerError(json, start, 'a key beside "$lockkeeper"', "give the command an element of its own");
+    isRead = true;
     if (json.peek() !== codes.openBrace)
-      throw headerError(
-        json,
-        json.index,
-        '"$lockkeeper" is no document',
-        'write {"$lockkeeper": {"tx": "none"}}',
-      );
+      throw headerError(json, start, '"$lockkeeper" is no document', 'write {"$lockkeeper": {"tx": "none"}}');
     return readDocument(inner, (field, key) => readSetting(field, key, found));
   });
-  if (entries.length > 1)
-    throw headerError(json, start, 'a key beside "$lockkeeper"', "give the command an element of its own");
   assertTogether(json, found, start);
   return toHeader(found);
 }
