@@ -65,6 +65,7 @@ class AtlasScanner {
     }
     const open = this.#openings[0];
     if (open !== undefined) return { what: 'the "(" that begins here has no end', index: open };
+    this.#endLastStatement();
     return { delimiters: this.#delimiters, commands: this.#commands };
   }
 
@@ -98,6 +99,13 @@ class AtlasScanner {
     this.#at += this.#delimiter.length;
     this.#delimiters.push({ start, end: this.#at });
     this.#beginStatement();
+  }
+
+  /** At the end of the text a delimiter counts also where a comment before it took its line break. */
+  #endLastStatement(): void {
+    const start = this.#text.length - this.#delimiter.length;
+    if (start >= this.#statement && this.#text.endsWith(this.#delimiter))
+      this.#delimiters.push({ start, end: this.#text.length });
   }
 
   /** Backslashes count after `E` only, as PostgreSQL has it; a doubled quote is two strings, which ends the same. */
