@@ -40,4 +40,6 @@ const cases: readonly Case[] = [
   },
 ];
 
-describe.each(cases)("$tool", (own) => takesOver(own));
+describe.each(cases)("$tool", (own) => {
+  takesOver(own);
+});
