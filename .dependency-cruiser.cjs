@@ -13,7 +13,7 @@ const rooms = {
   run: "migration release history plan driver executor hook",
   adopt: "migration release history plan driver run",
   status: "release history plan driver run",
-  "runner.ts": "adopt release history plan driver executor run",
+  "runner.ts": "adopt migration release history plan driver executor run",
   "maintenance.ts": "release history plan driver run",
   "converge.ts": "source release driver executor run runner.ts",
   report: "executor",
@@ -22,7 +22,7 @@ const rooms = {
 };
 
 // Interfaces (source.ts, driver.ts) are for everybody; what they are made of is chosen where the program is put together.
-const concrete = "^src/(source/(open|s3|gcs|folder)|driver/(open|postgres)|hook/(command|webhook))";
+const concrete = "^src/(source/(open|s3|gcs|folder)|driver/(open|postgres|mongodb)|hook/(command|webhook))";
 const wiring = "^src/(source|driver|hook|bin)/|^src/(index|converge)\\.ts$";
 
 // One owner for each package that is heavy, or that we might want to exchange.
@@ -31,6 +31,7 @@ const owners = {
   "@smithy/": "source/s3",
   "@google-cloud/": "source/gcs",
   "pg/": "driver/postgres/",
+  "mongodb/": "driver/mongodb/",
   "jose/": "http/auth/",
   "hono/": "(http|bin)/",
   "@hono/": "(http|bin)/",
