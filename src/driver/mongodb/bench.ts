@@ -1,0 +1,223 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import type { ClientSession } from "mongodb";
+
+import type { HistoryEntry } from "../../history/entry.ts";
+import type { RunAttempt } from "../../history/run.ts";
+import type { LeaseOptions } from "../driver.ts";
+import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
+import { isTransient } from "./command-error.ts";
+import { answerMs, within, type MongoDatabase } from "./database.ts";
+import { isAway, isCommitUnknown } from "./failure.ts";
+import {
+  changeEntry,
+  insertEntries,
+  readOneEntry,
+  takeIds,
+  type EntryChange,
+  type NewEntry,
+} from "./history.ts";
+import { leaseLost, passFence, type LeaseKey } from "./lease.ts";
+
+/** What to do about commands that nobody waits for any more, and whom to tell. */
+export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
+
+/** What a bench is made of; the lease is held already. */
+export interface BenchParts {
+  readonly database: MongoDatabase;
+  readonly environment: string;
+  readonly times: LeaseTimes;
+  readonly orphans: OrphanRules;
+  /** the server's clock when the lease was taken, and `performance.now()` then */
+  readonly acquiredAt: { readonly server: Date; readonly local: number };
+}
+
+/** milliseconds between two tries at a server that is away; doubles up to the longest */
+const againMs = { first: 50, longest: 1_000 };
+
+/**
+ * What a held lease works with. Its key does not change: transactions are the server's, and outlive a connection.
+ * Lives as long as the lease.
+ */
+export class Bench {
+  readonly database: MongoDatabase;
+  readonly environment: string;
+  readonly times: LeaseTimes;
+  readonly orphans: OrphanRules;
+  /** id of the newest history entry that this run added */
+  lastEntryId = 0;
+  readonly #key: LeaseKey;
+  readonly #acquiredAt: BenchParts["acquiredAt"];
+  #attempt: RunAttempt | undefined;
+  #kept: KeptLease | undefined;
+
+  constructor(parts: BenchParts, key: LeaseKey) {
+    this.database = parts.database;
+    this.environment = parts.environment;
+    this.times = parts.times;
+    this.orphans = parts.orphans;
+    this.#acquiredAt = parts.acquiredAt;
+    this.#key = key;
+  }
+
+  /** Starts to be guarded by the heartbeats of `kept`. */
+  guardBy(kept: KeptLease): void {
+    this.#kept = kept;
+  }
+
+  get kept(): KeptLease {
+    if (this.#kept === undefined) throw new TypeError("the bench is not guarded yet");
+    return this.#kept;
+  }
+
+  /** The run has begun its attempt. */
+  begun(attempt: RunAttempt): void {
+    this.#attempt = attempt;
+  }
+
+  get attempt(): RunAttempt {
+    if (this.#attempt === undefined) throw new TypeError("the run has not begun its attempt yet");
+    return this.#attempt;
+  }
+
+  key(): LeaseKey {
+    return this.#key;
+  }
+
+  /** The server's clock, as far as it can be told without asking: when the lease was taken, and what has passed here since. */
+  now(): Date {
+    const { server, local } = this.#acquiredAt;
+    return new Date(server.getTime() + performance.now() - local);
+  }
+
+  /**
+   * One transaction, which begins with the fence: all that `work` does in its session takes effect, or nothing, and nothing
+   * where another has the lease. The fence and the commit are tried again; what `work` throws is thrown as it is, after the
+   * transaction has been ended.
+   *
+   * The transaction has a name, which the fence writes. If a commit's answer is lost and the next try finds that name, it
+   * did commit, and `work` is not done a second time.
+   *
+   * @throws RunnerError `LEASE_LOST`, or the run's own reason when it is to stop
+   */
+  async transaction<T>(work: (session: ClientSession) => Promise<T>): Promise<T> {
+    const name = randomUUID();
+    let sent: { readonly value: T } | undefined;
+    for (let delayMs = againMs.first; ; delayMs = Math.min(delayMs * 2, againMs.longest)) {
+      this.kept.assertTrusted();
+      const session = this.database.client.startSession();
+      let isOurs = true;
+      try {
+        session.startTransaction({
+          readConcern: { level: "snapshot" },
+          writeConcern: { w: "majority" },
+          readPreference: "primary",
+        });
+        const before = await this.#within(() => passFence(this.database, this.#key, name, session));
+        if (sent !== undefined && before.transaction === name) return sent.value;
+        sent = undefined;
+        isOurs = false;
+        const value = await work(session);
+        isOurs = true;
+        sent = { value };
+        await this.#commit(session);
+        return value;
+      } catch (cause) {
+        if (!isOurs || !(isTransient(cause) || isAway(cause))) throw cause;
+      } finally {
+        await abandon(session);
+      }
+      await this.#pause(delayMs);
+    }
+  }
+
+  /**
+   * Writes our own state. In one transaction where the server has them. Where it has none, the fence is passed first and
+   * each write is made by itself, filtered by token and run: so `work` has to write in such an order that a death between
+   * two leaves what the next run reads rightly, and each of its writes may be made twice.
+   *
+   * @throws RunnerError `LEASE_LOST` - another has the lease; nothing was written
+   */
+  async write<T>(work: (session: ClientSession | undefined) => Promise<T>): Promise<T> {
+    if (this.database.hasTransactions) return this.transaction(work);
+    await this.again(() => passFence(this.database, this.#key, randomUUID(), undefined));
+    return work(undefined);
+  }
+
+  /** One of our own writes: in its session as it is, else tried again until the server is back or the lease no longer ours. */
+  async own<T>(session: ClientSession | undefined, write: () => Promise<T>): Promise<T> {
+    return session === undefined ? this.again(write) : write();
+  }
+
+  /** Asks or writes by itself, again and again while the server is away and the lease still ours. */
+  async again<T>(action: () => Promise<T>): Promise<T> {
+    for (let delayMs = againMs.first; ; delayMs = Math.min(delayMs * 2, againMs.longest)) {
+      this.kept.assertTrusted();
+      try {
+        return await this.#within(action);
+      } catch (cause) {
+        if (!isAway(cause)) throw cause;
+      }
+      await this.#pause(delayMs);
+    }
+  }
+
+  /**
+   * Adds entries to the history, in a transaction's session or, where the server has none, fenced by themselves.
+   *
+   * @returns id of the first; the others follow it
+   * @throws RunnerError `LEASE_LOST`
+   */
+  async addEntries(session: ClientSession | undefined, entries: readonly NewEntry[]): Promise<number> {
+    const first = await this.own(session, () => takeIds(this.database, this.#key, entries.length, session));
+    // Between the two a process may freeze, and then add an entry under a lost lease: only where the server has no
+    // transactions, and there it tells the truth, because what it is about has been sent without a fence as well.
+    await this.own(session, () => insertEntries(this.database, this.#key.stream, first, entries, session));
+    this.lastEntryId = first + entries.length - 1;
+    return first;
+  }
+
+  /**
+   * Changes an entry that this run added.
+   *
+   * @throws RunnerError `LEASE_LOST` - it is no longer ours
+   */
+  async updateEntry(session: ClientSession | undefined, id: number, change: EntryChange): Promise<void> {
+    await this.own(session, () => changeEntry(this.database, this.#key, id, change, session));
+  }
+
+  /** An entry that this run added, as the database has it. */
+  async readEntry(id: number): Promise<HistoryEntry> {
+    const found = await this.again(() => readOneEntry(this.database, this.#key.stream, id));
+    if (found === undefined) throw leaseLost();
+    return found;
+  }
+
+  async #commit(session: ClientSession): Promise<void> {
+    for (let delayMs = againMs.first; ; delayMs = Math.min(delayMs * 2, againMs.longest)) {
+      try {
+        return await this.#within(() => session.commitTransaction());
+      } catch (cause) {
+        if (!isCommitUnknown(cause)) throw cause;
+        this.kept.assertTrusted();
+      }
+      await this.#pause(delayMs);
+    }
+  }
+
+  #within<T>(action: () => Promise<T>): Promise<T> {
+    return within(action, this.kept.signal, Math.max(this.times.leaseMs, answerMs));
+  }
+
+  async #pause(delayMs: number): Promise<void> {
+    const { signal } = this.kept;
+    await sleep(delayMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** Ends what is left of a transaction, and does not wait for a server that is away. */
+async function abandon(session: ClientSession): Promise<void> {
+  const ended = session.endSession().catch(() => undefined);
+  if (session.inTransaction()) await Promise.race([ended, sleep(1_000, undefined, { ref: false })]);
+}

@@ -1,0 +1,189 @@
+import type { ClientSession } from "mongodb";
+
+import type { HistoryEntry, StatementCheckpoint } from "../../history/entry.ts";
+import type { HistoryQuery } from "../driver.ts";
+import type { TransactionStep } from "../session.ts";
+import { answerMs, type MongoDatabase } from "./database.ts";
+import type { EntryDocument } from "./documents.ts";
+import { commandError, errorCode } from "./command-error.ts";
+import { isOurs, leaseLost, type LeaseKey } from "./lease.ts";
+
+/** Values of a new entry; its id comes from the database. */
+export type NewEntry = Omit<HistoryEntry, "id">;
+
+/** How far a body came, for {@link entryOfStep}. */
+export type EntryProgress = Pick<
+  NewEntry,
+  | "status"
+  | "statementsDone"
+  | "statements"
+  | "statementChecksums"
+  | "checkpoint"
+  | "error"
+  | "startedAt"
+  | "durationMs"
+>;
+
+/** What may change in an entry while its body is under way. */
+export type EntryChange = Partial<
+  Pick<
+    HistoryEntry,
+    "status" | "statementsDone" | "statementChecksums" | "checkpoint" | "error" | "durationMs"
+  >
+>;
+
+/** The entry of a body that a run carries out. */
+export function entryOfStep(
+  step: Pick<TransactionStep, "migration" | "path" | "direction" | "sha256" | "signed">,
+  { runId, token }: LeaseKey,
+  appliedBy: string,
+  progress: EntryProgress,
+): NewEntry {
+  const { seq, version, size, chain } = step.migration;
+  const { path, direction, sha256, signed } = step;
+  const run = { runId, token, appliedBy, origin: "run", note: null } as const;
+  return { ...run, seq, version, path, direction, sha256, size, chain, signed, ...progress };
+}
+
+/**
+ * The next ids of a stream's entries, in one write that is itself fenced. Those that are not used leave a gap.
+ *
+ * @returns the first of `count`
+ * @throws RunnerError `LEASE_LOST`
+ */
+export async function takeIds(
+  { collections }: MongoDatabase,
+  key: LeaseKey,
+  count: number,
+  session: ClientSession | undefined,
+): Promise<number> {
+  const stream = await collections.streams.findOneAndUpdate(
+    isOurs(key),
+    { $inc: { lastEntryId: count } },
+    { returnDocument: "after", maxTimeMS: answerMs, ...withSession(session) },
+  );
+  if (stream === null) throw leaseLost();
+  return stream.lastEntryId - count + 1;
+}
+
+/** Adds entries under ids that are theirs alone: a second time, when nobody knows whether the first arrived, changes nothing. */
+export async function insertEntries(
+  { collections }: MongoDatabase,
+  stream: string,
+  firstId: number,
+  entries: readonly NewEntry[],
+  session: ClientSession | undefined,
+): Promise<void> {
+  const documents = entries.map((entry, index) => toDocument(stream, firstId + index, entry));
+  const options = { maxTimeMS: answerMs, ...withSession(session) };
+  try {
+    // In order: whoever looks in between sees no entry without the one before.
+    await collections.history.insertMany(documents, { ordered: session !== undefined, ...options });
+  } catch (cause) {
+    if (session !== undefined || commandError(cause)?.code !== errorCode.duplicateKey) throw cause;
+  }
+}
+
+/** Changes the entry of a body that is under way, while it is its writer's. */
+export async function changeEntry(
+  { collections }: MongoDatabase,
+  { stream, token, runId }: LeaseKey,
+  id: number,
+  change: EntryChange,
+  session: ClientSession | undefined,
+): Promise<void> {
+  const { checkpoint, ...rest } = change;
+  const noted = checkpoint === undefined ? {} : { checkpoint: textOf(checkpoint) };
+  const { matchedCount } = await collections.history.updateOne(
+    { _id: entryId(stream, id), token, runId },
+    { $set: { ...rest, ...noted } },
+    { maxTimeMS: answerMs, ...withSession(session) },
+  );
+  if (matchedCount !== 1) throw leaseLost();
+}
+
+/** Entries of a stream, oldest first. */
+export async function readHistory(
+  { collections }: MongoDatabase,
+  stream: string,
+  query: HistoryQuery,
+): Promise<readonly HistoryEntry[]> {
+  const filter = {
+    stream,
+    ...(query.afterId === undefined ? {} : { id: { $gt: query.afterId } }),
+    ...(query.runId === undefined ? {} : { runId: query.runId }),
+  };
+  const found = collections.history.find(filter, { maxTimeMS: answerMs });
+  const documents =
+    query.last === undefined
+      ? await found.sort({ id: 1 }).toArray()
+      : // A limit of 0 is none to MongoDB.
+        query.last === 0
+        ? []
+        : (await found.sort({ id: -1 }).limit(query.last).toArray()).toReversed();
+  return documents.map(readEntry);
+}
+
+/** One entry, as the database has it now. */
+export async function readOneEntry(
+  { collections }: MongoDatabase,
+  stream: string,
+  id: number,
+): Promise<HistoryEntry | undefined> {
+  const found = await collections.history.findOne({ _id: entryId(stream, id) }, { maxTimeMS: answerMs });
+  return found === null ? undefined : readEntry(found);
+}
+
+/** A document as an entry. */
+export function readEntry({ _id, stream, checkpoint, ...entry }: EntryDocument): HistoryEntry {
+  return {
+    ...entry,
+    checkpoint: checkpoint === null ? null : (JSON.parse(checkpoint) as StatementCheckpoint),
+  };
+}
+
+function toDocument(stream: string, id: number, { checkpoint, ...entry }: NewEntry): EntryDocument {
+  // By name: what a repair hands over is a whole earlier entry.
+  const { seq, version, path, direction, sha256, size, chain, origin, status } = entry;
+  const { statementsDone, statements, statementChecksums, signed, runId, token } = entry;
+  const { startedAt, durationMs, appliedBy, note, error } = entry;
+  return {
+    _id: entryId(stream, id),
+    stream,
+    id,
+    seq,
+    version,
+    path,
+    direction,
+    sha256,
+    size,
+    chain,
+    origin,
+    status,
+    statementsDone,
+    statements,
+    statementChecksums,
+    signed,
+    runId,
+    token,
+    startedAt,
+    durationMs,
+    appliedBy,
+    note,
+    error,
+    checkpoint: textOf(checkpoint),
+  };
+}
+
+function textOf(checkpoint: StatementCheckpoint | null): string | null {
+  return checkpoint === null ? null : JSON.stringify(checkpoint);
+}
+
+function entryId(stream: string, id: number): string {
+  return `${stream}/${id}`;
+}
+
+/** As an option: the driver tells an absent session from one that is undefined. */
+export function withSession(session: ClientSession | undefined): { readonly session?: ClientSession } {
+  return session === undefined ? {} : { session };
+}

@@ -1,0 +1,199 @@
+import type { ClientSession } from "mongodb";
+
+import { RunnerError } from "../../error.ts";
+import { answerMs, type MongoDatabase } from "./database.ts";
+import type { LeaseDocument, StreamDocument } from "./documents.ts";
+import { errorCode, commandError } from "./command-error.ts";
+
+/**
+ * The lease of `protocol.md` 15: one document is who has it, and what heartbeats write to; the other, the stream's, is the
+ * fence. Times are written by the server (`$currentDate`), and compared with its own clock by whoever wants to take over; the
+ * take-over then names the heartbeat that it judged, so one that came meanwhile makes it miss. No `$$NOW` in a filter: not
+ * every server knows it.
+ */
+
+/** Who holds, as every fenced write names it: token and run, never one alone. */
+export interface LeaseKey {
+  readonly stream: string;
+  readonly token: number;
+  readonly runId: string;
+}
+
+/** Who asks for a lease. */
+export interface Asker {
+  readonly stream: string;
+  readonly runId: string;
+  readonly holder: string;
+  readonly leaseMs: number;
+}
+
+const limit = { maxTimeMS: answerMs } as const;
+
+/** Filter of every fenced write. */
+export function isOurs({ stream, token, runId }: LeaseKey): Pick<LeaseDocument, "_id" | "token" | "runId"> {
+  return { _id: stream, token, runId };
+}
+
+/**
+ * Takes a lease that nobody has, one atomic write.
+ *
+ * @returns undefined where somebody has it
+ */
+export async function takeFree(database: MongoDatabase, asker: Asker): Promise<LeaseDocument | undefined> {
+  try {
+    return await take(database, asker, { _id: asker.stream, runId: null }, true);
+  } catch (cause) {
+    // The document is there with a holder, or another asker made it in the same moment.
+    if (commandError(cause)?.code === errorCode.duplicateKey) return undefined;
+    throw cause;
+  }
+}
+
+/** Takes a lease that was seen to have expired; undefined where it has moved since. */
+export function takeExpired(
+  database: MongoDatabase,
+  asker: Asker,
+  { token, renewedAt }: Pick<LeaseDocument, "token" | "renewedAt">,
+): Promise<LeaseDocument | undefined> {
+  return take(database, asker, { _id: asker.stream, token, renewedAt }, false);
+}
+
+async function take(
+  { collections }: MongoDatabase,
+  { runId, holder, leaseMs }: Asker,
+  filter: object,
+  upsert: boolean,
+): Promise<LeaseDocument | undefined> {
+  const taken = await collections.leases.findOneAndUpdate(
+    filter,
+    {
+      $inc: { token: 1 },
+      $set: { runId, holder, leaseMs },
+      $unset: { wasTaken: true },
+      $currentDate: { acquiredAt: true, renewedAt: true },
+    },
+    { upsert, returnDocument: "after", ...limit },
+  );
+  return taken ?? undefined;
+}
+
+/** When a lease runs out by itself, by the server's clock. */
+export function expiryOf({ renewedAt, leaseMs }: Pick<LeaseDocument, "renewedAt" | "leaseMs">): Date {
+  return new Date(renewedAt.getTime() + leaseMs);
+}
+
+/** Prolongs the lease, if it is still ours; waits for no transaction. */
+export async function renew({ collections }: MongoDatabase, key: LeaseKey): Promise<boolean> {
+  const { matchedCount } = await collections.leases.updateOne(
+    isOurs(key),
+    { $currentDate: { renewedAt: true } },
+    limit,
+  );
+  return matchedCount === 1;
+}
+
+/** Gives the lease back, if it is still ours. */
+export async function release({ collections }: MongoDatabase, key: LeaseKey): Promise<void> {
+  await collections.leases.updateOne(isOurs(key), { $set: { runId: null } }, limit);
+}
+
+/**
+ * Takes an expired lease from a dead holder, for `unlock`: nobody has it then, with a new token.
+ *
+ * @returns the token; undefined where it has moved since it was judged
+ */
+export async function takeAway(
+  { collections }: MongoDatabase,
+  { _id, token, renewedAt, runId }: Pick<LeaseDocument, "_id" | "token" | "renewedAt" | "runId">,
+): Promise<number | undefined> {
+  const taken = await collections.leases.findOneAndUpdate(
+    { _id, token, renewedAt, runId },
+    { $inc: { token: 1 }, $set: { runId: null, wasTaken: true } },
+    { returnDocument: "after", ...limit },
+  );
+  return taken?.token;
+}
+
+/** Adds the stream's document; harmless when it is there. */
+export async function insertStream(
+  { collections }: MongoDatabase,
+  stream: string,
+  targetId: string,
+): Promise<void> {
+  try {
+    await collections.streams.updateOne(
+      { _id: stream },
+      { $setOnInsert: { token: 0, runId: null, lastEntryId: 0, targetId } },
+      { upsert: true, ...limit },
+    );
+  } catch (cause) {
+    if (commandError(cause)?.code !== errorCode.duplicateKey) throw cause;
+  }
+}
+
+/**
+ * Raises the fence to a token, so that whoever had a smaller one can commit nothing any more. A transaction of his that is
+ * still open keeps us waiting, for `maxTimeMS` at most.
+ *
+ * @returns how the fence stands where it could not be raised; undefined where it was
+ */
+export async function raiseFence(
+  { collections }: MongoDatabase,
+  { stream, token, runId }: LeaseKey,
+  maxTimeMS: number,
+): Promise<StreamDocument | "absent" | undefined> {
+  const { matchedCount } = await collections.streams.updateOne(
+    { _id: stream, token: { $lt: token } },
+    { $set: { token, runId } },
+    { maxTimeMS },
+  );
+  if (matchedCount === 1) return undefined;
+  const found = await collections.streams.findOne({ _id: stream }, limit);
+  if (found === null) return "absent";
+  // An earlier try, whose answer was lost.
+  return found.token === token && found.runId === runId ? undefined : found;
+}
+
+/**
+ * The collections were restored from different moments, and the fence is ahead of the lease: the lease follows.
+ *
+ * @returns the key from now on; undefined where the lease is no longer ours
+ */
+export async function followFence(
+  { collections }: MongoDatabase,
+  key: LeaseKey,
+  fence: number,
+): Promise<LeaseKey | undefined> {
+  const token = fence + 1;
+  const { matchedCount } = await collections.leases.updateOne(isOurs(key), { $set: { token } }, limit);
+  return matchedCount === 1 ? { ...key, token } : undefined;
+}
+
+/**
+ * The fence: the first act of every transaction that changes anything. A write, because a read of the token would let a
+ * taker raise it beside us; without a match the lease is lost.
+ *
+ * @returns the stream's document as it was before
+ * @throws RunnerError `LEASE_LOST`
+ */
+export async function passFence(
+  { collections }: MongoDatabase,
+  key: LeaseKey,
+  transaction: string,
+  session: ClientSession | undefined,
+): Promise<StreamDocument> {
+  const before = await collections.streams.findOneAndUpdate(
+    isOurs(key),
+    { $set: { transaction } },
+    { returnDocument: "before", ...limit, ...(session === undefined ? {} : { session }) },
+  );
+  if (before === null) throw leaseLost();
+  return before;
+}
+
+/** Another runner has the lease. */
+export function leaseLost(): RunnerError {
+  return new RunnerError("LEASE_LOST", "the lease of this run is lost: another runner has taken it over", {
+    hint: "nothing was written after that; run again to go on where it stopped",
+  });
+}
