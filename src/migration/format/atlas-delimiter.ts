@@ -16,9 +16,11 @@ export function replaceDelimiters(
   file: string,
 ): { readonly text: string; readonly warnings: readonly string[] } {
   const chosen = chosenDelimiter(text, file);
-  if (chosen === undefined && !/^\s*delimiter /im.test(text)) return { text, warnings: [] };
+  if (chosen === undefined && !/delimiter /i.test(text)) return { text, warnings: [] };
   const { start, delimiter } = chosen ?? { start: 0, delimiter: ";" };
   const scan = scanAtlas(text, start, delimiter);
+  // without a delimiter of its own it is PostgreSQL that takes the text apart
+  if (chosen === undefined && ("what" in scan || scan.commands.length === 0)) return { text, warnings: [] };
   if ("what" in scan) throw formatError(file, lineAt(text, scan.index), scan.what, "close it");
   if (chosen !== undefined && scan.delimiters.length === 0 && scan.commands.length === 0) {
     const what = `${quote(file)}: its delimiter ${quote(delimiter)} is nowhere in it, so Atlas takes all of it for one statement`;

@@ -37,7 +37,7 @@ export function unescapeDelimiter(text: string): string {
     .replaceAll(String.raw`\t`, "\t");
 }
 
-const COMMAND = /^delimiter (.*)$/im;
+const COMMAND = /delimiter ([^\n]*)/iy;
 const DOLLAR_QUOTE = /\$(?:[A-Za-zÈ-ÿ_][\wÈ-ÿ]*)?\$/y;
 const SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*/y;
 
@@ -48,6 +48,8 @@ class AtlasScanner {
   /** where the statement at hand begins */
   #statement = 0;
   #openings: number[] = [];
+  /** ends of comments that the rest of the text does not hold: looked for once */
+  readonly #missing = new Set<string>();
   readonly #delimiters: DelimiterRange[] = [];
   readonly #commands: DelimiterRange[] = [];
 
@@ -134,8 +136,9 @@ class AtlasScanner {
   }
 
   #skipComment(left: string, right: string): void {
-    const end = this.#text.indexOf(right, this.#at + left.length);
+    const end = this.#missing.has(right) ? -1 : this.#text.indexOf(right, this.#at + left.length);
     if (end < 0) {
+      this.#missing.add(right);
       this.#at += left.length;
       return;
     }
@@ -146,9 +149,9 @@ class AtlasScanner {
 
   /** MySQL's `DELIMITER //`, which Atlas understands everywhere. */
   #readCommand(): boolean {
-    const lineEnd = this.#text.indexOf("\n", this.#at);
-    const end = lineEnd < 0 ? this.#text.length : lineEnd;
-    const argument = COMMAND.exec(this.#text.slice(this.#at, end))?.[1]?.trim();
+    COMMAND.lastIndex = this.#at;
+    const argument = COMMAND.exec(this.#text)?.[1]?.trim();
+    const end = COMMAND.lastIndex;
     if (argument === undefined || argument === "") return false;
     const quoted = /^'(.*)'$/s.exec(argument)?.[1];
     this.#delimiter = unescapeDelimiter(quoted === undefined ? argument : quoted.replaceAll("''", "'"));

@@ -144,7 +144,7 @@ function parseFile({ name, bytes }: FormatFile): ParsedFile {
   const seen = bytes.toString("utf8");
   if (isBlank(seen))
     return { up: { bytes: NOTHING }, warnings: [`${quote(name)} is empty and does nothing`] };
-  if (!/atlas:|^\s*delimiter /im.test(seen)) return { up: { bytes }, warnings: [] };
+  if (!/atlas:|delimiter /i.test(seen)) return { up: { bytes }, warnings: [] };
   const text = decodeBody(bytes, name);
   const directives = fileDirectives(text);
   const asked = txModeOf(directives, name);

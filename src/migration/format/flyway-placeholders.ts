@@ -20,7 +20,7 @@ export function replacePlaceholders(
   let copied = 0;
   for (let at = text.indexOf("$"); at >= 0 && at + 1 < text.length; at = text.indexOf("$", at)) {
     if (text[at + 1] !== "{") {
-      warnings.push(...warnOfKept(text, at, file, values));
+      if (warnings.length === 0) warnings.push(...warnOfKept(text, at, file, values));
       at += 2;
       continue;
     }
