@@ -3,14 +3,16 @@ import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
 import { placeName, type ForeignPlace } from "../history/foreign.ts";
-import type { Direction, Migration } from "../migration/migration.ts";
+import type { Body, Direction, Migration } from "../migration/migration.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
+import { repeatableStep } from "../plan/repeatable.ts";
 import type { AppliedMigration, Release } from "../release/release.ts";
 import { declareUnderLease, type Declaration } from "../run/declare.ts";
 import type { RunOptions } from "../run/request.ts";
 import type { Target } from "../run/target.ts";
 import { assertUsable } from "../run/usable.ts";
-import { compareChecksums, withChecksum } from "./checksums.ts";
+import type { Claim } from "./claim.ts";
+import { bodiesToCompare, compareChecksums, sameRepeatables } from "./checksums.ts";
 import { chooseRecord, type ChosenRecord, type RecordWish } from "./choose-record.ts";
 import { findingOf, type AppliedFinding, type Finding } from "./finding.ts";
 import { assertCanKeep, foreignOf, readClaim } from "./in-step.ts";
@@ -25,6 +27,8 @@ export interface AdoptionWish extends RecordWish {
 /** What was found, and what came of it. */
 export interface Adoption {
   readonly finding: Finding<Migration>;
+  /** repeatable migrations whose text of now the record has */
+  readonly repeatable: readonly Body[];
   /** what our history lacks of it: down where the tool took something back since the last time */
   readonly changes: readonly AdoptedChange[];
   /** the record that is kept true from now on */
@@ -49,10 +53,11 @@ export async function previewAdoption(
 ): Promise<Adoption> {
   const state = await target.driver.state(target.stream, options.signal);
   const chosen = await choose(wish, state, target, options.signal);
-  const { finding, release } = await look(chosen, wish, state, target, options);
+  const seen = await look(chosen, wish, state, target, options);
   return {
-    finding,
-    changes: changesOf(finding, release, state),
+    finding: seen.finding,
+    repeatable: seen.repeatable,
+    changes: changesOf(seen, state),
     inStep: wish.keepsInStep === true ? chosen.place : state.inStep,
   };
 }
@@ -83,12 +88,13 @@ export async function adopt(
         assertMayAdopt(state, chosen.place);
         assertUsable(first.release, state, target);
         const claim = await readClaim(foreignOf(target), chosen, session.signal);
-        const seen = findingOf(chosen.place, claim, first.release.migrations);
-        const finding = compareChecksums(seen, first.bodies, wish.ignoresChecksums);
-        assertFits(finding);
-        const changes = changesOf(finding, first.release, state);
+        const now = understand(claim, chosen, wish, first.release, first.bodies);
+        assertFits(now.finding);
+        assertSame(first, now);
+        const changes = changesOf(now, state);
         await declareChanges(session, changes, chosen, wish, declaration, first.release);
-        return { finding, changes, inStep: wish.keepsInStep === true ? chosen.place : state.inStep };
+        const inStep = wish.keepsInStep === true ? chosen.place : state.inStep;
+        return { finding: now.finding, repeatable: now.repeatable, changes, inStep };
       },
     ),
   );
@@ -143,9 +149,13 @@ function assertMayAdopt({ position, unfinished, inStep }: StreamState, place: Fo
   });
 }
 
-interface Look {
+interface Understood {
   readonly release: Release;
   readonly finding: Finding<Migration>;
+  readonly repeatable: readonly Body[];
+}
+
+interface Look extends Understood {
   /** of migrations with a checksum in the record, by sha256 */
   readonly bodies: ReadonlyMap<string, Buffer>;
 }
@@ -176,19 +186,44 @@ async function look(
   const isPrefix = finding.applied.every(({ migration }, index) => migration.seq === index + 1);
   if (!isPrefix && release.kind === "plain") {
     // A folder's sequence follows what is applied; what came late is appended, where that is allowed.
-    const theirs = finding.applied.map(({ migration }) => migration).slice(ours.length);
+    const theirs = finding.applied.map(({ migration }) => migration).filter(({ seq }) => seq > ours.length);
     release = await fetch([...ours, ...theirs]);
     finding = findingOf(chosen.place, claim, release.migrations);
   }
-  const bodies = await target.releases.bodies(release, withChecksum(finding), signal);
-  return { release, finding: compareChecksums(finding, bodies, wish.ignoresChecksums), bodies };
+  const bodies = await target.releases.bodies(release, bodiesToCompare(finding, claim, release), signal);
+  return { ...understand(claim, chosen, wish, release, bodies), bodies };
+}
+
+function understand(
+  claim: Claim,
+  { place }: ChosenRecord,
+  { ignoresChecksums }: AdoptionWish,
+  release: Release,
+  bodies: ReadonlyMap<string, Buffer>,
+): Understood {
+  const finding = compareChecksums(findingOf(place, claim, release.migrations), bodies, ignoresChecksums);
+  return { release, finding, repeatable: sameRepeatables(claim, release, bodies) };
+}
+
+/** Between the two looks the tool may have been at work: then its sequence and checksums were not looked at. */
+function assertSame(before: Understood, now: Understood): void {
+  const told = ({ finding, repeatable }: Understood): string =>
+    JSON.stringify([
+      finding.applied.map(({ migration }) => migration.path),
+      repeatable.map(({ path }) => path),
+    ]);
+  if (told(before) === told(now)) return;
+  const { place } = now.finding;
+  throw new RunnerError("ADOPTION", `${place.tool} has changed ${placeName(place)} while it was being read`, {
+    hint: "adopt again",
+    fields: { tool: place.tool, table: placeName(place) },
+  });
 }
 
 /** What our history lacks, or has beyond what the record says; a misfit leaves nothing to be declared. */
 function changesOf(
-  finding: Finding<Migration>,
-  release: Release,
-  { position }: StreamState,
+  { finding, release, repeatable }: Understood,
+  { position, repeatables }: StreamState,
 ): readonly AdoptedChange[] {
   if (finding.misfits.length > 0) return [];
   const undone = release.migrations.slice(finding.applied.length, position.length).toReversed();
@@ -197,11 +232,18 @@ function changesOf(
     ...finding.applied
       .slice(position.length)
       .map(({ migration, assumed }) => ({ direction: "up" as const, migration, assumed })),
+    ...repeatable
+      .filter(({ path, sha256 }) => repeatables[path] !== sha256)
+      .map((body) => ({
+        direction: "up" as const,
+        migration: repeatableStep(body).migration,
+        assumed: null,
+      })),
   ];
 }
 
 /** @throws RunnerError `ADOPTION` - what does not fit, all of it in one message */
-export function assertFits({ misfits, place }: Finding<Migration>): void {
+function assertFits({ misfits, place }: Finding<Migration>): void {
   const [first] = misfits;
   if (first === undefined) return;
   const fields = { tool: place.tool, table: placeName(place), misfits: misfits.length };

@@ -1,13 +1,21 @@
 import { flywayChecksum } from "../migration/format/flyway-checksum.ts";
-import type { Migration } from "../migration/migration.ts";
-import type { Misfit } from "./claim.ts";
+import type { Body, Migration } from "../migration/migration.ts";
+import type { Release } from "../release/release.ts";
+import type { Claim, Misfit } from "./claim.ts";
 import type { AppliedFinding, Finding } from "./finding.ts";
 
-/** The migrations of which the record has a checksum. */
-export function withChecksum(finding: Finding<Migration>): readonly Migration[] {
-  return finding.applied
-    .filter(({ claimed }) => (claimed?.checksum ?? null) !== null)
-    .map(({ migration }) => migration);
+/** The bodies of which the record has a checksum. */
+export function bodiesToCompare(
+  { applied }: Finding<Migration>,
+  { repeatable }: Claim,
+  release: Release,
+): readonly Body[] {
+  return [
+    ...applied
+      .filter(({ claimed }) => (claimed?.checksum ?? null) !== null)
+      .map(({ migration }) => migration),
+    ...release.repeatable.filter(({ path }) => repeatable.has(path)),
+  ];
 }
 
 /**
@@ -38,4 +46,16 @@ export function compareChecksums(
     return one;
   });
   return { ...finding, applied, misfits: [...finding.misfits, ...misfits] };
+}
+
+/** The repeatable migrations whose text of now was applied: they need not run again. */
+export function sameRepeatables(
+  { repeatable }: Claim,
+  release: Release,
+  bodies: ReadonlyMap<string, Buffer>,
+): readonly Body[] {
+  return release.repeatable.filter(({ path, sha256 }) => {
+    const bytes = bodies.get(sha256);
+    return bytes !== undefined && repeatable.get(path)?.value === flywayChecksum(bytes);
+  });
 }

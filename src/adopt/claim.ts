@@ -3,6 +3,8 @@ export interface Claim {
   readonly applied: readonly ClaimedMigration[];
   /** everything up to here, although the record names only this one: golang-migrate's number, a baseline */
   readonly upTo: ClaimedReach | null;
+  /** migrations without a version, by the script and what was noted of its text when it was applied last */
+  readonly repeatable: ReadonlyMap<string, ClaimedChecksum>;
   /** what nobody but a person can decide, and what would have to be done first */
   readonly misfits: readonly Misfit[];
   /** rows that stand for no migration */
@@ -40,4 +42,4 @@ export interface Misfit {
 }
 
 /** A claim with nothing in it. */
-export const emptyClaim: Claim = { applied: [], upTo: null, misfits: [], notes: [] };
+export const emptyClaim: Claim = { applied: [], upTo: null, repeatable: new Map(), misfits: [], notes: [] };

@@ -20,6 +20,7 @@ export function describeAdoption(adoption: Adoption, end: AdoptionEnd): Record<s
       certainty: assumed === null ? "exact" : "assumed",
       assumed,
     })),
+    repeatable: adoption.repeatable.map(({ path }) => path),
     misfits: finding.misfits,
     notes: finding.notes,
     changes: changes.map(({ direction, migration }) => ({
@@ -34,18 +35,19 @@ export function describeAdoption(adoption: Adoption, end: AdoptionEnd): Record<s
 
 /** An adoption as a person reads it: what was understood, what is assumed, what does not fit, what was done. */
 export function formatAdoption(adoption: Adoption, end: AdoptionEnd, paint: Paint): string {
-  const { finding, changes, inStep } = adoption;
+  const { finding, repeatable, changes, inStep } = adoption;
   const { place, applied, misfits, notes } = finding;
   const parts = [
     `${paint.strong(placeName(place))} is ${place.tool}'s; it stands for ${count(applied.length, "migration")}`,
   ];
-  if (applied.length > 0) {
+  if (applied.length + repeatable.length > 0) {
+    const again = repeatable.map(({ path }) => ["", path, paint.good("exact")]);
     const rows = applied.map(({ migration, assumed }) => [
       migration.version,
       migration.path,
       assumed === null ? paint.good("exact") : paint.warn(`assumed: ${assumed}`),
     ]);
-    parts.push(formatTable(["version", "migration", "certainty"], rows, paint));
+    parts.push(formatTable(["version", "migration", "certainty"], [...rows, ...again], paint));
   }
   if (notes.length > 0) parts.push(notes.map((note) => `note: ${note}`).join("\n"));
   if (misfits.length > 0)

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { compareChecksums } from "../../src/adopt/checksums.ts";
-import type { Claim } from "../../src/adopt/claim.ts";
+import { emptyClaim, type Claim } from "../../src/adopt/claim.ts";
 import { findingOf } from "../../src/adopt/finding.ts";
 import { formatOf, recognize } from "../../src/adopt/record/formats.ts";
 import {
@@ -108,7 +108,8 @@ describe("what a record says", () => {
     ]);
     expect(claim.upTo).toMatchObject({ version: "2", mustExist: false });
     expect(claim.misfits).toMatchObject([{ reason: 'Flyway noted that "7.sql" failed' }]);
-    expect(claim.notes).toEqual([expect.stringContaining("baseline"), expect.stringContaining("repeatable")]);
+    expect(claim.notes).toEqual([expect.stringContaining("baseline")]);
+    expect([...claim.repeatable]).toEqual([["R.sql", { kind: "flyway", value: 5 }]]);
   });
 
   test("is refused where Atlas stopped half way, and only assumed up to its baseline", () => {
@@ -145,7 +146,7 @@ describe("what a record means for a release", () => {
     version: path.split("_")[0] ?? "",
   }));
   const of = (tool: ForeignTool, claim: Partial<Claim>) =>
-    findingOf({ tool, ...place }, { applied: [], upTo: null, misfits: [], notes: [], ...claim }, migrations);
+    findingOf({ tool, ...place }, { ...emptyClaim, ...claim }, migrations);
   const names = (...given: readonly string[]) => ({
     applied: given.map((name) => ({ version: null, name, checksum: null })),
   });
@@ -190,7 +191,7 @@ describe("what a record means for a release", () => {
       applied: [{ version: "1", name: "1_a.up.sql", checksum: { kind: "flyway", value } as const }],
     });
     const compare = (value: number, isTrusted: boolean) => {
-      const claim = { ...claimed(value), upTo: null, misfits: [], notes: [] };
+      const claim = { ...emptyClaim, ...claimed(value) };
       return compareChecksums(
         findingOf({ tool: "flyway", ...place }, claim, release.migrations),
         bodies,

@@ -1,5 +1,5 @@
 import type { ForeignRow } from "../../history/foreign.ts";
-import type { Claim, ClaimedMigration, Misfit } from "../claim.ts";
+import { emptyClaim, type Claim, type ClaimedMigration, type Misfit } from "../claim.ts";
 import { hasAll, typeNames, type RecordFormat } from "./record.ts";
 
 /** Bits of a revision's type (revision.go). */
@@ -42,5 +42,5 @@ function readRevisions(rows: readonly ForeignRow[]): Claim {
       notes.push(`${why}: it ran none of the files up to there`);
     } else applied.push({ version, name: null, checksum: null });
   }
-  return { applied, upTo, misfits, notes };
+  return { ...emptyClaim, applied, upTo, misfits, notes };
 }

@@ -1,5 +1,5 @@
 import type { ForeignRow } from "../../history/foreign.ts";
-import type { Claim, ClaimedMigration, Misfit } from "../claim.ts";
+import type { Claim, ClaimedChecksum, ClaimedMigration, Misfit } from "../claim.ts";
 import { hasAll, sortByNumber, typeNames, type RecordFormat } from "./record.ts";
 
 /** Flyway: a row for each script that it ran, undid or declared, in the order of their ranks. */
@@ -21,6 +21,7 @@ function readRows(rows: readonly ForeignRow[]): Claim {
   const applied = new Map<string, ClaimedMigration>();
   const misfits: Misfit[] = [];
   const notes: string[] = [];
+  const repeatable = new Map<string, ClaimedChecksum>();
   let upTo: Claim["upTo"] = null;
   for (const row of sortByNumber(rows, "installed_rank")) {
     const { version = null, type = "", script = "", checksum = null } = row;
@@ -30,9 +31,9 @@ function readRows(rows: readonly ForeignRow[]): Claim {
         hint: `look at what it left behind, say "flyway repair", and adopt again`,
       });
     } else if (version === null) {
-      // Of its own making, with the schema.
-      if (type !== "SCHEMA")
-        notes.push(`"${script}" is repeatable: the next run decides by its text whether it runs again`);
+      // A row of its own making, with the schema, has no checksum.
+      if (checksum !== null && script !== null)
+        repeatable.set(script, { kind: "flyway", value: Number(checksum) });
     } else if (type === "BASELINE" || type === "SQL_BASELINE") {
       const why =
         type === "BASELINE"
@@ -51,5 +52,5 @@ function readRows(rows: readonly ForeignRow[]): Claim {
       });
     }
   }
-  return { applied: [...applied.values()], upTo, misfits, notes };
+  return { applied: [...applied.values()], upTo, repeatable, misfits, notes };
 }
