@@ -21,7 +21,7 @@ export const source = textFlag("source", {
 });
 export const database = textFlag("database", {
   placeholder: "<url>",
-  text: "postgres://user@host:5432/name?sslmode=verify-full",
+  text: "postgres://user@host:5432/name?sslmode=verify-full or mongodb://user@host:27017/name",
   explained: "$DATABASE_URL",
 });
 export const passwordFile = textFlag("password-file", {
@@ -35,7 +35,7 @@ export const directDatabase = textFlag("direct-database", {
 });
 export const schema = textFlag("schema", {
   placeholder: "<name>",
-  text: "schema of lockkeeper's own tables",
+  text: "schema of lockkeeper's own tables, of MongoDB the first part of its collections' names",
   explained: "lockkeeper",
 });
 export const stream = named(

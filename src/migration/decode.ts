@@ -4,7 +4,7 @@ import { RunnerError } from "../error.ts";
 /**
  * A body's bytes as text, byte order mark included.
  *
- * @throws RunnerError `ENCODING` — not UTF-8, or a NUL character, which PostgreSQL cannot store or be sent
+ * @throws RunnerError `ENCODING` — not UTF-8, or a NUL character, which no database can be sent
  */
 export function decodeBody(bytes: Uint8Array, path: string): string {
   const text = decodeUtf8(bytes, path);
@@ -15,7 +15,7 @@ export function decodeBody(bytes: Uint8Array, path: string): string {
     hint:
       text.startsWith("\0") || text.startsWith("\0", 1)
         ? SAVE_AS_UTF8
-        : "remove it; PostgreSQL takes none in SQL text",
+        : "remove it; no database takes one in a migration",
     fields: { migration: path, line },
   });
 }

@@ -3,7 +3,7 @@ const hidden = "***";
 
 /** A parameter of a URL or a word of a connection string whose value is never shown; a quoted value may hold spaces. */
 const secretParameter =
-  /(^|[?&\s;])((?:ssl)?password|passwd|pwd|passphrase|secret|(?:access_)?token|(?:x-(?:amz|goog)-)?signature)=('[^']*'?|[^\s&;"']*)/gi;
+  /(^|[?&\s;])((?:ssl|tlsCertificateKeyFile)?password|authMechanismProperties|passwd|pwd|passphrase|secret|(?:access_)?token|(?:x-(?:amz|goog)-)?signature)=('[^']*'?|[^\s&;"']*)/gi;
 
 /**
  * A text for people in which every URL and connection string has lost its passwords and secret parameters;

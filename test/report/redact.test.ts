@@ -24,6 +24,15 @@ describe("a shown text", () => {
       "https://b.s3.amazonaws.com/k?X-Amz-Signature=***",
     ],
     ["mongodb+srv://u:hunter2@h/d", "mongodb+srv://u:***@h/d"],
+    ["mongodb://u:hunter2@h1:27017,h2:27018/d", "mongodb://u:***@h1:27017,h2:27018/d"],
+    [
+      "mongodb://h/d?tls=true&tlsCertificateKeyFilePassword=hunter2",
+      "mongodb://h/d?tls=true&tlsCertificateKeyFilePassword=***",
+    ],
+    [
+      "mongodb://h/d?authMechanismProperties=AWS_SESSION_TOKEN:hunter2",
+      "mongodb://h/d?authMechanismProperties=***",
+    ],
     [
       "nothing to hide: a@b.example wrote s3://bucket/prefix",
       "nothing to hide: a@b.example wrote s3://bucket/prefix",
