@@ -26,8 +26,8 @@ import type {
   MigrationNames,
   ParsedFile,
 } from "./format.ts";
-import { readGooseFile } from "./goose-sections.ts";
-import type { GooseSection } from "./goose-sections.ts";
+import { readGooseFile } from "./goose-file.ts";
+import type { GooseSection } from "./goose-section.ts";
 import { readOverlooked } from "./overlooked-name.ts";
 
 /**

@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { analyzeSql } from "../../../src/migration/analyze.ts";
 import { goose } from "../../../src/migration/format/goose.ts";
-import { readGooseFile } from "../../../src/migration/format/goose-sections.ts";
+import { readGooseFile } from "../../../src/migration/format/goose-file.ts";
 import { createDatabase } from "../../support/database.ts";
 import { needs, part } from "../../support/parts.ts";
 import { goose as runGoose, succeeded } from "../../support/peer.ts";

@@ -2,6 +2,8 @@ import type { RunnerError } from "../../error.ts";
 import { substitute } from "./env-substitution.ts";
 import type { SubstitutionOptions } from "./env-substitution.ts";
 import { formatError } from "./format-error.ts";
+import { GooseSectionBuilder } from "./goose-section.ts";
+import type { GooseSection } from "./goose-section.ts";
 
 /** A goose file, taken apart by goose's own rules. */
 export interface GooseFile {
@@ -10,19 +12,6 @@ export interface GooseFile {
   /** false where NO TRANSACTION stands anywhere in the file */
   readonly isInTransaction: boolean;
   readonly warnings: readonly string[];
-}
-
-/** What goose sends in one direction. */
-export interface GooseSection {
-  /** empty lines, as many as stand before its annotation in the file, then its lines; each ends with LF */
-  readonly text: string;
-  readonly statements: readonly GooseStatement[];
-}
-
-/** What goose sends as one statement: a range of a section's text (UTF-16 indexes), with white space around. */
-export interface GooseStatement {
-  readonly start: number;
-  readonly end: number;
 }
 
 /**
@@ -66,8 +55,8 @@ class GooseReader {
   readonly #variables: SubstitutionOptions["variables"];
   readonly #warnings: string[] = [];
   readonly #unset = new Set<string>();
-  #up: SectionBuilder | undefined;
-  #down: SectionBuilder | undefined;
+  #up: GooseSectionBuilder | undefined;
+  #down: GooseSectionBuilder | undefined;
   #line = 0;
   /** line of the StatementBegin that has no end yet */
   #block: number | undefined;
@@ -150,7 +139,7 @@ class GooseReader {
   #beginUp(): void {
     if (this.#up !== undefined)
       throw this.#problem('a second "-- +goose Up"', "put it into a migration of its own");
-    this.#up = new SectionBuilder(this.#line);
+    this.#up = new GooseSectionBuilder(this.#line);
   }
 
   #beginDown(): void {
@@ -164,7 +153,7 @@ class GooseReader {
     if (this.#up.unfinished !== undefined)
       throw this.#problem("a statement without its semicolon", FINISH, this.#up.unfinished);
     this.#dropsNext = false;
-    this.#down = new SectionBuilder(this.#line);
+    this.#down = new GooseSectionBuilder(this.#line);
   }
 
   #beginBlock(): void {
@@ -199,20 +188,20 @@ class GooseReader {
     if (HEADER.test(line)) throw this.#problem('a lockkeeper header before "-- +goose Up"', hint);
   }
 
-  #drop(line: string, section: SectionBuilder): void {
+  #drop(line: string, section: GooseSectionBuilder): void {
     if (!BLANK.test(line))
       throw this.#problem(
         "goose overlooks this line, because a StatementBegin without a statement stands before it",
         "remove the empty StatementBegin and StatementEnd; what goose has already applied lacks the line",
       );
     this.#dropsNext = false;
-    section.addToStatement("", this.#line);
+    section.addToStatement("");
     section.endStatement();
   }
 
-  #addToStatement(line: string, section: SectionBuilder): void {
+  #addToStatement(line: string, section: GooseSectionBuilder): void {
     const text = this.#substitutes ? this.#substitute(line) : line;
-    section.addToStatement(text, this.#line);
+    section.addToStatement(text, BLANK.test(text) ? undefined : this.#line);
     if (this.#block === undefined && endsWithSemicolon(text)) section.endStatement();
   }
 
@@ -238,69 +227,6 @@ class GooseReader {
 const ADD_END = 'end the statement with a line of "-- +goose StatementEnd"';
 const FINISH =
   'write the semicolon at the end of a line, or the statement between "-- +goose StatementBegin" and "-- +goose StatementEnd"';
-
-/** The lines of one direction, as they are and where they are. */
-class SectionBuilder {
-  readonly #pieces: string[];
-  readonly #statements: GooseStatement[] = [];
-  #length: number;
-  #start: number | undefined;
-  #unfinished: number | undefined;
-  #omitted = 0;
-
-  constructor(line: number) {
-    this.#pieces = ["\n".repeat(line - 1)];
-    this.#length = line - 1;
-  }
-
-  get isInStatement(): boolean {
-    return this.#start !== undefined;
-  }
-
-  /** Line of the first text of a statement that has no end yet. */
-  get unfinished(): number | undefined {
-    return this.#unfinished;
-  }
-
-  addBetween(line: string): void {
-    this.#push(`${line}\n`);
-  }
-
-  addToStatement(line: string, number: number): void {
-    this.#start ??= this.#length;
-    if (!BLANK.test(line)) this.#unfinished ??= number;
-    this.#push(`${line}\n`);
-  }
-
-  /** An annotation within a statement, perhaps within the body of a function: goose takes it out. */
-  omit(line: string): void {
-    if (this.#unfinished !== undefined) {
-      this.#omitted++;
-      return;
-    }
-    // nothing but white space before it, so it can stay where it is
-    this.#push(`${line}\n`);
-    this.#start = this.#length;
-  }
-
-  endStatement(): void {
-    if (this.#start !== undefined) this.#statements.push({ start: this.#start, end: this.#length });
-    this.#start = undefined;
-    this.#unfinished = undefined;
-    // what follows stands in its own lines again
-    this.#push("\n".repeat(this.#omitted));
-    this.#omitted = 0;
-  }
-
-  end(): GooseSection {
-    return { text: this.#pieces.join(""), statements: this.#statements };
-  }
-
-  #push(piece: string): void {
-    this.#pieces.push(piece);
-    this.#length += piece.length;
-  }
-}
 
 /** By the last word of the line before one that begins with a comment. */
 function endsWithSemicolon(line: string): boolean {
