@@ -2,6 +2,7 @@ import { RunnerError } from "../error.ts";
 import { analyzeBody, type BodyFacts } from "../migration/analyze-body.ts";
 import { detectedFormat, type ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Body, Engine } from "../migration/migration.ts";
+import { compareVersions } from "../migration/version.ts";
 import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
 import { assertRunBytes } from "./body.ts";
@@ -106,7 +107,8 @@ async function fetchPlain(
     { format: options.format ?? detectedFormat(options), withDown: !isForUpOnly, learn },
     signal,
   );
-  const places = continueSequence(applied, folder.migrations, {
+  const settled = applied.map((migration) => withoutCheckpoint(migration, folder.migrations));
+  const places = continueSequence(settled, folder.migrations, {
     allowLate: options.allowLate,
     settledBy: "database",
   });
@@ -133,6 +135,16 @@ async function fetchPlain(
     ...folder.repeatable,
   ].filter((file) => file !== undefined);
   return { release, files: new Map(files.map((file) => [file.sha256, file])) };
+}
+
+/** What came by a checkpoint, as if it had come by itself: the checkpoint may be gone, and its chain tells whether it has changed. */
+function withoutCheckpoint(
+  applied: AppliedMigration,
+  migrations: readonly FolderMigration<Analysis>[],
+): AppliedMigration {
+  if (applied.origin !== "checkpoint") return applied;
+  const found = migrations.find(({ version }) => compareVersions(version, applied.version) === 0);
+  return found === undefined ? applied : { ...applied, path: found.path, sha256: found.sha256 };
 }
 
 /** What the chain does not bind is bound here, where there is any. */

@@ -55,6 +55,8 @@ export interface AppliedMigration {
   readonly sha256: string;
   readonly size: number;
   readonly chain: string;
+  /** `checkpoint`: it came by one, and `path` and `sha256` are that one's; `size` and `chain` are its own all the same */
+  readonly origin?: string;
 }
 
 /** Facts that a release is judged against. */

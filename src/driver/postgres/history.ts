@@ -27,14 +27,16 @@ export type EntryProgress = Pick<
 
 /** The entry of a body that a run carries out. */
 export function entryOfStep(
-  step: Pick<TransactionStep, "migration" | "path" | "direction" | "sha256" | "signed" | "covers">,
+  step: Pick<TransactionStep, "migration" | "path" | "direction" | "sha256" | "signed">,
   { stream, runId, token }: LeaseKey,
   appliedBy: string,
   progress: EntryProgress,
 ): NewEntry {
-  const { seq, version, size, chain } = step.migration;
+  const { seq, version, size, chain, checkpoint } = step.migration;
   const { path, direction, sha256, signed } = step;
-  const origin = step.covers.length > 0 ? "checkpoint" : "run";
+  // One that stands for the first migration covers no other.
+  const isCheckpoint = path === checkpoint?.path && sha256 === checkpoint.sha256;
+  const origin = isCheckpoint ? "checkpoint" : "run";
   const run = { stream, runId, token, appliedBy, origin, note: null } as const;
   return { ...run, seq, version, path, direction, sha256, size, chain, signed, ...progress };
 }
