@@ -31,14 +31,8 @@ export async function databaseNameOf(url: string): Promise<string> {
   switch (engineOf(url)) {
     case "postgres":
       return (await import("./postgres/address.ts")).parseAddress(url).database;
-    case "mongodb": {
-      // Not a URL to other readers: it may name several hosts.
-      const name = /^[^:]+:\/\/[^/?]*\/([^/?]+)/.exec(url)?.[1];
-      if (name !== undefined) return decodeName(name);
-      throw new RunnerError("USAGE", "the database URL names no database", {
-        hint: "write it after the host: mongodb://host:27017/database",
-      });
-    }
+    case "mongodb":
+      return (await import("./mongodb/address.ts")).parseAddress(url).database;
   }
 }
 
@@ -64,13 +58,5 @@ export function withPassword(url: string, password: string): string {
         hint: "write the user's name before the host: mongodb://user@host:27017/database",
       });
     }
-  }
-}
-
-function decodeName(written: string): string {
-  try {
-    return decodeURIComponent(written);
-  } catch {
-    return written;
   }
 }

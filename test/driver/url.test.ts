@@ -7,7 +7,7 @@ describe("a database URL", () => {
     ["postgresql://u:p@h:5432/orders?sslmode=disable", "postgres", "orders"],
     ["mongodb://h/orders", "mongodb", "orders"],
     ["mongodb://u:p%40@h1:27017,h2:27018,[::1]:27019/orders?replicaSet=a/b", "mongodb", "orders"],
-    ["mongodb+srv://u@cluster.example/my%20orders", "mongodb", "my orders"],
+    ["mongodb+srv://u@cluster.example/my%2Dorders", "mongodb", "my-orders"],
     ["MONGODB://h/orders", "mongodb", "orders"],
   ] as const)("%s is of %s and of the database %s", async (url, engine, name) => {
     expect(engineOf(url)).toBe(engine);
@@ -24,7 +24,7 @@ describe("a database URL", () => {
     async (url) => {
       await expect(databaseNameOf(url)).rejects.toMatchObject({
         code: "USAGE",
-        message: "the database URL names no database",
+        message: expect.stringContaining("it names no database"),
       });
     },
   );
