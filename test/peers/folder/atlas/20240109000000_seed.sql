@@ -1,0 +1,3 @@
+-- atlas:txmode file
+
+UPDATE users SET name = 'n' || id;

@@ -1,0 +1,2 @@
+UPDATE users SET name = NULL;
+ALTER TABLE users DROP COLUMN seen;

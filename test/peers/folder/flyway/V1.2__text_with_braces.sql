@@ -1,0 +1,2 @@
+CREATE TABLE templates (body text);
+INSERT INTO templates VALUES ('Dear ${name},');
