@@ -82,7 +82,7 @@ export async function adopt(
   return declareUnderLease(declaration, target, options, (session) =>
     foreignOf(target).withLock(
       chosen.place,
-      { waitMs: target.limits.waitMs, signal: session.signal },
+      { waitMs: target.limits.waitMs, signal: session.signal, stream: target.stream },
       async () => {
         const state = await session.state();
         assertMayAdopt(state, chosen.place);

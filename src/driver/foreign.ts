@@ -1,4 +1,5 @@
 import type { ForeignPlace, ForeignRow, ForeignTable } from "../history/foreign.ts";
+import type { Direction, Migration } from "../migration/migration.ts";
 
 /**
  * What other tools left in a database: read as it is, and locked as they lock it. Nothing is understood here; that is
@@ -35,4 +36,14 @@ export interface ForeignLockOptions {
   /** milliseconds; 0 tries once */
   readonly waitMs: number;
   readonly signal: AbortSignal;
+  /** whose lease is held meanwhile: a lock that an earlier holder of it left behind is nobody's any more; absent: none is */
+  readonly stream?: string;
+}
+
+/** What of a step, or of a declared entry, is written into another tool's record. */
+export interface DoneStep {
+  readonly migration: Pick<Migration, "seq" | "version" | "path">;
+  readonly direction: Direction;
+  /** of a checkpoint: those that it stands for */
+  readonly covers?: readonly Migration[];
 }

@@ -4,6 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientSession } from "mongodb";
 
 import type { HistoryEntry } from "../../history/entry.ts";
+import type { ForeignPlace } from "../../history/foreign.ts";
+import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
@@ -47,6 +49,10 @@ export class Bench {
   readonly orphans: OrphanRules;
   /** id of the newest history entry that this run added */
   lastEntryId = 0;
+  /** another tool's record that is kept true; as the stream's document said when it was read under the lease */
+  inStep: ForeignPlace | null = null;
+  /** another tool's record that is kept true with every entry; null where there is none */
+  inStep: ForeignPlace | null = null;
   readonly #key: LeaseKey;
   readonly #acquiredAt: BenchParts["acquiredAt"];
   #attempt: RunAttempt | undefined;

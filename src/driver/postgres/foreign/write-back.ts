@@ -4,8 +4,9 @@ import { RunnerError } from "../../../error.ts";
 import { placeName, type ForeignPlace } from "../../../history/foreign.ts";
 import { bareName } from "../../../migration/bare-name.ts";
 import { flywayChecksum } from "../../../migration/format/flyway-checksum.ts";
-import type { Direction, Migration } from "../../../migration/migration.ts";
+import type { Direction } from "../../../migration/migration.ts";
 import { isVersion } from "../../../migration/version.ts";
+import type { DoneStep } from "../../foreign.ts";
 import type { LeaseKey } from "../lease.ts";
 import { identifier, literal, type TableNames } from "../tables.ts";
 
@@ -26,15 +27,7 @@ interface WrittenBack {
 }
 
 /** What {@link bareName} takes off, as PostgreSQL writes it. */
-const nameEnd = String.raw`(\.(up|down))?\.[A-Za-z]+$`;
-
-/** What of a step or a declared entry its write-back needs. */
-export interface DoneStep {
-  readonly migration: Pick<Migration, "seq" | "version" | "path">;
-  readonly direction: Direction;
-  /** of a checkpoint: those that it stands for */
-  readonly covers?: readonly Migration[];
-}
+const nameEnd = String.raw`(?:\.(?:up|down))?\.[A-Za-z]+$`;
 
 /** The statements that go beside the entry of a step, and of those that it covers; none where no other tool is to know. */
 export function writeBackStep(
@@ -96,12 +89,13 @@ function writeBack(t: TableNames, place: ForeignPlace, done: WrittenBack): reado
       return insertOrDelete(x, isUp, `name = ${name}`, { name, run_on: "pg_catalog.now()" });
     }
     case "umzug": {
-      const name = literal(done.path);
-      return isUp
-        ? insertOrDelete(x, isUp, `name = ${name}`, { name })
-        : [
-            `DELETE FROM ${x} WHERE regexp_replace(name, ${literal(nameEnd)}, '') = ${literal(bareName(done.path))}`,
-          ];
+      const bare = literal(bareName(done.path));
+      const end = literal(nameEnd);
+      const same = `regexp_replace(name, ${end}, '') = ${bare}`;
+      // Its folder is another than ours: its files are called as it has called those before.
+      const theirs = `(SELECT substring(name FROM ${end}) FROM ${x} ORDER BY name DESC LIMIT 1)`;
+      const ours = literal(done.path.slice(bareName(done.path).length));
+      return insertOrDelete(x, isUp, same, { name: `${bare} || coalesce(${theirs}, ${ours})` });
     }
     case "atlas":
       return insertOrDelete(x, isUp, `version = ${literal(done.version)}`, {
