@@ -9,6 +9,7 @@ import type {
 import { readSecretFile } from "../cli/secret-file.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
+import { databaseNameOf, engineOf, withPassword } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import type { Backup } from "../hook/backup.ts";
 import type { Header } from "../hook/webhook.ts";
@@ -34,6 +35,8 @@ import type {
 
 /** For which a release is published, and a target is, unless told otherwise. */
 const defaultEnvironment = "default";
+/** for the names of a folder's files */
+const listingMs = 120_000;
 
 /** The command line's clients, built from its flags, these variables and the configuration file. */
 export function makeWiring(variables: Variables): Wiring {
@@ -60,7 +63,11 @@ export function makeWiring(variables: Variables): Wiring {
       if (trust?.kind === "unsigned") {
         return {
           kind: "plain",
-          releases: await openReleases(settings, stream ?? "plain", "both", variables),
+          releases: await openReleases(settings, await engineToShow(settings, variables), {
+            stream: stream ?? "plain",
+            directions: "both",
+            variables,
+          }),
         };
       }
       const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
@@ -107,7 +114,9 @@ export async function openTarget(
   const stream = settings.stream ?? (await streamOf(url));
   const { orphans, onFailure, dependencies, allowsBreaking, backup } = settings;
   const wanted = onFailure === "rollback" ? "both" : directions;
-  const releases = await openReleases(settings, stream, wanted, variables);
+  const engine = engineOf(url);
+  assertEngine(settings, engine);
+  const releases = await openReleases(settings, engine, { stream, directions: wanted, variables });
   return {
     name: settings.name ?? stream,
     stream,
@@ -170,11 +179,35 @@ async function openBackup(settings: BackupSettings, variables: Variables): Promi
   return webhookBackup(url, { timeoutMs, header });
 }
 
+/** A target's configuration names its engine, so that what it is for can be read there; its URL may come from elsewhere. */
+function assertEngine({ name, engine }: TargetSettings, ofUrl: Engine): void {
+  if (engine === undefined || engine === ofUrl) return;
+  throw new RunnerError(
+    "CONFIG",
+    `target "${name ?? ""}" is for ${engine}, and its database URL for ${ofUrl}`,
+    {
+      hint: "correct its engine or its database in the configuration",
+    },
+  );
+}
+
+/** Of files that no database is named for: what the configuration says, or what they look like. */
+async function engineToShow(settings: TargetSettings, variables: Variables): Promise<Engine> {
+  if (settings.engine !== undefined) return settings.engine;
+  if (settings.database !== undefined) return engineOf(await readUrl(settings.database, variables));
+  const { engineOfFolder } = await import("../release/folder-engine.ts");
+  const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
+  return engineOfFolder(source, AbortSignal.timeout(listingMs));
+}
+
 async function openReleases(
   settings: TargetSettings,
-  stream: string,
-  directions: "up" | "both",
-  variables: Variables,
+  engine: Engine,
+  {
+    stream,
+    directions,
+    variables,
+  }: { readonly stream: string; readonly directions: "up" | "both"; readonly variables: Variables },
 ): Promise<ReleaseProvider> {
   const { environment = defaultEnvironment, trust } = settings;
   const url = sourceOf(settings);
@@ -189,7 +222,6 @@ async function openReleases(
     });
   }
   const source = await openSource(url, storageOf(settings.storage, variables));
-  const engine = "postgres";
   if (trust.kind === "unsigned") {
     const { plainReleases } = await import("../release/plain.ts");
     return plainReleases({
@@ -238,7 +270,7 @@ function sourceOf({ source }: TargetSettings): string {
 function databaseOf({ database }: TargetSettings): DatabaseSettings {
   if (database !== undefined) return database;
   throw new RunnerError("USAGE", "--database <url> (or LOCKKEEPER_DATABASE, or DATABASE_URL) is missing", {
-    hint: "name a database as postgres://user@host:5432/name, or a target of the configuration with --target",
+    hint: "name a database as postgres://user@host:5432/name or mongodb://user@host:27017/name, or a target of the configuration with --target",
   });
 }
 
@@ -277,18 +309,9 @@ async function readUrlText(from: UrlSettings, variables: Variables): Promise<str
   }
 }
 
-/** As a parameter: it needs no host in the URL, and its escaping knows every character. A URL that cannot be read is for the driver to refuse. */
-function withPassword(text: string, password: string): string {
-  const url = URL.parse(text);
-  if (url === null) return text;
-  url.searchParams.set("password", password);
-  return url.href;
-}
-
 /** A stream is called like its database unless told otherwise. */
 async function streamOf(url: string): Promise<string> {
-  const { parseAddress } = await import("../driver/postgres/address.ts");
-  const { database } = parseAddress(url);
+  const database = await databaseNameOf(url);
   if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/.test(database)) return database;
   throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing", {
     hint: "the database's name cannot be a stream's name: it may hold letters, digits, . _ - only",

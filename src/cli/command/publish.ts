@@ -2,7 +2,16 @@ import { RunnerError } from "../../error.ts";
 import type { SigningKey } from "../../release/key.ts";
 import type { PublishResult } from "../../release/publish.ts";
 import type { Trust } from "../../release/trust.ts";
-import { countFlag, listFlag, named, parseCount, required, switchFlag, textFlag } from "../flag.ts";
+import {
+  choiceFlag,
+  countFlag,
+  listFlag,
+  named,
+  parseCount,
+  required,
+  switchFlag,
+  textFlag,
+} from "../flag.ts";
 import type { Flag } from "../flag.ts";
 import { allowLate, chooseStorage, format, placeholders, storageFlags, trust } from "../flags.ts";
 import { formatPairs } from "../output.ts";
@@ -62,6 +71,10 @@ const registryOf = listFlag("registry-of", {
   placeholder: "<url>",
   text: "releases of another service, for a folder with a .migration-registry.yaml: dependencies that lead round are refused; can be repeated",
 });
+const engineFlag = choiceFlag("engine", {
+  text: "which database the migrations are for; default: mongodb where all are .json files",
+  choices: ["postgres", "mongodb"],
+});
 const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
 const signers = {
   ...trust,
@@ -78,7 +91,11 @@ export const publish: Verb = {
     "Signs a folder of migrations as the next release of its stream and puts it into a bucket. " +
     "Nobody sees it before it is whole; publishing the same files twice changes nothing.",
   parameters: [
-    { name: "folder", text: "the migrations: N_title.up.sql and N_title.down.sql", isRequired: true },
+    {
+      name: "folder",
+      text: "the migrations: N_title.up.sql and N_title.down.sql, or .json for MongoDB",
+      isRequired: true,
+    },
     {
       name: "destination",
       text: "s3://bucket/prefix, gs://bucket/prefix or a folder; one stream each",
@@ -95,6 +112,7 @@ export const publish: Verb = {
     follow,
     signers,
     allowLate,
+    engineFlag,
     format,
     placeholders,
     registryOf,
@@ -114,19 +132,21 @@ export const publish: Verb = {
   exits: [0, 2, 20, 31, 32],
   async run(invocation) {
     const { context, output, signal, get, word } = invocation;
-    const [wiring, release, { openReporter }] = await Promise.all([
+    const [wiring, release, { engineOfFolder }, { openReporter }] = await Promise.all([
       context.wire(),
       import("../../release/publish.ts"),
+      import("../../release/folder-engine.ts"),
       import("../reporter.ts"),
     ]);
     const keys = await readKeys(invocation);
     const storage = chooseStorage(invocation);
-    const engine = "postgres";
+    const folder = await wiring.openSource(word("folder") ?? "", storage);
+    const engine = get(engineFlag) ?? (await engineOfFolder(folder, signal));
     const reporter = await openReporter(output);
     try {
       const result = await release.publishRelease(
         {
-          folder: await wiring.openSource(word("folder") ?? "", storage),
+          folder,
           destination: await wiring.openSource(word("destination") ?? "", storage, { create: true }),
           stream: get(name),
           engine,
