@@ -45,6 +45,8 @@ const KEPT: ReadonlyMap<string, string> = new Map([
   ["$$", "$"],
   ["$(", "$("],
 ]);
+/** Defaults within defaults: nobody writes more, and the stack has an end. */
+const MAX_DEPTH = 100;
 /** What an error may repeat of the file. */
 const MAX_MESSAGE = 100;
 
@@ -54,6 +56,7 @@ class TemplateReader {
   readonly #text: string;
   readonly #options: SubstitutionOptions;
   #at = 0;
+  #depth = 0;
 
   constructor(text: string, options: SubstitutionOptions) {
     this.#text = text;
@@ -62,9 +65,11 @@ class TemplateReader {
 
   /** Up to the end of the text, or of the braces that it stands in. */
   read(isInBraces = false): Template {
+    if (++this.#depth > MAX_DEPTH) throw this.#options.problem("variables nested too deeply");
     const parts: Template[] = [];
     const end = isInBraces ? "}" : "";
     while (this.#at < this.#text.length && this.#text[this.#at] !== end) parts.push(this.#part());
+    this.#depth--;
     return () => parts.map((part) => part()).join("");
   }
 

@@ -36,7 +36,8 @@ export function readGooseFile(
 const SPACE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const BLANK = new RegExp(`^${SPACE}*$`);
 const COMMENT = new RegExp(`^${SPACE}*--`);
-const WORDS = new RegExp(`${SPACE}+`);
+const COMMENT_WORD = new RegExp(`(?:^|${SPACE})--`);
+const SEMICOLON_LAST = new RegExp(`;${SPACE}*$`);
 const HEADER = /^[ \t]*--[ \t]*lockkeeper\b/i;
 
 const annotations = [
@@ -230,7 +231,6 @@ const FINISH =
 
 /** By the last word of the line before one that begins with a comment. */
 function endsWithSemicolon(line: string): boolean {
-  const words = line.split(WORDS).filter((word) => word !== "");
-  const comment = words.findIndex((word) => word.startsWith("--"));
-  return (comment < 0 ? words : words.slice(0, comment)).at(-1)?.endsWith(";") === true;
+  const comment = line.search(COMMENT_WORD);
+  return SEMICOLON_LAST.test(comment < 0 ? line : line.slice(0, comment));
 }

@@ -16,7 +16,7 @@ describe("dbmate's format", () => {
 describe("dbmate itself", () => {
   needs("dbmate");
 
-  test("takes and refuses the files as the vectors say", { timeout: 60_000 }, async () => {
+  test("takes and refuses the files as the vectors say", async () => {
     const database = await createDatabase();
     const folder = await scratch();
     for (const [i, { name, text, dbmate: expected }] of fileVectors("dbmate").entries()) {
