@@ -5,7 +5,6 @@ import type { ClientSession } from "mongodb";
 
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
-import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
@@ -49,8 +48,6 @@ export class Bench {
   readonly orphans: OrphanRules;
   /** id of the newest history entry that this run added */
   lastEntryId = 0;
-  /** another tool's record that is kept true; as the stream's document said when it was read under the lease */
-  inStep: ForeignPlace | null = null;
   /** another tool's record that is kept true with every entry; null where there is none */
   inStep: ForeignPlace | null = null;
   readonly #key: LeaseKey;
