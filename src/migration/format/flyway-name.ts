@@ -42,7 +42,10 @@ const IDLE_CALLBACK = /^(?:before|after)(?:Clean|Info|Repair|Baseline)(?:[A-Z][A
 const NEAR_MISS = /^(?:[VUBR][0-9_.-]|[0-9]|.*__)/i;
 const PUT_ASIDE = /(?:~|\.(?:bak|backup|orig|old|rej|tmp|sw[op]|disabled|off|skip))$/i;
 const CODE = /\.(?:java|class|kt|kts|groovy|scala)$/i;
-const PROGRAM = /\.(?:sh|bash|ps1|py|cmd|bat|exe)$/i;
+/** Flyway runs these as well; a name without an ending is one of a shell script. */
+const PROGRAM = /(?:\.(?:sh|bash|ps1|py|cmd|bat|exe)|__[^.]*)$/i;
+/** BigInteger and MigrationVersion take these for versions. */
+const ODD_VERSION = /^[VUB](?:[+-][0-9]|latest__|current__|next__)/i;
 
 function readScriptName(name: string): FlywayName {
   if (CALLBACK.test(name)) return readCallback(name);
@@ -60,6 +63,8 @@ function readScriptName(name: string): FlywayName {
 
 /** A script that Flyway never runs: told where it looks like one that somebody is waiting for. */
 function readOddScript(name: string): FlywayName {
+  if (ODD_VERSION.test(name))
+    return problem(name, "would be run by Flyway under a version that is no number", renameHint(name));
   if (!NEAR_MISS.test(name)) return { kind: "ignored", name, reason: "Flyway overlooks it too" };
   return problem(
     name,
@@ -106,7 +111,11 @@ function readOtherName(name: string): FlywayName {
     );
   }
   if (PROGRAM.test(name) && (isNamedLikeOne || CALLBACK.test(name)))
-    return problem(name, "is a program, which lockkeeper does not run", "write it as SQL, or move it away");
+    return problem(
+      name,
+      "would be run by Flyway as a program, and lockkeeper runs none",
+      "write it as SQL, or move it away",
+    );
   if (isNamedLikeOne)
     return problem(
       name,
