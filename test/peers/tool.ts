@@ -23,6 +23,9 @@ export interface Tool {
   readonly settings?: Partial<Pick<FormatSettings, "placeholders" | "variables">>;
 }
 
+/** For goose's ENVSUB; of the folder's other variable, both take what it says itself. */
+const variables = { ORDERS_PLACE: "every ''where''" };
+
 /** One for each format. */
 export const tools: readonly Tool[] = [
   {
@@ -36,8 +39,9 @@ export const tools: readonly Tool[] = [
     format: "goose",
     part: "goose",
     own: { tables: "public.goose_db_version*" },
-    up: (site) => goose(site, "up"),
-    down: (site) => goose(site, "reset"),
+    settings: { variables },
+    up: (site) => goose({ ...site, variables }, "up"),
+    down: (site) => goose({ ...site, variables }, "reset"),
   },
   {
     format: "dbmate",
@@ -50,7 +54,9 @@ export const tools: readonly Tool[] = [
     format: "flyway",
     part: "flyway",
     own: { tables: "public.flyway_schema_history" },
-    up: (site) => flyway(site, "migrate"),
+    settings: { placeholders: { who: "alice" } },
+    // Its lock in an open transaction would block a concurrent index for ever.
+    up: (site) => flyway(site, "-postgresql.transactional.lock=false", "-placeholders.who=alice", "migrate"),
   },
   {
     format: "atlas",

@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -121,8 +121,8 @@ export async function succeeded(answer: Promise<PeerResult>): Promise<PeerResult
   throw new Error(`exit ${result.code}: ${result.stdout}${result.stderr}`);
 }
 
-/** What a run may take on the slowest machine, and what it may say. */
-const bounds = { timeout: 100_000, killSignal: "SIGKILL", maxBuffer: 1 << 24 } as const;
+/** Milliseconds that a run may take on the slowest machine. */
+const longest = 100_000;
 
 /** Without the caller's environment, so that no variable, `.env` file or proxy of the machine takes part. */
 function run(
@@ -136,12 +136,26 @@ function run(
     HOME: tmpdir(),
     ...variables,
   };
+  // In a group of its own, so that what a shell script has started ends with it.
+  const child = spawn(program, args, {
+    cwd: tmpdir(),
+    env,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const said = { stdout: "", stderr: "" };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (said.stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said.stderr += text));
+  const timer = setTimeout(() => {
+    if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+  }, longest);
   return new Promise((resolve, reject) => {
-    execFile(program, args, { ...bounds, cwd: tmpdir(), env }, (error, stdout, stderr) => {
-      const code = error === null ? 0 : error.code;
-      if (typeof code === "number") resolve({ code, stdout, stderr });
-      // Not started, or killed after the time-out: no answer of the tool's.
-      else reject(new Error(`${path.basename(program)} did not end by itself: ${stderr}`, { cause: error }));
+    child.on("error", reject);
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      if (code === null)
+        reject(new Error(`${path.basename(program)} did not end by itself: ${said.stdout}${said.stderr}`));
+      else resolve({ code, ...said });
     });
   });
 }
