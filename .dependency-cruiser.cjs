@@ -37,6 +37,7 @@ const owners = {
   "@hono/": "(http|bin)/",
   "libpg-query/": "migration/parse-sql",
   "commander/": "cli/",
+  "esbuild/": "release/bundle-code",
   "yaml/": "(bin/|release/registry-file)",
 };
 

@@ -8,6 +8,7 @@ export { RunnerError, traits, type ErrorFields, type RunnerErrorCode } from "./e
 export type { RunEvent } from "./executor/event.ts";
 export type { RunResult, StepResult } from "./executor/result.ts";
 export type { Position } from "./history/entry.ts";
+export type { MigrationContext, MigrationFunction } from "./migration/code.ts";
 export type { RunOutcome } from "./history/run.ts";
 export type { TrustText } from "./release/trust.ts";
 export type { Limits } from "./run/target.ts";

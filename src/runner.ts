@@ -23,7 +23,13 @@ import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
 import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
 import type { Target } from "./run/target.ts";
-import { assertMayStart, assertNotOver, assertOutcomeKnown, assertUsable } from "./run/usable.ts";
+import {
+  assertMayRunCode,
+  assertMayStart,
+  assertNotOver,
+  assertOutcomeKnown,
+  assertUsable,
+} from "./run/usable.ts";
 
 export type { Limits, Target } from "./run/target.ts";
 export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
@@ -53,6 +59,7 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     if (!isRollingBack(state, request))
       await awaitDependencies(plan, request, target, { waitMs, signal, emit });
     const back = findWayBack(release, plan, request, target.onFailure);
+    assertMayRunCode([...plan.steps, ...(back?.steps ?? [])], target);
     const bodies = await fetchBodies(release, [...plan.steps, ...(back?.steps ?? [])], target, log);
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
       log.hasLease(session);
@@ -235,6 +242,7 @@ async function runUnderLease(
   const asked = isBack ? ({ ...request, onFailure: "rollback" } as const) : request;
   const back = findWayBack(release, plan, asked, target.onFailure);
   const steps = [...plan.steps, ...(back?.steps ?? [])];
+  assertMayRunCode(steps, target);
   const bodies = steps.every(({ body }) => fetched.has(body.sha256))
     ? fetched
     : await fetchBodies(release, steps, target, log);

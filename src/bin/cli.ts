@@ -3,6 +3,9 @@
 /** The oldest Node that this program runs on; `engines` of package.json says the same, but only npm reads that. */
 const oldest = { major: 24, minor: 15 } as const;
 
+/** milliseconds for what is still under way when all is said */
+const leftoverMs = 5_000;
+
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 if (major < oldest.major || (major === oldest.major && minor < oldest.minor)) {
   process.stderr.write(
@@ -29,4 +32,6 @@ async function start(): Promise<void> {
     signal: abortOnInterrupt(),
     wire: async () => (await import("./wire.ts")).makeWiring(variables),
   });
+  // What a migration that is a program left running, because it was not waited for any more, keeps nobody here.
+  setTimeout(() => process.exit(), leftoverMs).unref();
 }

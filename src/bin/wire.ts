@@ -43,7 +43,9 @@ export function makeWiring(variables: Variables): Wiring {
   return {
     async openTarget(choice, directions): Promise<OpenTarget> {
       const settings = await chooseSettings(choice, variables);
-      const target = await openTarget(settings, variables, directions, () => targetsBeside(choice));
+      const opened = await openTarget(settings, variables, directions, () => targetsBeside(choice));
+      // Whoever types the command runs programs of their own; a server would run those of others.
+      const target = { ...opened, mayRunCode: true };
       return { target, [Symbol.asyncDispose]: () => target.driver.close() };
     },
     async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
@@ -84,6 +86,14 @@ export function makeWiring(variables: Variables): Wiring {
         ...storageOf(chooseStorage(storage), variables),
         ...(folder === undefined ? {} : { folder }),
       }),
+    async openOtherReleases(config, stream) {
+      const { targets } = await loadConfig(config);
+      const others = [...targets.values()].filter((target) => target.stream !== stream);
+      const byUrl = new Map(others.map((settings) => [sourceOf(settings), settings]));
+      return Promise.all(
+        [...byUrl].map(([url, { storage }]) => openSource(url, storageOf(storage, variables))),
+      );
+    },
     chooseFormat: (choice, engine) => Promise.resolve(chooseFormat(choice, engine, variables)),
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");

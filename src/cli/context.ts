@@ -78,6 +78,8 @@ export interface Wiring {
     storage: StorageChoice,
     options?: { readonly create: boolean },
   ): Promise<WritableSource>;
+  /** Where the other streams of a configuration's targets are released. */
+  openOtherReleases(config: string, stream: string): Promise<readonly Source[]>;
   /** The way that plain files are laid out: of a tool by its name, or as they look like. */
   chooseFormat(choice: Pick<TargetChoice, "format" | "placeholders">, engine: Engine): Promise<ChooseFormat>;
   /** Serves HTTP until the signal aborts. */

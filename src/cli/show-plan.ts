@@ -27,7 +27,8 @@ export function describePlan(plan: Plan): Record<string, unknown> {
   };
 }
 
-function describeWay({ tx, statements = [] }: Body, resumeAt: number): string {
+function describeWay({ tx, code, statements = [] }: Body, resumeAt: number): string {
+  if (code === true) return "program";
   if (tx === "one") return "transaction";
   if (statements.some(({ kind }) => kind === "backfill")) return "backfill";
   return resumeAt > 0 ? `from statement ${resumeAt + 1}` : "by statement";

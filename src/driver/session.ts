@@ -3,6 +3,7 @@ import type { EntryOrigin, HistoryEntry } from "../history/entry.ts";
 import type { ForeignPlace } from "../history/foreign.ts";
 import type { RunAttempt } from "../history/run.ts";
 import type { Backfill } from "../migration/backfill.ts";
+import type { MigrationFunction, SourcePlace } from "../migration/code.ts";
 import type { Direction, Migration, Statement } from "../migration/migration.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { RunChange } from "./runs.ts";
@@ -26,6 +27,15 @@ export interface LeasedSession {
    * The result says what committed, by the history: a prefix of `steps`, and the failure that ended it, if any.
    */
   applyInTransactions(steps: readonly TransactionStep[], settings: SessionSettings): Promise<AppliedSteps>;
+
+  /**
+   * Runs one body that is a program inside one fenced transaction, together with its history entry.
+   *
+   * The program may be called again from its beginning where the transaction met a lock or lost its connection. When the
+   * run is to stop, or the lease is lost, nobody waits for it any more, and nothing of its transaction stays.
+   * Absent where this kind of database takes no programs.
+   */
+  applyFunction?(step: FunctionStep, settings: SessionSettings): Promise<AppliedSteps>;
 
   /**
    * Runs one body statement by statement with checkpoints, beside a fence. Where the outcome of a statement is not
@@ -71,6 +81,14 @@ export interface TransactionStep {
   readonly covers: readonly Migration[];
   readonly lockTimeoutMs: number | undefined;
   readonly statementTimeoutMs: number | undefined;
+}
+
+/** A body that is a program: it is called with a connection instead of being sent. */
+export interface FunctionStep extends Omit<TransactionStep, "sql" | "sqlOffset" | "alone"> {
+  readonly run: MigrationFunction;
+  onOutput(line: string): void;
+  /** where in the sources the stack of an error leads to; undefined where it does not touch the program */
+  locate(stack: string): SourcePlace | undefined;
 }
 
 /** A body that runs statement by statement. */

@@ -66,6 +66,8 @@ export type RunEvent =
       readonly verdict: ProbeVerdict;
     }
   | ({ readonly kind: "backfill.progress"; readonly path: string } & Omit<BackfillProgress, "kind">)
+  /** a line that a migration which is a program wrote */
+  | { readonly kind: "step.output"; readonly path: string; readonly line: string }
   | {
       readonly kind: "step.succeeded";
       readonly path: string;

@@ -2,7 +2,13 @@ import type { LeasedSession, SessionSettings, StatementProgress, StatementStep }
 import { RunnerError } from "../error.ts";
 import type { Plan, Step } from "../plan/plan.ts";
 import type { Emit, RunEvent } from "./event.ts";
-import { assertNothingDone, statementStep, transactionStep, type StepInput } from "./prepare-step.ts";
+import {
+  assertNothingDone,
+  functionStep,
+  statementStep,
+  transactionStep,
+  type StepInput,
+} from "./prepare-step.ts";
 
 /** What the steps need besides the plan. */
 export interface ExecuteOptions extends StepInput {
@@ -41,9 +47,11 @@ export async function execute(
     if (only === undefined) break;
     const startedAt = performance.now();
     const failure =
-      only.body.tx === "none"
-        ? await executeStatements(only, session, settings, options, progress)
-        : await executeTogether(group, session, settings, options, progress);
+      only.body.code === true
+        ? await executeCode(only, session, settings, options, progress)
+        : only.body.tx === "none"
+          ? await executeStatements(only, session, settings, options, progress)
+          : await executeTogether(group, session, settings, options, progress);
     if (failure !== null) return failure;
     index += group.length;
     size = nextSize(size, performance.now() - startedAt);
@@ -59,15 +67,19 @@ interface Progress {
 /** The next steps for one call: one outside transactions alone, or neighbours in transactions of their own up to the ceilings. */
 function nextGroup(steps: readonly Step[], from: number, most: number): readonly Step[] {
   const first = steps[from];
-  if (first === undefined || first.body.tx === "none") return steps.slice(from, from + 1);
+  if (first === undefined || isAlone(first)) return steps.slice(from, from + 1);
   let end = from;
   for (let bytes = 0; end < steps.length && end - from < most; end += 1) {
     const step = steps[end];
-    if (step === undefined || step.body.tx === "none") break;
+    if (step === undefined || isAlone(step)) break;
     bytes += step.body.size;
     if (bytes > messageBytes && end > from) break;
   }
   return steps.slice(from, end);
+}
+
+function isAlone({ body }: Step): boolean {
+  return body.tx === "none" || body.code === true;
 }
 
 function nextSize(size: number, tookMs: number): number {
@@ -96,6 +108,29 @@ async function executeTogether(
   }
   const failed = group[done.length];
   if (failure !== null && failed !== undefined) fail(failed, failure, options.emit);
+  return failure;
+}
+
+async function executeCode(
+  step: Step,
+  session: LeasedSession,
+  settings: SessionSettings,
+  options: ExecuteOptions,
+  progress: Progress,
+): Promise<RunnerError | null> {
+  announce(step, progress.done, progress.total, options.emit);
+  assertNothingDone(step, options.unfinished);
+  const { path } = step.body;
+  if (session.applyFunction === undefined)
+    throw new RunnerError(
+      "CODE_REFUSED",
+      `"${path}" is a program, which this kind of database does not take`,
+    );
+  const onOutput = (line: string): void => options.emit({ kind: "step.output", path, line });
+  const prepared = { ...functionStep(step, options), onOutput };
+  const { done, failure } = await session.applyFunction(prepared, settings);
+  for (const { durationMs } of done) succeed(step, durationMs, progress, options.emit);
+  if (failure !== null) fail(step, failure, options.emit);
   return failure;
 }
 

@@ -1,4 +1,4 @@
-import type { StatementStep, TransactionStep } from "../driver/session.ts";
+import type { FunctionStep, StatementStep, TransactionStep } from "../driver/session.ts";
 import { RunnerError } from "../error.ts";
 import type { HistoryEntry } from "../history/entry.ts";
 import type { BodyLanguage } from "../migration/body-language.ts";
@@ -6,6 +6,7 @@ import { sha256Hex } from "../migration/checksum.ts";
 import { decodeBody } from "../migration/decode.ts";
 import type { Header } from "../migration/header.ts";
 import type { Step } from "../plan/plan.ts";
+import { loadCode } from "./load-code.ts";
 
 /** What becomes part of a step besides what the plan says of it. */
 export interface StepInput {
@@ -56,6 +57,19 @@ export function statementStep(step: Step, options: StepInput): StatementStep {
   };
 }
 
+/** A body that is a program, ready to be called. */
+export function functionStep(step: Step, options: StepInput): Omit<FunctionStep, "onOutput"> {
+  const bytes = bytesOf(step, options);
+  const { path } = step.body;
+  return {
+    ...common(step, options),
+    text: decodeBody(bytes, path),
+    lockTimeoutMs: undefined,
+    statementTimeoutMs: undefined,
+    ...loadCode(bytes, path),
+  };
+}
+
 function isAttemptAt({ migration, direction, body }: Step, unfinished: HistoryEntry | null): boolean {
   if (unfinished?.seq !== migration.seq || unfinished.direction !== direction) return false;
   // Repeatable ones have no other name than their path.
@@ -84,12 +98,16 @@ function readBody(
   step: Step,
   options: StepInput,
 ): { readonly bytes: Buffer; readonly text: string; readonly header: Header } {
-  const bytes = options.bodies.get(step.body.sha256);
-  if (bytes === undefined)
-    throw new RunnerError("INTERNAL", `the body of "${step.body.path}" was not fetched`);
+  const bytes = bytesOf(step, options);
   const { path } = step.body;
   const text = decodeBody(bytes, path);
   return { bytes, text, header: options.language.readHeader(bytes, text, path) };
+}
+
+function bytesOf({ body }: Step, { bodies }: StepInput): Buffer {
+  const bytes = bodies.get(body.sha256);
+  if (bytes !== undefined) return bytes;
+  throw new RunnerError("INTERNAL", `the body of "${body.path}" was not fetched`);
 }
 
 /** A corrected migration goes on after its done statements only when those are what was done. */

@@ -26,6 +26,7 @@ export type BodyFacts = Omit<Analysis, "isEmpty">;
  * @throws RunnerError `EMPTY_MIGRATION` - an up file without a statement; the codes of `analyzeSql` or `analyzeCommands`
  */
 export async function analyzeBody(body: BodyText, options: AnalysisOptions): Promise<BodyFacts> {
+  if (body.code === true) return { tx: "one", alone: false, locks: [], code: true };
   const { isEmpty, ...facts } = await analyze(body, options);
   if (!isEmpty || body.direction === "down") return facts;
   throw new RunnerError("EMPTY_MIGRATION", `"${body.path}" is empty`, {

@@ -64,6 +64,8 @@ export interface Body {
   readonly locks: readonly string[];
   /** only where `tx` is `none` */
   readonly statements?: readonly Statement[];
+  /** it is a program, an ES module with all that it needs, and is called instead of being sent */
+  readonly code?: true;
 }
 
 /** One versioned change: its up body, perhaps its down body, and its place in the sequence. */

@@ -136,9 +136,9 @@ function knownFacts(before: VerifiedRelease | undefined): {
   const bodies = before === undefined ? [] : bodiesOf(before);
   return {
     bodies: new Map(
-      bodies.map(({ sha256, tx, alone, locks, statements }) => [
+      bodies.map(({ sha256, tx, alone, locks, statements, code }) => [
         sha256,
-        { tx, alone, locks, ...(statements && { statements }) },
+        { tx, alone, locks, ...(statements && { statements }), ...(code && { code }) },
       ]),
     ),
     isSameParser: before?.manifest.parser === parserName,

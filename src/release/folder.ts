@@ -67,6 +67,7 @@ export interface BodyRead {
   readonly sha256: string;
   readonly bytes: Buffer;
   readonly tx?: TxMode;
+  readonly code?: true;
 }
 
 /** How a folder is read. */
@@ -134,6 +135,8 @@ export async function readFolder<T>(
 
 /** The files of one listing, each read in exactly the listed state. */
 class ListedFiles {
+  /** of their source */
+  readonly url: string;
   /** without the registry's, which no format knows */
   readonly names: readonly string[];
   readonly hasRegistry: boolean;
@@ -143,6 +146,7 @@ class ListedFiles {
 
   constructor(source: Source, listed: readonly Listed[]) {
     this.#source = source;
+    this.url = source.url;
     this.#listed = new Map(listed.map((object) => [object.key, object]));
     this.names = [...this.#listed.keys()].filter((name) => name !== registryFile);
     this.hasRegistry = this.#listed.has(registryFile);
@@ -232,7 +236,7 @@ class BodyReader<T> {
     signal: AbortSignal,
   ): Promise<FolderBody<T>> {
     signal.throwIfAborted();
-    const { bytes, ...asked } = partOf(file, path, direction);
+    const { bytes, ...asked } = await this.#part(file, path, direction);
     const sha256 = sha256Hex(bytes);
     const { keep, learned } = await this.#options.learn({
       version,
@@ -253,8 +257,16 @@ class BodyReader<T> {
     };
   }
 
+  /** What is sent, or called: a program is its bundle. */
+  async #part(file: ParsedFile, path: string, direction: Direction): Promise<BodyPart> {
+    const part = partOf(file, path, direction);
+    if (part.code === undefined) return part;
+    const { bundleCode } = await import("./bundle-code.ts");
+    return { ...part, bytes: await bundleCode({ path, bytes: part.bytes, sourceUrl: this.#files.url }) };
+  }
+
   async #again(path: string, direction: Direction, sha256: string, signal: AbortSignal): Promise<Buffer> {
-    const { bytes } = partOf(await this.#parse(path, signal), path, direction);
+    const { bytes } = await this.#part(await this.#parse(path, signal), path, direction);
     if (sha256Hex(bytes) === sha256) return bytes;
     throw new RunnerError("SOURCE_CHANGED", `"${path}" changed while the folder was read`, {
       fields: { migration: path },

@@ -105,6 +105,7 @@ const bodyEntries = {
     v.array(v.pipe(v.string(), v.regex(/^[A-Z][A-Z ]{0,39}$/, "a lock mode"))),
     v.maxLength(8, "at most 8 lock modes"),
   ),
+  code: v.exactOptional(v.literal(true)),
   statements: v.exactOptional(
     v.pipe(
       v.array(
@@ -213,6 +214,7 @@ function inOrder({
   down,
   checkpoint,
   statements,
+  code,
 }: Migration): object {
   return {
     seq,
@@ -225,11 +227,12 @@ function inOrder({
     alone,
     locks,
     ...(statements && { statements }),
+    ...(code && { code }),
     ...(down && { down: bodyInOrder(down) }),
     ...(checkpoint && { checkpoint: bodyInOrder(checkpoint) }),
   };
 }
 
-function bodyInOrder({ path, sha256, size, tx, alone, locks, statements }: Body): object {
-  return { path, sha256, size, tx, alone, locks, ...(statements && { statements }) };
+function bodyInOrder({ path, sha256, size, tx, alone, locks, statements, code }: Body): object {
+  return { path, sha256, size, tx, alone, locks, ...(statements && { statements }), ...(code && { code }) };
 }

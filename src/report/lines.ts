@@ -92,6 +92,8 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
     }
     case "step.retried":
       return `${event.path} ${passing[event.sqlstate] ?? "lost its connection"}${event.blocker === null ? "" : ` (held by ${event.blocker})`}: try ${event.attempt + 1} in ${formatDuration(event.delayMs)}`;
+    case "step.output":
+      return `${event.path}: ${event.line}`;
     case "backup.started":
       return `backup begins: ${event.by}`;
     case "backup.output":

@@ -20,6 +20,8 @@ export interface Target {
   readonly openService?: OpenService;
   /** default `refuse` */
   readonly dependencies?: DependencyPolicy;
+  /** migrations that are programs run in this process: only where its user and their author are one; default false */
+  readonly mayRunCode?: boolean;
   /** no request needs to allow what breaks something; default false */
   readonly allowsBreaking?: boolean;
 }

@@ -2,7 +2,9 @@ import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { automaticTriggers, type RunTrigger } from "../history/run.ts";
 import type { HighWaterMark, Release } from "../release/release.ts";
+import type { Step } from "../plan/plan.ts";
 import type { RunRequest } from "./request.ts";
+import type { Target } from "./target.ts";
 
 /** What of a target decides whether a release may be used on its database. */
 export interface Usage {
@@ -106,6 +108,24 @@ export function assertMayStart(
       },
     },
   );
+}
+
+/**
+ * Judges a run's steps, and those of its way back: a server runs no programs that somebody else has written.
+ *
+ * @throws RunnerError `CODE_REFUSED`
+ */
+export function assertMayRunCode(
+  steps: readonly Step[],
+  { name, mayRunCode }: Pick<Target, "name" | "mayRunCode">,
+): void {
+  const first = steps.find(({ body }) => body.code === true);
+  if (first === undefined || mayRunCode === true) return;
+  const { path } = first.body;
+  throw new RunnerError("CODE_REFUSED", `"${path}" is a program, and programs are not run here`, {
+    hint: `apply it to "${name}" from the command line or an init container: lockkeeper up, or converge; a server never runs programs`,
+    fields: { migration: path, version: first.migration.version },
+  });
 }
 
 /** Only signed releases have an order; the first signed one is newer than any folder. */

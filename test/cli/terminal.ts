@@ -34,6 +34,7 @@ export async function call(
         openDatabase: refuse,
         openReleases: refuse,
         openSource: refuse,
+        openOtherReleases: refuse,
         chooseFormat: refuse,
         serve: refuse,
         ...options.wiring,

@@ -2,6 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { SigningKey } from "../../release/key.ts";
 import type { PublishResult } from "../../release/publish.ts";
 import type { Trust } from "../../release/trust.ts";
+import type { Source } from "../../source/source.ts";
 import {
   choiceFlag,
   countFlag,
@@ -13,7 +14,8 @@ import {
   textFlag,
 } from "../flag.ts";
 import type { Flag } from "../flag.ts";
-import { allowLate, chooseStorage, format, placeholders, storageFlags, trust } from "../flags.ts";
+import { allowLate, chooseStorage, config, format, placeholders, storageFlags, trust } from "../flags.ts";
+import type { Wiring } from "../context.ts";
 import { formatPairs } from "../output.ts";
 import type { Paint } from "../output.ts";
 import type { Invocation, Verb } from "../verb.ts";
@@ -75,6 +77,11 @@ const engineFlag = choiceFlag("engine", {
   text: "which database the migrations are for; default: mongodb where all are .json files",
   choices: ["postgres", "mongodb"],
 });
+const configFile = {
+  ...config,
+  text: "configuration file whose targets tell where the releases of other services are, beside --registry-of",
+  fallback: "none",
+};
 const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
 const signers = {
   ...trust,
@@ -116,6 +123,7 @@ export const publish: Verb = {
     format,
     placeholders,
     registryOf,
+    configFile,
     dryRun,
     ...storageFlags,
   ],
@@ -157,7 +165,7 @@ export const publish: Verb = {
           follow: get(follow),
           keys,
           trust: await readTrust(get(signers)),
-          otherServices: await Promise.all(get(registryOf).map((url) => wiring.openSource(url, storage))),
+          otherServices: await openOtherServices(invocation, wiring),
           allowLate: get(allowLate),
           now: new Date(),
           dryRun: get(dryRun),
@@ -176,6 +184,17 @@ export const publish: Verb = {
     }
   },
 };
+
+async function openOtherServices({ get }: Invocation, wiring: Wiring): Promise<readonly Source[]> {
+  const file = get(configFile);
+  const storage = chooseStorage({ get });
+  const [named, configured] = await Promise.all([
+    Promise.all(get(registryOf).map((url) => wiring.openSource(url, storage))),
+    file === undefined ? [] : wiring.openOtherReleases(file, get(name)),
+  ]);
+  const urls = new Set(named.map(({ url }) => url));
+  return [...named, ...configured.filter(({ url }) => !urls.has(url))];
+}
 
 async function readKeys({ get }: Invocation): Promise<readonly [SigningKey, ...SigningKey[]]> {
   const [{ readSigningKey }, { readSecretFile }] = await Promise.all([

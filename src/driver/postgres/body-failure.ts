@@ -28,39 +28,60 @@ export function bodyFailure(
   cause: unknown,
   place: SentPlace,
 ): RunnerError {
-  const server = serverError(cause);
-  const told: ServerError = server ?? {
-    sqlstate: "08006",
-    message: "the connection was lost again and again",
-    hint: undefined,
-    position: undefined,
-    fields: { sqlstate: "08006" },
-  };
+  const told = whatWasTold(cause);
   const codePoint = codePointOf(step, told, place);
   const at = codePoint === undefined ? undefined : locate(step.text, Math.max(codePoint, place.sqlOffset));
+  const { code, message, hint, blocker } = inWords(told, place);
+  const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
+  return new RunnerError(code, `${where}: ${message}`, {
+    hint,
+    fields: {
+      migration: step.path,
+      version: step.migration.version,
+      direction: step.direction,
+      ...(at === undefined ? {} : { line: at.line, column: at.column }),
+      ...(place.statement === undefined
+        ? {}
+        : { statement: place.statement.index + 1, statements: place.statement.of }),
+      ...(blocker === undefined ? {} : { blocker: blocker.pid }),
+      ...told.fields,
+    },
+    cause,
+  });
+}
+
+/** What a server's error says, whatever was sent to it: nothing of where in a file that is. */
+export function serverFailure(
+  cause: unknown,
+  blocker: Blocker | undefined,
+): Pick<RunnerError, "code" | "message" | "hint" | "fields"> {
+  const told = whatWasTold(cause);
+  const { code, message, hint, blocker: held } = inWords(told, { blocker });
+  return { code, message, hint, fields: { ...(held && { blocker: held.pid }), ...told.fields } };
+}
+
+function whatWasTold(cause: unknown): ServerError {
+  return (
+    serverError(cause) ?? {
+      sqlstate: "08006",
+      message: "the connection was lost again and again",
+      hint: undefined,
+      position: undefined,
+      fields: { sqlstate: "08006" },
+    }
+  );
+}
+
+function inWords(told: ServerError, place: Pick<SentPlace, "blocker" | "statement">) {
   const { code, hint } = meaning(told);
   const blocker = code === "LOCK_TIMEOUT" ? place.blocker : undefined;
   const held = blocker === undefined ? "" : `, the lock is held by ${blocker.description}`;
-  const where = at === undefined ? step.path : `${step.path}:${at.line}:${at.column}`;
-  return new RunnerError(
+  return {
     code,
-    `${where}: ${told.message} (SQLSTATE ${told.sqlstate})${held}; ${stateNow(told, place)}`,
-    {
-      hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
-      fields: {
-        migration: step.path,
-        version: step.migration.version,
-        direction: step.direction,
-        ...(at === undefined ? {} : { line: at.line, column: at.column }),
-        ...(place.statement === undefined
-          ? {}
-          : { statement: place.statement.index + 1, statements: place.statement.of }),
-        ...(blocker === undefined ? {} : { blocker: blocker.pid }),
-        ...told.fields,
-      },
-      cause,
-    },
-  );
+    message: `${told.message} (SQLSTATE ${told.sqlstate})${held}; ${stateNow(told, place)}`,
+    hint: [told.hint, hint].filter((part) => part !== undefined).join("; "),
+    blocker,
+  };
 }
 
 /** Where in the file it went wrong: where the server points, else the beginning of the statement that it had reached. */
@@ -83,7 +104,7 @@ export function toEntryError(error: RunnerError): EntryError {
   return { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
 }
 
-function stateNow(server: ServerError, place: SentPlace): string {
+function stateNow(server: ServerError, place: Pick<SentPlace, "statement">): string {
   if (server.sqlstate === sqlstate.bodyEndedTransaction)
     return "it ended its transaction itself, so what it did before that may have stayed";
   if (place.statement === undefined) return "nothing of this migration was applied";

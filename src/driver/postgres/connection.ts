@@ -20,7 +20,7 @@ export interface StatementResult {
 }
 
 /**
- * One connection, spoken to by the simple protocol only: a message may hold several statements and needs no
+ * One connection, spoken to by the simple protocol: a message may hold several statements and needs no
  * prepared statement, so the same code works through a pooler in transaction mode.
  */
 export interface Connection {
@@ -31,8 +31,14 @@ export interface Connection {
    * rejects; the server may go on for a while.
    *
    * @param patienceMs - {@link answerMs} when absent: our own messages wait for nobody. `Infinity` for what may take long
+   * @param values - for the one statement of a program that has parameters: the extended protocol, without a name
    */
-  send(message: string, signal?: AbortSignal, patienceMs?: number): Promise<readonly StatementResult[]>;
+  send(
+    message: string,
+    signal?: AbortSignal,
+    patienceMs?: number,
+    values?: readonly unknown[],
+  ): Promise<readonly StatementResult[]>;
   /** as the server, or a pooler before it, said at start-up */
   readonly processId: number;
   /** statements of the last message that the server has completed; when it failed, the next one is to blame */
@@ -195,7 +201,7 @@ function wrap(client: pg.PoolClient): Connection {
   protocol.on("commandComplete", onComplete);
   return {
     processId: Number(Reflect.get(client, "processID")),
-    async send(message, signal, patienceMs = answerMs) {
+    async send(message, signal, patienceMs = answerMs, values = []) {
       signal?.throwIfAborted();
       const cut = (): void => {
         lost = true;
@@ -208,7 +214,8 @@ function wrap(client: pg.PoolClient): Connection {
       protocol.stream.on("data", onBytes);
       completed = 0;
       try {
-        const results: unknown = await client.query(message);
+        const results: unknown =
+          values.length === 0 ? await client.query(message) : await client.query(message, [...values]);
         return (Array.isArray(results) ? results : [results]) as readonly StatementResult[];
       } finally {
         clearTimeout(silence);

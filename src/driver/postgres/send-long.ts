@@ -23,6 +23,16 @@ export interface Sender {
   key(): LeaseKey;
 }
 
+/** What is sent. */
+export interface LongMessage {
+  /** begins with `runMark` */
+  readonly message: string;
+  /** for its parameters, where it is one statement that has some */
+  readonly values?: readonly unknown[];
+  /** milliseconds; that of its statements. 0: nobody looks who blocks them */
+  readonly lockTimeoutMs: number;
+}
+
 /** milliseconds that a person's cancel leaves the current statement to end by itself */
 const cancelGraceMs = 3_000;
 /** milliseconds after which a server that ignores the cancel is no longer waited for */
@@ -34,13 +44,12 @@ const cancelAgainMs = 500;
  * Sends a message that may take hours, and looks after it by other connections: when the run is to stop the server is
  * told to cancel it, whoever blocks it is looked for, and an answer that will never come is not waited for.
  *
- * @param sent - the message, which begins with `runMark`, and the lock time-out of its statements in milliseconds (0: nobody looks who blocks them)
  * @param onBlocker - told when it failed, who was in its way
  */
 export async function sendLong(
   sender: Sender,
   connection: Connection,
-  { message, lockTimeoutMs }: { readonly message: string; readonly lockTimeoutMs: number },
+  { message, values, lockTimeoutMs }: LongMessage,
   onBlocker: (blocker: Blocker) => void,
 ): Promise<readonly StatementResult[]> {
   const { signal } = sender;
@@ -57,7 +66,7 @@ export async function sendLong(
   else signal.addEventListener("abort", onAbort, { once: true });
   const blockers = watchBlockers(lockTimeoutMs, () => lookForBlocker(sender));
   try {
-    return await awaitAnswer(sender, connection, message, cut.signal);
+    return await awaitAnswer(sender, connection, message, cut.signal, values);
   } catch (cause) {
     const blocker = blockers.stop();
     if (blocker !== undefined) onBlocker(blocker);
@@ -76,6 +85,7 @@ export async function awaitAnswer(
   connection: Connection,
   message: string,
   signal: AbortSignal,
+  values?: readonly unknown[],
 ): Promise<readonly StatementResult[]> {
   const lost = new AbortController();
   const answer = sender.isPooled
@@ -85,7 +95,7 @@ export async function awaitAnswer(
         () => lost.abort(),
       );
   try {
-    return await connection.send(message, AbortSignal.any([signal, lost.signal]), Infinity);
+    return await connection.send(message, AbortSignal.any([signal, lost.signal]), Infinity, values);
   } finally {
     answer?.stop();
   }

@@ -10,18 +10,26 @@ import type {
 } from "../session.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
 import type { StreamState } from "../stream-state.ts";
-import { bodyFailure, toEntryError } from "./body-failure.ts";
-import type { StatementResult } from "./connection.ts";
-import { databaseFailure, isConnectionLoss } from "./failure.ts";
+import { bodyFailure } from "./body-failure.ts";
+import {
+  addToHistory,
+  committedMeanwhile,
+  readDurations,
+  recordFailure,
+  settle,
+  surroundings,
+} from "./committed.ts";
+import { databaseFailure } from "./failure.ts";
 import { writeBackStep } from "./foreign/write-back.ts";
-import { addEntries, entryOfStep, readEntry, selectHistory, type NewEntry } from "./history.ts";
+import { runFunction } from "./function.ts";
+import type { NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
 import { mayTryAgain } from "./retry.ts";
 import { beginRun, updateRun } from "./runs.ts";
 import { readState, selectState } from "./state.ts";
 import { runStatements } from "./statements.ts";
 import { jsonLiteral, literal } from "./tables.ts";
-import { transactionMessage, type Surroundings } from "./transaction.ts";
+import { transactionMessage } from "./transaction.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** What can be done while the lease of `bench` is held; see {@link LeasedSession}. */
@@ -40,6 +48,7 @@ export function openSession(bench: Workbench): LeasedSession {
     state: () => named(readOwnState(bench)),
     begin: (beginning) => named(tell(bench, beginStatements(bench, beginning))),
     applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
+    applyFunction: (step, settings) => named(runFunction(bench, step, settings)),
     applyStatements: (step, settings, onProgress) => named(runStatements(bench, step, settings, onProgress)),
     declare: (entries, inStep) => named(declare(bench, entries, inStep)),
     finish: (end) => named(tell(bench, finishStatements(bench, end))),
@@ -107,24 +116,12 @@ async function declare(
         durationMs: "0",
       }),
     );
-  await add(
+  await addToHistory(
     bench,
     entries.map((entry) => declared(entry, bench.key())),
     [...remembered, ...written],
   );
   if (inStep !== undefined) bench.inStep = inStep;
-}
-
-/** `also` may be sent twice, as the entries may. */
-async function add(
-  bench: Workbench,
-  entries: readonly NewEntry[],
-  also: readonly string[] = [],
-): Promise<void> {
-  const statements = [addEntries(bench.t, bench.knownEntries(), entries), ...also].join("; ");
-  const results = await bench.writeThrough(statements);
-  const added = results.flatMap(({ rows }) => rows).findLast((row) => "lockkeeper_entry" in row);
-  if (added !== undefined) bench.lastEntryId = Number(added["lockkeeper_entry"]);
 }
 
 function declared(entry: DeclaredEntry, key: LeaseKey): NewEntry {
@@ -244,74 +241,4 @@ async function applyOne(
       }
     }
   }
-}
-
-/**
- * After a message failed: ends what is left of its transaction, or, when the connection was lost, takes a new token,
- * which waits for the old transaction. Only then does the history say what committed (`protocol.md` 7, 8).
- */
-async function settle(bench: Workbench, cause: unknown): Promise<void> {
-  if (isConnectionLoss(cause) || bench.isLost()) {
-    await bench.reconnect(cause);
-    return;
-  }
-  await bench.rollBack();
-  await bench.assertMayGoOn(cause);
-}
-
-/** Durations of the bodies of this run that the history has beyond those already counted, in order. */
-async function committedMeanwhile(bench: Workbench): Promise<readonly number[]> {
-  const { stream, runId } = bench.key();
-  const [result] = await bench.send(selectHistory(bench.t, stream, { afterId: bench.lastEntryId, runId }));
-  const entries = (result?.rows ?? []).map((row) => readEntry(row));
-  bench.lastEntryId = entries.at(-1)?.id ?? bench.lastEntryId;
-  return entries
-    .filter(({ status, origin }) => status === "done" && origin !== "covered")
-    .map((entry) => entry.durationMs);
-}
-
-async function recordFailure(
-  bench: Workbench,
-  step: TransactionStep,
-  settings: SessionSettings,
-  failure: RunnerError,
-): Promise<void> {
-  const error = toEntryError(failure);
-  const progress = {
-    status: "failed",
-    statementsDone: 0,
-    statements: 1,
-    statementChecksums: [],
-    error,
-  } as const;
-  const entry = entryOfStep(step, bench.key(), settings.appliedBy, progress);
-  await add(bench, [entry]);
-}
-
-function readDurations(
-  bench: Workbench,
-  results: readonly StatementResult[],
-  expected: number,
-): readonly number[] {
-  const entries = results.flatMap((result) => result.rows).filter((row) => "lockkeeper_ms" in row);
-  if (entries.length !== expected) {
-    throw new RunnerError(
-      "INTERNAL",
-      `a message of ${expected} migrations gave ${entries.length} history entries`,
-    );
-  }
-  bench.lastEntryId = Number(entries.at(-1)?.["lockkeeper_entry"]);
-  return entries.map((row) => Number(row["lockkeeper_ms"]));
-}
-
-function surroundings(bench: Workbench, settings: SessionSettings): Surroundings {
-  return {
-    t: bench.t,
-    key: bench.key(),
-    settings,
-    leaseMs: bench.times.leaseMs,
-    isPooled: bench.isPooled,
-    facts: bench.facts,
-    inStep: bench.inStep,
-  };
 }

@@ -4,6 +4,8 @@ export const sqlstate = {
   divisionByZero: "22012",
   /** invalid_argument_for_width_bucket_function: raised by the guard of a history entry only */
   bodyEndedTransaction: "2201G",
+  /** in_failed_sql_transaction: what every statement after a failed one gets */
+  failedTransaction: "25P02",
   invalidPassword: "28P01",
   invalidAuthorization: "28000",
   invalidCatalog: "3D000",

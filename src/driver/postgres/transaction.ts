@@ -58,6 +58,19 @@ export function transactionMessage(
   return { text: parts.join(""), bodyOffset };
 }
 
+/** What opens the transaction of one body that is not sent with it, and what closes it again with the body's entry. */
+export function openTransaction(
+  step: TransactionStep,
+  around: Surroundings,
+): { readonly opening: string; readonly closing: string } {
+  const nonce = randomUUID();
+  const mark = runMark(around.key);
+  return {
+    opening: `${mark}${begin};${fence(around.t, around.key)};${settingsOf(step, around, nonce)}`,
+    closing: `${mark}${after(step, around, nonce, true)}`,
+  };
+}
+
 /** Starts every message of a run, so that its backend can be found, also through a pooler. No name can end the comment. */
 export function runMark(key: LeaseKey): string {
   return `${streamMark(key.stream)}${key.token}*/`;

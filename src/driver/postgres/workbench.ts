@@ -116,8 +116,12 @@ export class Workbench {
   }
 
   /** Sends a body, which may take long: when the run is to stop, the server is told to cancel it. */
-  sendBody(message: string, lockTimeoutMs: number): Promise<readonly StatementResult[]> {
-    return this.sendOn(this.#connection, message, lockTimeoutMs);
+  sendBody(
+    message: string,
+    lockTimeoutMs: number,
+    values: readonly unknown[] = [],
+  ): Promise<readonly StatementResult[]> {
+    return this.sendOn(this.#connection, message, lockTimeoutMs, values);
   }
 
   /**
@@ -129,8 +133,10 @@ export class Workbench {
     connection: Connection,
     message: string,
     lockTimeoutMs = 0,
+    values: readonly unknown[] = [],
   ): Promise<readonly StatementResult[]> {
-    const results = await sendLong(this.#sender(), connection, { message, lockTimeoutMs }, (blocker) => {
+    const sent = { message, values, lockTimeoutMs };
+    const results = await sendLong(this.#sender(), connection, sent, (blocker) => {
       this.blocker = blocker;
     });
     this.blocker = undefined;

@@ -50,7 +50,7 @@ async function detect({ names, read }: FolderPeek): Promise<FormatName> {
 const namedLike: readonly { readonly format: FormatName; isLike(name: string): boolean }[] = [
   { format: "atlas", isLike: (name) => name === "atlas.sum" },
   { format: "flyway", isLike: (name) => /^([VUB][0-9][^.]*|V[0-9][0-9._]*|R)__.*\.sql$/i.test(name) },
-  { format: "golang-migrate", isLike: (name) => /^[0-9]+_.*\.(up|down)\.(sql|json)$/.test(name) },
+  { format: "golang-migrate", isLike: (name) => /^[0-9]+_.*\.(up|down)\.(sql|json|m?[tj]s)$/.test(name) },
 ];
 
 const annotatedLike: readonly { readonly format: FormatName; readonly mark: RegExp }[] = [

@@ -115,4 +115,6 @@ export interface BodyPart {
   readonly bytes: Buffer;
   /** what the tool's own directives ask for; absent: its statements decide, as everywhere */
   readonly tx?: TxMode;
+  /** source text of a program: what it becomes, and what is signed, is its bundle */
+  readonly code?: true;
 }

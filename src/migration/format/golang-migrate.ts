@@ -24,7 +24,8 @@ import type {
  * golang-migrate's layout: `N_title.up.sql` and `N_title.down.sql`, for MongoDB `N_title.up.json` and `.down.json`.
  *
  * Its own rule is `^([0-9]+)_(.*)\.(down|up)\.(.*)$` over any extension (source/parse.go), and what does not match it
- * passes over in silence. Here the names that it would run by accident, and those that it would overlook, are errors.
+ * passes over in silence. Here the names that it would run by accident, and those that it would overlook, are errors;
+ * but for programs, `N_title.up.ts`, which are ours.
  */
 export function golangMigrate({ engine }: Pick<FormatSettings, "engine">): Format {
   return {
@@ -47,6 +48,9 @@ const languages: Readonly<Record<Engine, Language>> = {
   // A package.json is nothing to wonder about.
   mongodb: { extension: "json", database: "MongoDB", likeIts: /^[0-9]+.*\.(json|bson)\b/i },
 };
+
+/** What we take beside an engine's own files: programs. */
+const codeExtensions: ReadonlySet<string> = new Set(["ts", "js", "mts", "mjs"]);
 
 /** source/parse.go */
 const NAME = /^([0-9]+)_(.*)\.(down|up)\.(.*)$/;
@@ -77,6 +81,14 @@ function readFolder(names: readonly string[], language: Language): FolderLayout 
     else ignored.push({ name, reason: reading.ignored });
   }
   const { migrations, warnings } = pairUp(files, problems, language);
+  const programs = files.filter(({ name }) => !name.endsWith(`.${language.extension}`));
+  const [program] = programs;
+  if (program !== undefined) {
+    const more = programs.length === 1 ? "" : ` (and ${programs.length - 1} more)`;
+    warnings.push(
+      `${quote(program.name)}${more} is a program: golang-migrate would send its text to the database`,
+    );
+  }
   if (migrations.length === 0 && problems.length === 0)
     problems.push(noMigrations(ignored, `<version>_<title>.up.${language.extension}`));
   if (problems.length > 0) throw folderError(problems);
@@ -85,7 +97,8 @@ function readFolder(names: readonly string[], language: Language): FolderLayout 
 
 /** A file is one body, all of it. */
 function parseFile({ name, bytes }: FormatFile): ParsedFile {
-  const body = { bytes };
+  const [, , , , extension = ""] = NAME.exec(name) ?? [];
+  const body = { bytes, ...(codeExtensions.has(extension) ? { code: true as const } : {}) };
   return { ...(NAME.exec(name)?.[3] === "down" ? { down: body } : { up: body }), warnings: [] };
 }
 
@@ -100,7 +113,8 @@ function readName(name: string, language: Language): Reading {
   const [, version, title, direction, extension] = NAME.exec(name) ?? [];
   if (version === undefined || title === undefined || (direction !== "up" && direction !== "down"))
     return readOtherName(name, language);
-  if (extension !== language.extension)
+  const isCode = codeExtensions.has(extension ?? "") && language === languages.postgres;
+  if (extension !== language.extension && !isCode)
     return { problem: wrongExtension(name, direction, extension ?? "", language) };
   if (compareVersions(version, MAX_VERSION) > 0) {
     return {
@@ -170,7 +184,7 @@ function pairUp(
   files: readonly FileName[],
   problems: FolderProblem[],
   language: Language,
-): { readonly migrations: readonly MigrationNames[]; readonly warnings: readonly string[] } {
+): { readonly migrations: readonly MigrationNames[]; readonly warnings: string[] } {
   const byVersion = new Map<string, { up?: FileName; down?: FileName }>();
   const warnings: string[] = [];
   for (const file of files) {
