@@ -3,6 +3,7 @@ import type { RunnerErrorCode } from "../../error.ts";
 import type { Analysis } from "../analysis.ts";
 import type { Backfill } from "../backfill.ts";
 import type { Statement, TxMode } from "../migration.ts";
+import { quote } from "../format/folder-problem.ts";
 import { factsOf } from "./command-kind.ts";
 import { fieldOf, isTrue, itemsOf, numberOf, textOf } from "./field.ts";
 import { readCommand, readCommands, type CommandBody } from "./read-commands.ts";
@@ -61,7 +62,7 @@ function assertTransactional(commands: readonly Command[], path: string): void {
         path,
         index,
         command,
-        `"${command.name}" cannot run in a transaction, which "tx": "one" asks for`,
+        `${quote(command.name)} cannot run in a transaction, which "tx": "one" asks for`,
         'remove "tx": "one", or give the command a migration of its own',
       );
   }
@@ -98,7 +99,7 @@ interface Flaw {
 function flawOf({ name, document }: Command, { table }: Backfill): Flaw | undefined {
   if (name !== "update" && name !== "delete")
     return {
-      what: `a backfill by "${name}"`,
+      what: `a backfill by ${quote(name)}`,
       hint: 'write "update" or "delete": their "q" gets the range of each step',
     };
   if (textOf(document.entries[0]?.[1]) !== table)
@@ -155,7 +156,7 @@ function assertThrottleIsReading({ throttle }: Backfill, path: string, command: 
     path,
     0,
     command,
-    `the throttle "${asked.name}" does more than look`,
+    `the throttle ${quote(asked.name)} does more than look`,
     'write a command such as "find" or "aggregate": while its first document has {busy: true}, the backfill waits',
   );
 }

@@ -1,6 +1,7 @@
 import { defaultBatch, isBatchSize, maxBatch, type Backfill } from "../backfill.ts";
 import { parseDuration } from "../duration.ts";
 import type { Header } from "../header.ts";
+import { quote } from "../format/folder-problem.ts";
 import { codes, type JsonText } from "./json-text.ts";
 import { readDocument, readValue, type ReadingState } from "./read-value.ts";
 import type { Value } from "./value.ts";
@@ -84,7 +85,7 @@ function readSetting(state: ReadingState, key: string, found: Found): Value {
     throw headerError(
       json,
       index,
-      `unknown key "${key}" in the lockkeeper header`,
+      `unknown key ${quote(key)} in the lockkeeper header`,
       `known are ${Object.keys(KEYS).join(", ")}`,
     );
   if (found.has(key))

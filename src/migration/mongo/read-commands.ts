@@ -1,6 +1,7 @@
 import { decodeBody } from "../decode.ts";
 import type { Header } from "../header.ts";
 import { locateUnit, type TextPosition } from "../position.ts";
+import { quote } from "../format/folder-problem.ts";
 import { beginsHeader, readCommandHeader } from "./command-header.ts";
 import { codes, JsonText, type Remark } from "./json-text.ts";
 import { readDocument, readItems, readValue, startReading, type ReadingState } from "./read-value.ts";
@@ -111,7 +112,7 @@ function readElement(state: ReadingState, ruler: Ruler): Command {
   if (name.startsWith("$") || name === "")
     throw json.error(
       start,
-      `no command is called "${name}"`,
+      `no command is called ${quote(name)}`,
       "the first key of a document is its command's name",
     );
   const { offset, line } = ruler.measure(start);

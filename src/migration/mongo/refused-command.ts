@@ -1,3 +1,4 @@
+import { quote } from "../format/folder-problem.ts";
 import { fieldOf, itemsOf, textOf } from "./field.ts";
 import { writtenBy } from "./command-kind.ts";
 import type { Command, DocumentValue } from "./value.ts";
@@ -22,12 +23,12 @@ export function refusalOf({ name, document }: Command): Refusal | undefined {
     };
   if (SERVER.has(name) || (name.startsWith("replSet") && name !== "replSetGetStatus"))
     return {
-      what: `"${name}", which is about the whole server`,
+      what: `${quote(name)}, which is about the whole server`,
       hint: "remove it, and let whoever runs the server do it",
     };
   const own = targetsOf(name, document).find(isOwn);
   if (own === undefined) return undefined;
-  return { what: `"${own}" is one of lockkeeper's own collections`, hint: "leave it alone" };
+  return { what: `${quote(own)} is one of lockkeeper's own collections`, hint: "leave it alone" };
 }
 
 const REMOVE = "remove it: sessions and transactions are lockkeeper's own";
