@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Driver } from "../../src/driver/driver.ts";
 import { newRunId } from "../../src/run/request.ts";
 import { leaseOptions, never, newRun, shortTimes } from "../support/steps.ts";
-import { aborted, silentTimes, type Start } from "./driver-start.ts";
+import { aborted, silentTimes, until, type Start } from "./driver-start.ts";
 
 const pickUp = { target: "t", own: [], limit: 10 };
 const beginning = {
@@ -303,7 +303,12 @@ export function runSuite(start: Start): void {
     const { driver } = await start();
     // As by runners whose clocks are wrong: their ids say that each is older than the one before.
     const ids = Array.from({ length: 5 }, (_, n) => `t.01ARZ3NDEKTSV4RRFFQ69G5FA${9 - n}`);
-    for (const id of ids) await driver.acceptRun(newRun({ id }), never);
+    for (const id of ids) {
+      await driver.acceptRun(newRun({ id }), never);
+      // A database may count no finer than milliseconds.
+      const { now } = await driver.state("orders", never);
+      await until(async () => (await driver.state("orders", never)).now > now);
+    }
     await driver.acceptRun(newRun({ id: newRunId("u"), target: "u" }), never);
     await driver.updateRun(ids[1] ?? "", { status: "succeeded", outcome: "applied" }, never);
     const list = async (query: Omit<Parameters<Driver["runs"]>[0], "target">) =>

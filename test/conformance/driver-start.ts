@@ -4,7 +4,7 @@ import type { Driver } from "../../src/driver/driver.ts";
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
 import type { DriverOptions } from "../../src/driver/open.ts";
 import type { MigrationText } from "../support/plain-release.ts";
-import { never, settings, transactionSteps } from "../support/steps.ts";
+import { applyBodies, never } from "../support/steps.ts";
 
 /** A fresh database that has never seen us, and how a driver for it is opened. */
 export interface DriverUnderTest {
@@ -12,7 +12,7 @@ export interface DriverUnderTest {
   open(options?: DriverOptions): Promise<Driver>;
   /** migration `n`: its effect is `n` in {@link effects}, and it fails when it is there already */
   adds(n: number): MigrationText;
-  /** migration `n` has the same effect and then fails */
+  /** migration `n` fails, and where the database has transactions it has the same effect before */
   fails(n: number): MigrationText;
   /** what the bodies have done, in ascending order */
   effects(): Promise<readonly number[]>;
@@ -40,13 +40,8 @@ export function starter(fresh: () => Promise<DriverUnderTest>): Start {
       return driver;
     };
     const driver = await open();
-    const apply = async (session: LeasedSession, numbers: readonly number[]) =>
-      session.applyInTransactions(
-        await transactionSteps(firstTo(under, Math.max(...numbers))).then((all) =>
-          all.slice((numbers[0] ?? 1) - 1),
-        ),
-        settings,
-      );
+    const apply = (session: LeasedSession, numbers: readonly number[]) =>
+      applyBodies(session, firstTo(under, Math.max(...numbers)), numbers[0]);
     return { ...under, open, driver, apply };
   };
 }

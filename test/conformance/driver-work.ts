@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Driver } from "../../src/driver/driver.ts";
 import type { LeasedSession } from "../../src/driver/session.ts";
-import { declaration, leaseOptions, never, settings, transactionSteps } from "../support/steps.ts";
+import { applyBodies, declaration, leaseOptions, never } from "../support/steps.ts";
 import { type Start } from "./driver-start.ts";
 
 /** What is done and written under a lease. */
@@ -49,8 +49,7 @@ export function workSuite(start: Start): void {
   test("16. when a body in the middle fails those before it stay, it leaves nothing, and it is the one recorded as failed", async () => {
     const { driver, effects, adds, fails } = await start();
     await driver.withLease(leaseOptions(), async (session) => {
-      const steps = await transactionSteps([adds(1), adds(2), fails(3), adds(4)]);
-      const { done, failure } = await session.applyInTransactions(steps, settings);
+      const { done, failure } = await applyBodies(session, [adds(1), adds(2), fails(3), adds(4)]);
       expect(done).toHaveLength(2);
       expect(failure).toMatchObject({
         code: "MIGRATION_FAILED",
@@ -75,13 +74,13 @@ export function workSuite(start: Start): void {
       driver.withLease(leaseOptions({ run }), work);
     await attempt(async (session) => {
       await session.state();
-      await session.applyInTransactions(await transactionSteps([adds(1), adds(2)]), settings);
+      await applyBodies(session, [adds(1), adds(2)]);
     });
     await attempt(async (session) => {
       const { position } = await session.state();
       expect(position.length).toBe(2);
-      const [, , ...steps] = await transactionSteps([adds(1), adds(2), adds(3), fails(4), adds(5)]);
-      const { done, failure } = await session.applyInTransactions(steps, settings);
+      const bodies = [adds(1), adds(2), adds(3), fails(4), adds(5)];
+      const { done, failure } = await applyBodies(session, bodies, 3);
       expect(done).toHaveLength(1);
       expect(failure).toMatchObject({ fields: { migration: fails(4).path } });
     });
@@ -91,8 +90,8 @@ export function workSuite(start: Start): void {
   test("17. a failed migration's next attempt succeeds and is the newest entry", async () => {
     const { driver, adds, fails, effects } = await start();
     await driver.withLease(leaseOptions(), async (session) => {
-      await session.applyInTransactions(await transactionSteps([fails(1)]), settings);
-      const { failure } = await session.applyInTransactions(await transactionSteps([adds(1)]), settings);
+      await applyBodies(session, [fails(1)]);
+      const { failure } = await applyBodies(session, [adds(1)]);
       expect(failure).toBeNull();
     });
     const { unfinished, position } = await driver.state("orders", never);

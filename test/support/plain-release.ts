@@ -1,4 +1,5 @@
 import { analyzeUnsigned } from "../../src/migration/analyze.ts";
+import { analyzeCommands } from "../../src/migration/mongo/analyze-commands.ts";
 import { sha256Hex } from "../../src/migration/checksum.ts";
 import type { Body, Migration } from "../../src/migration/migration.ts";
 import { emptyChain, nextChain } from "../../src/release/chain.ts";
@@ -6,7 +7,7 @@ import type { Release, ReleaseProvider } from "../../src/release/release.ts";
 
 /** One migration of a release made in memory. */
 export interface MigrationText {
-  /** `1_users.up.sql` */
+  /** `1_users.up.sql`; `.json` for a body of MongoDB's commands */
   readonly path: string;
   readonly up: string | Buffer;
   readonly down?: string | Buffer;
@@ -30,7 +31,9 @@ export async function makeRelease(
     const bytes = Buffer.from(text);
     const sha256 = sha256Hex(bytes);
     bodies.set(sha256, bytes);
-    const { tx, alone, locks, statements } = await analyzeUnsigned(bytes, path);
+    const { tx, alone, locks, statements } = path.endsWith(".json")
+      ? analyzeCommands(bytes, path)
+      : await analyzeUnsigned(bytes, path);
     return {
       path,
       sha256,
@@ -65,7 +68,7 @@ export async function makeRelease(
   const release: Release = {
     kind: "plain",
     stream,
-    engine: "postgres",
+    engine: texts.some(({ path }) => path.endsWith(".json")) ? "mongodb" : "postgres",
     digest: `plain:${sha256Hex([chain, ...repeatable.map(({ sha256 }) => sha256)].join())}`,
     migrations,
     repeatable,

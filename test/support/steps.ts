@@ -1,5 +1,7 @@
 import type {
+  AppliedSteps,
   DeclaredEntry,
+  LeasedSession,
   SessionSettings,
   StatementStep,
   TransactionStep,
@@ -7,6 +9,7 @@ import type {
 import type { LeaseOptions } from "../../src/driver/driver.ts";
 import type { NewRun } from "../../src/driver/runs.ts";
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
+import { RunnerError } from "../../src/error.ts";
 import { parseHeader } from "../../src/migration/header.ts";
 import { sqlToSend } from "../../src/migration/unwrap-sql.ts";
 import { newRunId } from "../../src/run/request.ts";
@@ -74,7 +77,7 @@ export async function transactionSteps(
   const { release, bodies } = await makeRelease(texts);
   return release.migrations.map((migration) => {
     const text = (bodies.get(migration.sha256) ?? Buffer.alloc(0)).toString("utf8");
-    const { sql, offset } = sqlToSend(text);
+    const { sql, offset } = migration.path.endsWith(".json") ? { sql: text, offset: 0 } : sqlToSend(text);
     return { ...stepOf(migration), text, sql, sqlOffset: offset, alone: migration.alone, ...change };
   });
 }
@@ -97,6 +100,33 @@ export function rawStep(
     locks: [],
   } as const;
   return { ...stepOf(migration), text, sql: text, sqlOffset: 0, alone: false };
+}
+
+/** Applies bodies in the order given, each as its analysis says that it runs, from the `from`th on; ends with the first that fails. */
+export async function applyBodies(
+  session: LeasedSession,
+  texts: readonly MigrationText[],
+  from = 1,
+): Promise<AppliedSteps> {
+  const { release, bodies } = await makeRelease(texts);
+  const all = await transactionSteps(texts);
+  if (release.migrations.every(({ tx }) => tx === "one"))
+    return session.applyInTransactions(all.slice(from - 1), settings);
+  const done: { readonly durationMs: number }[] = [];
+  for (const { sha256, statements = [] } of release.migrations.slice(from - 1)) {
+    const step = all[from - 1 + done.length];
+    if (step === undefined) break;
+    const { sql, sqlOffset, alone, ...common } = step;
+    const bytes = bodies.get(sha256) ?? Buffer.alloc(0);
+    const body = { ...common, bytes, statements, resumeAt: 0, unfinished: null, backfill: undefined };
+    try {
+      done.push(await session.applyStatements(body, settings, () => undefined));
+    } catch (cause) {
+      if (!(cause instanceof RunnerError) || cause.code !== "MIGRATION_FAILED") throw cause;
+      return { done, failure: cause };
+    }
+  }
+  return { done, failure: null };
 }
 
 /** One body that runs statement by statement. */

@@ -1,4 +1,4 @@
-import type { ClientSession } from "mongodb";
+import type { ClientSession, Filter } from "mongodb";
 
 import { RunnerError } from "../../error.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
@@ -35,13 +35,13 @@ export function isOurs({ stream, token, runId }: LeaseKey): Pick<LeaseDocument, 
 }
 
 /**
- * Takes a lease that nobody has, one atomic write.
+ * Takes a lease that was given back or never taken, without having looked at it.
  *
- * @returns undefined where somebody has it
+ * @returns undefined where somebody has it, or did not give it back himself
  */
 export async function takeFree(database: MongoDatabase, asker: Asker): Promise<LeaseDocument | undefined> {
   try {
-    return await take(database, asker, { _id: asker.stream, runId: null }, true);
+    return await take(database, asker, { runId: null, wasTaken: { $ne: true } }, true);
   } catch (cause) {
     // The document is there with a holder, or another asker made it in the same moment.
     if (commandError(cause)?.code === errorCode.duplicateKey) return undefined;
@@ -49,23 +49,23 @@ export async function takeFree(database: MongoDatabase, asker: Asker): Promise<L
   }
 }
 
-/** Takes a lease that was seen to have expired; undefined where it has moved since. */
-export function takeExpired(
+/** Takes a lease that was seen to be free, or to have expired; undefined where it has moved since. */
+export function takeSeen(
   database: MongoDatabase,
   asker: Asker,
-  { token, renewedAt }: Pick<LeaseDocument, "token" | "renewedAt">,
+  { token, runId, renewedAt }: LeaseDocument,
 ): Promise<LeaseDocument | undefined> {
-  return take(database, asker, { _id: asker.stream, token, renewedAt }, false);
+  return take(database, asker, { token, runId, renewedAt }, false);
 }
 
 async function take(
   { collections }: MongoDatabase,
-  { runId, holder, leaseMs }: Asker,
-  filter: object,
+  { stream, runId, holder, leaseMs }: Asker,
+  condition: Filter<LeaseDocument>,
   upsert: boolean,
 ): Promise<LeaseDocument | undefined> {
   const taken = await collections.leases.findOneAndUpdate(
-    filter,
+    { _id: stream, ...condition },
     {
       $inc: { token: 1 },
       $set: { runId, holder, leaseMs },

@@ -1,0 +1,58 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { RunnerError } from "../../error.ts";
+import type { LeaseOptions } from "../driver.ts";
+import { commandError, errorCode, isConflict } from "./command-error.ts";
+import { within, type MongoDatabase } from "./database.ts";
+import { isAway } from "./failure.ts";
+import { followFence, insertStream, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
+
+/** milliseconds that one try to raise the fence waits for an open transaction of an earlier holder */
+const raiseMs = 1_000;
+
+/**
+ * Raises the fence to a new token. What an earlier holder has in an open transaction is waited for: the server ends it
+ * when its client is gone, or after its `transactionLifetimeLimitSeconds`.
+ *
+ * @param options - `signal` says until when the token is ours
+ * @returns the key from now on
+ * @throws RunnerError `LEASE_HELD` - it did not end within `options.waitMs`; `LEASE_LOST`
+ */
+export async function passOn(
+  database: MongoDatabase,
+  taken: LeaseKey,
+  { waitMs, signal, targetId }: Pick<LeaseOptions, "waitMs" | "signal" | "targetId">,
+): Promise<LeaseKey> {
+  const giveUpAt = performance.now() + waitMs;
+  for (let key = taken; ;) {
+    signal.throwIfAborted();
+    try {
+      const stands = await within(() => raiseFence(database, key, raiseMs), signal);
+      if (stands === undefined) return key;
+      if (stands === "absent") {
+        await database.prepare(signal);
+        await insertStream(database, key.stream, targetId);
+        continue;
+      }
+      const next = await followFence(database, key, stands.token);
+      if (next === undefined) throw leaseLost();
+      key = next;
+    } catch (cause) {
+      const isOpen = commandError(cause)?.code === errorCode.maxTimeMsExpired || isConflict(cause);
+      if (!isOpen && !isAway(cause)) throw cause;
+      if (isOpen && performance.now() >= giveUpAt) throw transactionOpen(key, cause);
+      await sleep(50 + Math.random() * 50, undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
+
+function transactionOpen({ stream }: LeaseKey, cause: unknown): RunnerError {
+  return new RunnerError(
+    "LEASE_HELD",
+    `a transaction of an earlier run on stream "${stream}" is still open on the server`,
+    {
+      hint: "wait for it (--wait): the server ends it within transactionLifetimeLimitSeconds, mostly 60",
+      cause,
+    },
+  );
+}

@@ -1,0 +1,159 @@
+import { appliedLength } from "../../history/entry.ts";
+import type { LeaseHolder, StreamState } from "../stream-state.ts";
+import { answerMs, type MongoDatabase } from "./database.ts";
+import type { EntryDocument, LeaseDocument, StreamDocument } from "./documents.ts";
+import { readEntry } from "./history.ts";
+import { expiryOf } from "./lease.ts";
+
+/** A stream as it is read, with its lease as the take-over needs it. */
+export interface SeenStream {
+  readonly state: StreamState;
+  readonly lease: LeaseDocument | undefined;
+}
+
+/** What an entry says of where a stream stands. */
+type PlaceDocument = Pick<
+  EntryDocument,
+  "id" | "stream" | "seq" | "direction" | "status" | "version" | "chain"
+>;
+
+/** What {@link readStream} gets. */
+interface FoundStream extends StreamDocument {
+  readonly lease: readonly LeaseDocument[];
+  /** its newest entry that had an effect and a place in the sequence, with the entries of that place and of the one before */
+  readonly last: readonly (EntryDocument & {
+    readonly here: readonly PlaceDocument[];
+    readonly before: readonly PlaceDocument[];
+  })[];
+  /** the newest entry of a repeatable migration */
+  readonly repeatable: readonly EntryDocument[];
+  readonly repeatables: readonly { readonly _id: string; readonly sha256: string }[];
+}
+
+/** A down body that failed without any effect leaves everything as the entry before it says. */
+const hadEffect = { $nor: [{ direction: "down", status: "failed", statementsDone: 0, checkpoint: null }] };
+
+/**
+ * What the database says of a stream. One question, with the server's clock beside it; the position comes from the history
+ * itself: there is no second count that could disagree. Without `let` and `$$NOW`, which not every server has.
+ */
+export async function readStream(
+  database: MongoDatabase,
+  stream: string,
+  signal: AbortSignal,
+): Promise<SeenStream> {
+  const { streams, leases, history } = database.collections;
+  const ofSequence = { stream, seq: { $gt: 0 }, origin: { $ne: "covered" }, ...hadEffect };
+  const from = history.collectionName;
+  const details = ["statementChecksums", "checkpoint", "error", "note"];
+  const withoutDetails = ["here", "before"].flatMap((name) =>
+    details.map((detail) => [`${name}.${detail}`, 0] as const),
+  );
+  const found = streams.aggregate<FoundStream>(
+    [
+      { $match: { _id: stream } },
+      { $lookup: { from: leases.collectionName, localField: "_id", foreignField: "_id", as: "lease" } },
+      {
+        $lookup: {
+          from,
+          pipeline: [
+            { $match: ofSequence },
+            { $sort: { id: -1 } },
+            { $limit: 1 },
+            { $addFields: { seqBefore: { $subtract: ["$seq", 1] } } },
+            { $lookup: { from, localField: "seq", foreignField: "seq", as: "here" } },
+            { $lookup: { from, localField: "seqBefore", foreignField: "seq", as: "before" } },
+            { $project: { seqBefore: 0, ...Object.fromEntries(withoutDetails) } },
+          ],
+          as: "last",
+        },
+      },
+      {
+        $lookup: {
+          from,
+          pipeline: [{ $match: { stream, seq: 0 } }, { $sort: { id: -1 } }, { $limit: 1 }],
+          as: "repeatable",
+        },
+      },
+      {
+        $lookup: {
+          from,
+          pipeline: [
+            { $match: { stream, seq: 0, status: "done" } },
+            { $sort: { id: 1 } },
+            { $group: { _id: "$path", sha256: { $last: "$sha256" } } },
+          ],
+          as: "repeatables",
+        },
+      },
+    ],
+    { maxTimeMS: answerMs, signal },
+  );
+  const [[document], { now }] = await Promise.all([found.toArray(), database.facts(signal)]);
+  if (document === undefined) return { state: freshState(now), lease: undefined };
+  database.sawStream();
+  return { state: stateOf(document, now), lease: document.lease[0] };
+}
+
+function freshState(now: Date): StreamState {
+  return {
+    exists: false,
+    environment: null,
+    targetId: null,
+    highWaterMark: null,
+    completed: null,
+    unfinished: null,
+    position: { length: 0, chain: null, version: null },
+    repeatables: {},
+    held: null,
+    failed: null,
+    paused: false,
+    inStep: null,
+    lease: null,
+    now,
+  };
+}
+
+function stateOf(document: FoundStream, now: Date): StreamState {
+  const last = document.last[0];
+  const repeatable = document.repeatable[0];
+  const newest = (repeatable?.id ?? 0) > (last?.id ?? 0) ? repeatable : last;
+  return {
+    exists: true,
+    environment: document.environment ?? null,
+    targetId: document.targetId,
+    highWaterMark: document.highWaterMark ?? null,
+    completed: document.completed ?? null,
+    unfinished: newest === undefined || newest.status === "done" ? null : entryOf(newest),
+    position: positionOf(document._id, last),
+    repeatables: Object.fromEntries(document.repeatables.map(({ _id, sha256 }) => [_id, sha256])),
+    held: document.held ?? null,
+    failed: document.failed ?? null,
+    paused: document.paused ?? false,
+    inStep: document.inStep ?? null,
+    lease: holderOf(document.lease[0]),
+    now,
+  };
+}
+
+function positionOf(stream: string, last: FoundStream["last"][number] | undefined): StreamState["position"] {
+  if (last === undefined) return { length: 0, chain: null, version: null };
+  const newestFirst = [...last.here, ...last.before]
+    .filter((entry) => entry.stream === stream && entry.direction === "up")
+    .toSorted((a, b) => b.id - a.id);
+  const earlier = newestFirst.find(({ seq, id }) => seq === last.seq && id < last.id);
+  const length = appliedLength(last, earlier?.status === "done");
+  const at = newestFirst.find(({ seq, status }) => seq === length && status === "done");
+  return { length, chain: at?.chain ?? null, version: at?.version ?? null };
+}
+
+function entryOf(document: EntryDocument & { readonly here?: unknown; readonly before?: unknown }) {
+  const { here, before, ...entry } = document;
+  return readEntry(entry);
+}
+
+function holderOf(lease: LeaseDocument | undefined): LeaseHolder | null {
+  if (lease === undefined || lease.runId === null) return null;
+  const { holder, runId, token, acquiredAt } = lease;
+  return { holder, runId, token, acquiredAt, expiresAt: expiryOf(lease) };
+}
