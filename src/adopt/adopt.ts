@@ -177,9 +177,13 @@ async function look(
     assertUsable(fetched, state, target);
     return fetched;
   };
-  const claim = await foreign.withLock(chosen.place, { waitMs: target.limits.waitMs, signal }, () =>
-    readClaim(foreign, chosen, signal),
-  );
+  const isAnyoneAtIt = state.lease !== null && state.lease.expiresAt > state.now;
+  const lock = {
+    waitMs: target.limits.waitMs,
+    signal,
+    ...(isAnyoneAtIt ? {} : { stream: target.stream }),
+  };
+  const claim = await foreign.withLock(chosen.place, lock, () => readClaim(foreign, chosen, signal));
   let release = await fetch(ours);
   if (!continues(release, state.position)) throw rewritten(release, ours);
   let finding = findingOf(chosen.place, claim, release.migrations);

@@ -36,7 +36,7 @@ export interface ForeignLockOptions {
   /** milliseconds; 0 tries once */
   readonly waitMs: number;
   readonly signal: AbortSignal;
-  /** whose lease is held meanwhile: a lock that an earlier holder of it left behind is nobody's any more; absent: none is */
+  /** whose lease nobody else holds: a lock that an earlier holder of it left behind is nobody's any more */
   readonly stream?: string;
 }
 

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { adopt } from "../../src/adopt/adopt.ts";
+import { needs } from "../support/parts.ts";
+import { startPgBouncer } from "../support/pgbouncer.ts";
 import { never } from "../support/steps.ts";
 import { signedStore, tableMigrations } from "../support/target.ts";
-import { declaration, makeSite, pairs, siteOn, type Site } from "./site.ts";
+import { declaration, makeSite, pairs, siteOn, type PostgresSite } from "./site.ts";
 
 /** golang-migrate's table, as it makes it. */
 const numberTable = (table: string, version: number) =>
@@ -14,7 +16,7 @@ const gooseTable = (...versions: readonly number[]) =>
   is_applied boolean not null, tstamp timestamp not null default now());
  insert into goose_db_version (version_id, is_applied) values ${[0, ...versions].map((version) => `(${version}, true)`).join(", ")};`;
 
-const script = async (site: Site, sql: string) => {
+const script = async (site: PostgresSite, sql: string) => {
   const client = await site.database.connect();
   await client.query(sql);
 };
@@ -200,5 +202,23 @@ describe("a stream in step", () => {
       error: { code: "ADOPTION", message: expect.stringContaining("a version with dots") },
     });
     expect(await site.database.query("select to_regclass('b') as b")).toEqual([{ b: null }]);
+  });
+});
+
+describe("a stream in step behind a pooler", () => {
+  needs("pgbouncer");
+
+  test("needs one connection more of a transaction pooler, and works through it", async () => {
+    const site = await makeSite(pairs("1", "2"));
+    await script(site, `${numberTable("schema_migrations", 1)} create table t1 (id int)`);
+    const through = async (poolSize: number) => {
+      const pooler = await startPgBouncer(site.database.url, { poolSize });
+      return siteOn(site.database, site.folder, { url: () => pooler.url });
+    };
+    await expect((await through(2)).adopt()).rejects.toMatchObject({ code: "POOL_TOO_SMALL" });
+    const wide = await through(3);
+    await wide.adopt({ keepsInStep: true });
+    expect(await wide.run()).toMatchObject({ outcome: "applied" });
+    expect(await site.database.query("select version from schema_migrations")).toEqual([{ version: "2" }]);
   });
 });

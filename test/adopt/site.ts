@@ -19,7 +19,6 @@ import { never } from "../support/steps.ts";
 export interface Site {
   readonly url: string;
   readonly folder: string;
-  readonly database: TestDatabase;
   readonly target: Target;
   /** adds files to the folder, or to another */
   write(files: Readonly<Record<string, string>>, into?: string): Promise<void>;
@@ -30,8 +29,14 @@ export interface Site {
   history(): Promise<readonly HistoryEntry[]>;
 }
 
+/** One whose database a test looks into. */
+export interface PostgresSite extends Site {
+  readonly database: TestDatabase;
+}
+
 /** How a site's folder is read, and who uses its database. */
 export interface SiteOptions {
+  readonly engine?: Engine;
   readonly format?: FormatName;
   readonly allowLate?: boolean;
   /** as the last part of the database's URL: another role, a search path */
@@ -43,23 +48,23 @@ export interface SiteOptions {
 export async function makeSite(
   files: Readonly<Record<string, string>>,
   options: SiteOptions = {},
-): Promise<Site> {
+): Promise<PostgresSite> {
   const folder = await tempFolder(files);
   onTestFinished(() => folder[Symbol.asyncDispose]());
   const database = await createDatabase();
-  return siteOn(database, folder.path, options);
+  return { ...(await siteOn(database, folder.path, options)), database };
 }
 
 /** The same database and folder, as another would use them. */
 export async function siteOn(
-  database: TestDatabase,
+  database: { readonly url: string },
   folder: string,
   options: SiteOptions = {},
 ): Promise<Site> {
   const url = options.url?.(database.url) ?? database.url;
   const driver = await openDriver(url);
   onTestFinished(() => driver.close());
-  const engine: Engine = "postgres";
+  const { engine = "postgres" } = options;
   const releases = plainReleases({
     source: folderSource(folder),
     stream: "orders",
@@ -79,7 +84,6 @@ export async function siteOn(
   return {
     url,
     folder,
-    database,
     target,
     async write(more, into = folder) {
       for (const [name, text] of Object.entries(more)) await writeFile(join(into, name), text);

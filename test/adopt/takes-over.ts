@@ -4,7 +4,7 @@ import type { FormatName } from "../../src/migration/format/format.ts";
 import { needs } from "../support/parts.ts";
 import type { PeerResult, PeerSite } from "../support/peer.ts";
 import { tempFolder } from "../support/release.ts";
-import { back, makeSite, type Site } from "./site.ts";
+import { back, makeSite, type PostgresSite } from "./site.ts";
 
 /** A tool, the folder that it wants, and how it is told to go up and back. */
 export interface Case {
@@ -27,14 +27,14 @@ export interface Case {
 export const both = (n: number, up: string, down: string) =>
   `${up}\nCREATE TABLE t${n} (id int);\n\n${down}\nDROP TABLE t${n};\n`;
 
-async function theirFolder({ theirFiles }: Case, site: Site): Promise<string> {
+async function theirFolder({ theirFiles }: Case, site: PostgresSite): Promise<string> {
   if (theirFiles === undefined) return site.folder;
   const folder = await tempFolder();
   onTestFinished(() => folder[Symbol.asyncDispose]());
   return folder.path;
 }
 
-const rowsOf = (site: Site, { table }: Case) =>
+const rowsOf = (site: PostgresSite, { table }: Case) =>
   site.database.query(`select to_jsonb(t) as row from ${table} t`);
 
 /** What every tool must be able to do: be taken over from, and take over again. */

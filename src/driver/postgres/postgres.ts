@@ -58,7 +58,7 @@ class PostgresDriver implements Driver {
 
   constructor(database: PostgresDatabase, direct: ConnectionPool | undefined, times: LeaseTimes) {
     this.url = database.shownUrl;
-    this.foreign = foreignHistories(database);
+    this.foreign = foreignHistories(database, direct ?? database.pool);
     this.#database = database;
     this.#direct = direct;
     this.#times = times;

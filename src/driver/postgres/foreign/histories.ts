@@ -6,7 +6,7 @@ import {
   type ForeignTable,
 } from "../../../history/foreign.ts";
 import type { ForeignHistories } from "../../foreign.ts";
-import type { Row } from "../connection.ts";
+import type { ConnectionPool, Row } from "../connection.ts";
 import type { PostgresDatabase } from "../database.ts";
 import { serverError } from "../failure.ts";
 import { sqlstate } from "../sqlstate.ts";
@@ -29,8 +29,12 @@ const companions = ["ar_internal_metadata"];
 /** more rows than any project has migrations: the table is something else */
 const mostRows = 100_000;
 
-/** What other tools left in a PostgreSQL database. */
-export function foreignHistories(database: PostgresDatabase): ForeignHistories {
+/**
+ * What other tools left in a PostgreSQL database.
+ *
+ * @param lockPool - for the connection that holds their locks: past the pooler, where that is possible
+ */
+export function foreignHistories(database: PostgresDatabase, lockPool: ConnectionPool): ForeignHistories {
   return {
     tables: (named, signal) =>
       database.use(signal, async (connection) => {
@@ -48,7 +52,7 @@ export function foreignHistories(database: PostgresDatabase): ForeignHistories {
           throw unreadable(cause, table);
         }
       }),
-    withLock: (place, options, work) => withForeignLock(database, place, options, work),
+    withLock: (place, options, work) => withForeignLock(database, lockPool, place, options, work),
   };
 }
 

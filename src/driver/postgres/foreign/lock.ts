@@ -5,12 +5,16 @@ import { RunnerError } from "../../../error.ts";
 import { placeName, type ForeignPlace } from "../../../history/foreign.ts";
 import type { ForeignLockOptions } from "../../foreign.ts";
 import { firstValue, type PostgresDatabase } from "../database.ts";
-import type { Connection } from "../connection.ts";
+import type { Connection, ConnectionPool } from "../connection.ts";
 import { begin } from "../lease.ts";
+import { assertFreeSlots, isThroughPooler } from "../pooler.ts";
 import { identifier, literal } from "../tables.ts";
 
 /** milliseconds between two tries */
 const pollMs = { shortest: 25, longest: 1_000 };
+
+/** transactions that a run in step has open at once: this one beside its work and its heartbeats */
+const slotsInStep = 3;
 
 /** golang-migrate: `advisoryLockIDSalt` of its database/util.go */
 const golangMigrateSalt = 1_486_364_155;
@@ -31,14 +35,17 @@ const railsSalt = 2_053_462_845n;
  */
 export async function withForeignLock<T>(
   database: PostgresDatabase,
+  pool: ConnectionPool,
   place: ForeignPlace,
   options: ForeignLockOptions,
   work: () => Promise<T>,
 ): Promise<T> {
-  const holder = await database.pool.connect(options.signal);
+  const holder = await pool.connect(options.signal);
   let isBroken = true;
   let watch: NodeJS.Timeout | undefined;
   try {
+    if (await isThroughPooler(holder))
+      await assertFreeSlots(pool, slotsInStep, database.shownUrl, options.signal);
     const keys = await takeLock(holder, place, options);
     if (place.tool === "golang-migrate")
       watch = setInterval(() => void cancelKnots(database, keys), pollMs.longest).unref();
