@@ -178,8 +178,18 @@ function register(steps: readonly Step[], { registry }: Release): readonly Step[
   if (registry === undefined) return steps;
   const known = new Map(registry.migrations.map((entry) => [versionKey(entry.version), entry]));
   return steps.map((step) => {
-    const registered = step.direction === "up" ? known.get(versionKey(step.migration.version)) : undefined;
-    return registered === undefined ? step : { ...step, registered };
+    if (step.direction === "down") return step;
+    const { version } = step.migration;
+    const entries = [...step.covers, step.migration].flatMap(
+      (one) => known.get(versionKey(one.version)) ?? [],
+    );
+    const [only, ...others] = entries;
+    if (only === undefined) return step;
+    if (others.length === 0) return { ...step, registered: { ...only, version } };
+    // A checkpoint is all that it covers.
+    const breaking = entries.some((entry) => entry.breaking);
+    const dependencies = entries.flatMap((entry) => entry.dependencies);
+    return { ...step, registered: { version, breaking, dependencies } };
   });
 }
 
