@@ -7,7 +7,10 @@ export function withoutValues(message: string, code: number | undefined): string
   let text = cut.replaceAll(/"(?:[^"\\]|\\.)*"/g, '"…"');
   // What cannot be converted is quoted as it was found in a document.
   if (code !== undefined && quotesValues.has(code)) text = text.replaceAll(/'[^']*'/g, "'…'");
-  text = withoutNested(text).replaceAll(/\s+/g, " ").trim();
+  // The name of an index in brackets is none of a document's values.
+  text = withoutNested(text.replaceAll(/ name \[([\w.$-]+)\]/g, " name '$1'"))
+    .replaceAll(/\s+/g, " ")
+    .trim();
   return text.length > mostLength ? `${text.slice(0, mostLength)}…` : text;
 }
 

@@ -88,9 +88,3 @@ async function currentOperations(
     return read.success && read.output.command.comment.startsWith(mark) ? [read.output] : [];
   });
 }
-
-/** The server's clock. */
-export async function serverNow(db: Db, signal: AbortSignal): Promise<Date> {
-  const answer = await db.client.db("admin").command({ hello: 1 }, { signal });
-  return v.parse(v.object({ localTime: v.date() }), answer).localTime;
-}

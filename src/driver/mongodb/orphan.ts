@@ -3,7 +3,8 @@ import * as v from "valibot";
 
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { Orphan } from "../driver.ts";
-import { killOperation, selectOperations, serverNow, type Operation } from "./operations.ts";
+import type { MongoDatabase } from "./database.ts";
+import { killOperation, selectOperations, type Operation } from "./operations.ts";
 
 /**
  * Commands that outlived their runner (`protocol.md` 17): the lease is free, and the server still works on one, or may.
@@ -21,12 +22,12 @@ export interface OrphanSearch {
 
 /** What is in the way of whoever takes over, the oldest first; undefined: nothing. */
 export async function findOrphan(
-  db: Db,
+  database: MongoDatabase,
   { stream, throughToken, unfinished }: OrphanSearch,
   signal: AbortSignal,
 ): Promise<Orphan | undefined> {
-  const now = await serverNow(db, signal);
-  const [shown] = await shownOperations(db, { stream, throughToken }, signal);
+  const { now } = await database.facts(signal);
+  const [shown] = await shownOperations(database.db, { stream, throughToken }, signal);
   if (shown !== undefined)
     return {
       runId: unfinished?.token === shown.token ? unfinished.runId : null,
@@ -42,7 +43,7 @@ export async function findOrphan(
 
 /** Has the server end what it shows of them; how many there were. */
 export async function cancelOrphans(
-  db: Db,
+  { db }: MongoDatabase,
   search: Pick<OrphanSearch, "stream" | "throughToken">,
   signal: AbortSignal,
 ): Promise<number> {

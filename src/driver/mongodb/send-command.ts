@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { ClientSession, Db, Document } from "mongodb";
+import * as v from "valibot";
 
 import { RunnerError } from "../../error.ts";
 import type { CommandDocument } from "./bson.ts";
@@ -146,11 +147,15 @@ const writing: ReadonlySet<string> = new Set([
   "revokeRolesFromRole",
 ]);
 
+/** A Long where it is no safe integer. */
+const openCursor = v.object({ cursor: v.object({ id: v.unknown(), ns: v.string() }) });
+
 /** What a body reads, nobody looks at: the server need not keep the rest of it. */
 async function closeCursor(db: Db, answer: Document, session: ClientSession | undefined): Promise<void> {
-  const { cursor } = answer as { readonly cursor?: { readonly id?: unknown; readonly ns?: unknown } };
-  const isOpen = cursor?.id !== undefined && String(cursor.id) !== "0";
-  if (!isOpen || typeof cursor.ns !== "string") return;
+  const read = v.safeParse(openCursor, answer);
+  if (!read.success) return;
+  const { cursor } = read.output;
+  if (cursor.id === 0) return;
   const collection = cursor.ns.slice(cursor.ns.indexOf(".") + 1);
   await db
     .command({ killCursors: collection, cursors: [cursor.id] }, session === undefined ? {} : { session })

@@ -24,7 +24,7 @@ function run(db: Db, command: Command): Promise<unknown> {
 
 /** What a probe says before and after its command, as a run that died would be told. */
 async function told(setup: readonly object[], asked: object | ((db: Db) => object)): Promise<object> {
-  const { db } = await createMongoDatabase();
+  const { db } = await createMongoDatabase({ endsWith: "file" });
   for (const one of setup) await run(db, commandOf(one));
   const command = commandOf(typeof asked === "function" ? asked(db) : asked);
   const name = probeOf(command);
@@ -90,7 +90,7 @@ describe.concurrent("whether a command took effect is told by the database", () 
       { createUser: "reader", pwd: "x", roles: [] },
     ],
   ] as const)("%s did nothing where it was so before", async ([name, setup, asked]) => {
-    const { db } = await createMongoDatabase();
+    const { db } = await createMongoDatabase({ endsWith: "file" });
     for (const one of setup) await run(db, commandOf(one));
     const command = commandOf(asked);
     const seen = await probes[name].look(db, command);
@@ -98,18 +98,18 @@ describe.concurrent("whether a command took effect is told by the database", () 
   });
 
   test("and of an insert that was cut off, what is left is sent", async () => {
-    const { db } = await createMongoDatabase();
+    const { db } = await createMongoDatabase({ endsWith: "file" });
     const command = commandOf({
       insert: "orders",
       documents: [{ _id: "a" }, { n: 2 }, { _id: 3 }, { n: 4 }],
     });
     const document = toCommandDocument(command, "1_a.up.json");
-    const { look, settle, rest } = probes.insert;
+    const { look, settle, rest = () => Promise.reject(new Error("no rest")) } = probes.insert;
     const seen = await look(db, command);
-    const whole = await rest?.(db, seen, document);
-    await db.command({ ...whole, documents: (whole?.["documents"] as unknown[]).slice(0, 2) });
+    const whole = await rest(db, seen, document);
+    await db.command({ ...whole, documents: (whole["documents"] as unknown[]).slice(0, 2) });
     expect(await settle(db, seen)).toBe("not-done");
-    await db.command((await rest?.(db, seen, document)) ?? {});
+    await db.command(await rest(db, seen, document));
     expect(await settle(db, seen)).toBe("done");
     expect(await db.collection("orders").countDocuments()).toBe(4);
   });

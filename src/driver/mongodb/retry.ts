@@ -1,0 +1,37 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+import type { SessionSettings } from "../session.ts";
+import type { Bench } from "./bench.ts";
+import { commandError, isConflict, isOutcomeUnknown, isTransient } from "./command-error.ts";
+
+/**
+ * Tries of a body, the first included. What clashes may have to wait for a transaction that nobody ends any more, which
+ * the server does after a minute; a server that is away is waited for by the driver as well, before each try.
+ */
+const tries = { conflict: 14, unavailable: 6 };
+/** milliseconds before the second try: doubles with each, with jitter, up to 32 times of it */
+const retryMs = 250;
+
+/**
+ * Whether what failed with `cause` for the `attempt`th time may succeed when it is tried again: a write conflict, another's
+ * lock or index build, an election, a lost connection. Waits before it says so.
+ *
+ * Throws the run's own reason when it is to stop meanwhile.
+ */
+export async function mayTryAgain(
+  bench: Bench,
+  step: { readonly path: string },
+  settings: SessionSettings,
+  cause: unknown,
+  attempt: number,
+): Promise<boolean> {
+  const isAway = isOutcomeUnknown(cause);
+  const most = isAway ? tries.unavailable : isConflict(cause) || isTransient(cause) ? tries.conflict : 1;
+  if (attempt >= most) return false;
+  const waitMs = Math.round(
+    (bench.times.retryMs ?? retryMs) * Math.min(2 ** (attempt - 1), 32) * (0.5 + Math.random()),
+  );
+  settings.onRetry(step.path, attempt, String(commandError(cause)?.code ?? "connection lost"), waitMs, null);
+  await sleep(waitMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
+  return true;
+}

@@ -1,0 +1,196 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import * as v from "valibot";
+
+import { RunnerError } from "../../error.ts";
+import type { StatementCheckpoint } from "../../history/entry.ts";
+import type { ProbeVerdict } from "../session.ts";
+import { isNetworkLoss, isOutcomeUnknown } from "./command-error.ts";
+import { selectOperations, showsOperations } from "./operations.ts";
+import { isProbeName, probeOf, probes, type Seen } from "./outcome.ts";
+import {
+  checksumOf,
+  recordFailure,
+  stop,
+  statementTimeoutOf,
+  type Body,
+  type Task,
+} from "./statement-task.ts";
+
+/** What was noted of a command before it was sent. */
+export type SentNote = Extract<StatementCheckpoint, { readonly kind: "sent" }>;
+
+/** How long the server may work on a command that no transaction ends. */
+export interface SendLimit {
+  /** 0: as long as it takes */
+  readonly maxTimeMs: number;
+  /** by the server's clock, when it has surely ended; null: the server shows what it works on */
+  readonly until: Date | null;
+  /** the user asked for none: it is so short because a dead run's command could not be found */
+  readonly isOurs: boolean;
+  /** `performance.now()` up to which it can be sent, so that it has ended by then */
+  readonly sendBy: number;
+}
+
+/** What a note says of the command, besides what its probe has seen. */
+const noted = v.object({
+  command: v.string(),
+  probe: v.nullable(v.string()),
+  /** a second time changes nothing */
+  isRepeatable: v.boolean(),
+  until: v.nullable(v.string()),
+  seen: v.record(v.string(), v.unknown()),
+});
+
+/** milliseconds between looks for a command that may still be under way */
+const lookMs = 250;
+/** tries of asking how a command ended, when the server is away */
+const mostTries = 10;
+
+/**
+ * The limit for what is sent now (`protocol.md` 17). Whoever takes over after a crash must know when the command has
+ * ended: because the server shows what it works on, or because the user said how long it may take, or else because it
+ * ends while the lease is still ours.
+ *
+ * @param slackMs - milliseconds until it is sent, at most
+ */
+export async function limitOf(task: Task, slackMs: number): Promise<SendLimit> {
+  const { bench } = task;
+  const wanted = statementTimeoutOf(task);
+  const isShown = await showsOperations(bench.database.db, bench.kept.signal);
+  if (wanted === 0 && isShown) return { maxTimeMs: 0, until: null, isOurs: false, sendBy: Infinity };
+  if (wanted === 0) await untilFresh(task);
+  const maxTimeMs = wanted > 0 ? wanted : Math.max(1, bench.kept.trustedForMs() - slackMs);
+  return {
+    maxTimeMs,
+    until: isShown ? null : new Date(bench.now().getTime() + maxTimeMs + slackMs),
+    isOurs: wanted === 0,
+    sendBy: performance.now() + slackMs,
+  };
+}
+
+/** The lease is hardly older than a heartbeat: what may last as long as it is trusted has that time. */
+async function untilFresh({ bench }: Task): Promise<void> {
+  const { leaseMs, marginMs, heartbeatMs } = bench.times;
+  const enough = leaseMs - marginMs - heartbeatMs * 1.5;
+  while (bench.kept.trustedForMs() < enough) {
+    bench.kept.assertTrusted();
+    await sleep(20, undefined, { signal: bench.kept.signal }).catch(() => undefined);
+  }
+  bench.kept.assertTrusted();
+}
+
+/** Notes what is about to be sent: whoever finds the entry after a crash needs no more than that. */
+export async function noteBefore(
+  task: Task,
+  { until }: SendLimit,
+  { isRepeatable, seen }: { readonly isRepeatable: boolean; readonly seen: Seen | undefined },
+): Promise<SentNote> {
+  const { bench, checkpoint, command, index, step, statement } = task;
+  const probe = probeOf(command) ?? null;
+  const found = seen ?? (probe === null ? {} : await probes[probe].look(bench.database.db, command));
+  const note: SentNote = {
+    kind: "sent",
+    statement: index,
+    sha256: checksumOf(step, statement),
+    before: {
+      command: command.name,
+      probe,
+      isRepeatable,
+      until: until?.toISOString() ?? null,
+      seen: found,
+    } satisfies v.InferOutput<typeof noted>,
+  };
+  await checkpoint.noted(note);
+  return note;
+}
+
+/** The same of a command that the server has answered: it works on it no longer. */
+export function ended(note: SentNote): SentNote {
+  return { ...note, before: { ...note.before, until: new Date(0).toISOString() } };
+}
+
+/** What the probe of a noted command has seen before it was sent. */
+export function seenIn({ before }: SentNote): Seen {
+  return v.parse(noted, before).seen;
+}
+
+/**
+ * Finds out what became of a command that was sent, once the server works on it no longer.
+ *
+ * @throws RunnerError `NEEDS_ATTENTION` - nobody can tell, as the entry then says too
+ */
+export async function settle(body: Body, note: SentNote): Promise<ProbeVerdict> {
+  const { bench, onProgress } = body;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      bench.kept.assertTrusted();
+      await untilEnded(body, note);
+      const verdict = await verdictOf(body, note);
+      if (verdict === undefined) throw await recordFailure(body, undecided(body, note), "needs_attention");
+      onProgress({ kind: "probed", statement: note.statement + 1, verdict });
+      return verdict;
+    } catch (cause) {
+      if (cause instanceof RunnerError && cause.code === "NEEDS_ATTENTION") throw cause;
+      if (bench.kept.signal.aborted) await stop(body, bench.kept.signal.reason);
+      const mayAskAgain = isNetworkLoss(cause) || isOutcomeUnknown(cause);
+      if (!mayAskAgain || attempt >= mostTries) throw cause;
+      await sleep(lookMs * attempt, undefined, { signal: bench.kept.signal }).catch(() => undefined);
+    }
+  }
+}
+
+async function verdictOf({ bench }: Body, { before }: SentNote): Promise<ProbeVerdict | undefined> {
+  const { probe, isRepeatable, seen } = v.parse(noted, before);
+  const verdict = isProbeName(probe) ? await probes[probe].settle(bench.database.db, seen) : undefined;
+  return verdict ?? (isRepeatable ? "not-done" : undefined);
+}
+
+/** Waits until nobody works on it any more: by what the server shows, or by the time that it had. */
+async function untilEnded({ bench }: Body, { before }: SentNote): Promise<void> {
+  const { db } = bench.database;
+  const { stream, token } = bench.key();
+  const { until } = v.parse(noted, before);
+  const isWanted = (other: number): boolean => other <= token;
+  for (;;) {
+    bench.kept.assertTrusted();
+    const { signal } = bench.kept;
+    const isOver =
+      until === null
+        ? (await selectOperations(db, { stream, isWanted }, signal)).length === 0
+        : bench.now() >= new Date(until);
+    if (isOver) return;
+    await sleep(lookMs, undefined, { signal: bench.kept.signal }).catch(() => undefined);
+  }
+}
+
+function undecided({ step }: Body, note: SentNote): RunnerError {
+  const { command } = v.parse(noted, note.before);
+  const index = note.statement;
+  const statement = step.statements[index];
+  const isSame = statement !== undefined && checksumOf(step, statement) === note.sha256;
+  const line = isSame ? lineOf(step.bytes, statement.offset) : undefined;
+  return new RunnerError(
+    "NEEDS_ATTENTION",
+    `"${step.path}" (${step.direction}): the connection was lost, or the runner died, while command ${index + 1} of ${step.statements.length} (${command}${line === undefined ? "" : ` in line ${line}`}) was under way, and nothing in the database tells whether it took effect`,
+    {
+      hint: 'look whether what it was to change is changed, then say so: lockkeeper repair --as applied|not-applied --reason "…"',
+      fields: {
+        migration: step.path,
+        version: step.migration.version,
+        direction: step.direction,
+        statement: index + 1,
+        statements: step.statements.length,
+        ...(line === undefined ? {} : { line }),
+      },
+    },
+  );
+}
+
+function lineOf(bytes: Buffer, offset: number): number {
+  return (
+    (bytes
+      .subarray(0, offset)
+      .toString("utf8")
+      .match(/\r\n|\r|\n/g)?.length ?? 0) + 1
+  );
+}
