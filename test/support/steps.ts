@@ -116,9 +116,8 @@ export async function applyBodies(
   for (const { sha256, statements = [] } of release.migrations.slice(from - 1)) {
     const step = all[from - 1 + done.length];
     if (step === undefined) break;
-    const { sql, sqlOffset, alone, ...common } = step;
     const bytes = bodies.get(sha256) ?? Buffer.alloc(0);
-    const body = { ...common, bytes, statements, resumeAt: 0, unfinished: null, backfill: undefined };
+    const body = { ...step, bytes, statements, resumeAt: 0, unfinished: null, backfill: undefined };
     try {
       done.push(await session.applyStatements(body, settings, () => undefined));
     } catch (cause) {

@@ -100,7 +100,7 @@ const networkReasons: Readonly<Record<string, string>> = {
 };
 
 function networkFailure(thrown: Error, shownUrl: string): RunnerError {
-  const [told = thrown, code = ""] = rootOf(thrown);
+  const [told, code] = rootOf(thrown);
   if (/maximum wire version|minimum wire version/.test(told.message)) {
     const wire = /wire version (\d+)/.exec(told.message)?.[1];
     return new RunnerError(

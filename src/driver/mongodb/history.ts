@@ -135,22 +135,22 @@ export async function readOneEntry(
 }
 
 /** A document as an entry. */
-export function readEntry({ _id, stream, checkpoint, ...entry }: EntryDocument): HistoryEntry {
-  return {
-    ...entry,
-    checkpoint: checkpoint === null ? null : (JSON.parse(checkpoint) as StatementCheckpoint),
-  };
+export function readEntry(document: EntryDocument): HistoryEntry {
+  const { id, checkpoint } = document;
+  const noted = checkpoint === null ? null : (JSON.parse(checkpoint) as StatementCheckpoint);
+  return { id, ...fieldsOf(document), checkpoint: noted };
 }
 
-function toDocument(stream: string, id: number, { checkpoint, ...entry }: NewEntry): EntryDocument {
-  // By name: what a repair hands over is a whole earlier entry.
+function toDocument(stream: string, id: number, entry: NewEntry): EntryDocument {
+  return { _id: entryId(stream, id), stream, id, ...fieldsOf(entry), checkpoint: textOf(entry.checkpoint) };
+}
+
+/** By name: what a repair hands over is a whole earlier entry, and what a question gives may hold more than was asked for. */
+function fieldsOf(entry: Omit<HistoryEntry, "id" | "checkpoint">): Omit<HistoryEntry, "id" | "checkpoint"> {
   const { seq, version, path, direction, sha256, size, chain, origin, status } = entry;
   const { statementsDone, statements, statementChecksums, signed, runId, token } = entry;
   const { startedAt, durationMs, appliedBy, note, error } = entry;
   return {
-    _id: entryId(stream, id),
-    stream,
-    id,
     seq,
     version,
     path,
@@ -171,7 +171,6 @@ function toDocument(stream: string, id: number, { checkpoint, ...entry }: NewEnt
     appliedBy,
     note,
     error,
-    checkpoint: textOf(checkpoint),
   };
 }
 

@@ -124,7 +124,7 @@ function stateOf(document: FoundStream, now: Date): StreamState {
     targetId: document.targetId,
     highWaterMark: document.highWaterMark ?? null,
     completed: document.completed ?? null,
-    unfinished: newest === undefined || newest.status === "done" ? null : entryOf(newest),
+    unfinished: newest === undefined || newest.status === "done" ? null : readEntry(newest),
     position: positionOf(document._id, last),
     repeatables: Object.fromEntries(document.repeatables.map(({ _id, sha256 }) => [_id, sha256])),
     held: document.held ?? null,
@@ -145,11 +145,6 @@ function positionOf(stream: string, last: FoundStream["last"][number] | undefine
   const length = appliedLength(last, earlier?.status === "done");
   const at = newestFirst.find(({ seq, status }) => seq === length && status === "done");
   return { length, chain: at?.chain ?? null, version: at?.version ?? null };
-}
-
-function entryOf(document: EntryDocument & { readonly here?: unknown; readonly before?: unknown }) {
-  const { here, before, ...entry } = document;
-  return readEntry(entry);
 }
 
 function holderOf(lease: LeaseDocument | undefined): LeaseHolder | null {

@@ -1,0 +1,74 @@
+import { RunnerError } from "../../error.ts";
+import type { LeaseOptions } from "../driver.ts";
+import { keepLease, type LeaseTimes } from "../lease-keeper.ts";
+import type { LeasedSession } from "../session.ts";
+import { Bench } from "./bench.ts";
+import { within, type MongoDatabase } from "./database.ts";
+import { release, renew, type LeaseKey } from "./lease.ts";
+import { passOn } from "./pass-on.ts";
+import { endDeadRuns, readCancel, startRun } from "./runs.ts";
+import { openSession } from "./session.ts";
+import type { TakenLease } from "./take-lease.ts";
+
+/** milliseconds to give the lease back; else it expires by itself */
+const giveBackMs = 5_000;
+
+/**
+ * Keeps the lease while `work` is done, and gives it back also when that throws. Before the work begins the fence is
+ * raised: from then on whoever had the lease before can commit nothing more.
+ */
+export async function holdLease<T>(
+  database: MongoDatabase,
+  { lease, acquiredAt }: TakenLease,
+  options: LeaseOptions,
+  times: LeaseTimes,
+  work: (session: LeasedSession) => Promise<T>,
+): Promise<T> {
+  let key: LeaseKey = { stream: options.stream, token: lease.token, runId: options.run.id };
+  const kept = keepLease(
+    {
+      renew: () => {
+        const asked = key;
+        return ask(times, async () => (await renew(database, asked)) || asked !== key);
+      },
+      cancelReason: () => ask(times, () => readCancel(database, options.run.id)),
+    },
+    times,
+    acquiredAt,
+    options.signal,
+  );
+  try {
+    key = await passOn(database, key, { ...options, signal: kept.signal });
+    const clock = { server: lease.acquiredAt, local: acquiredAt };
+    const bench = new Bench(
+      { database, environment: options.environment, times, orphans: options, acquiredAt: clock },
+      key,
+    );
+    bench.guardBy(kept);
+    await beginAttempt(bench, options);
+    return await work(openSession(bench));
+  } finally {
+    await kept.stop();
+    // Who lost it has nothing to give back, and where the network is silent would wait in vain to say so.
+    if (!isLost(kept.signal))
+      await within(() => release(database, key), AbortSignal.timeout(giveBackMs)).catch(() => undefined);
+  }
+}
+
+/** Ends what is left of dead holders' runs, and begins an attempt at this one. */
+async function beginAttempt(bench: Bench, { run }: LeaseOptions): Promise<void> {
+  const { database } = bench;
+  const attempt = await bench.write(async (session) => {
+    await bench.own(session, () => endDeadRuns(database, bench.key(), session));
+    return bench.own(session, () => startRun(database, run, bench.key(), bench.now(), session));
+  });
+  bench.begun(attempt);
+}
+
+function ask<T>({ leaseMs }: LeaseTimes, question: () => Promise<T>): Promise<T> {
+  return within(question, AbortSignal.timeout(leaseMs));
+}
+
+function isLost({ reason }: AbortSignal): boolean {
+  return reason instanceof RunnerError && reason.code === "LEASE_LOST";
+}

@@ -1,0 +1,150 @@
+import { RunnerError } from "../../error.ts";
+import type { HistoryEntry } from "../../history/entry.ts";
+import type { RunRecord } from "../../history/run.ts";
+import type { Driver, HistoryQuery, LeaseOptions } from "../driver.ts";
+import type { ForeignHistories } from "../foreign.ts";
+import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
+import type { DriverOptions } from "../open.ts";
+import type { AcceptedRun, NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
+import type { LeasedSession } from "../session.ts";
+import type { StreamState } from "../stream-state.ts";
+import { acceptRun, pickUpRuns } from "./accept-run.ts";
+import { parseAddress } from "./address.ts";
+import { MongoDatabase } from "./database.ts";
+import { databaseFailure } from "./failure.ts";
+import { foreignHistories } from "./foreign/histories.ts";
+import { readHistory } from "./history.ts";
+import { holdLease } from "./hold-lease.ts";
+import { expiryOf, takeAway } from "./lease.ts";
+import { passOn } from "./pass-on.ts";
+import { listRuns, readRuns, requestCancel, updateRun } from "./runs.ts";
+import { readStream } from "./state.ts";
+import { takeLease } from "./take-lease.ts";
+
+/** milliseconds that `unlock` waits for a transaction of the dead holder that the server has not ended yet */
+const unlockMs = 15_000;
+
+/**
+ * Opens a driver; connects when first asked.
+ *
+ * @throws RunnerError `USAGE` - the URL cannot be used; `CONFIG` - MongoDB has no collections with such a prefix
+ */
+export function openMongo(url: string, options: DriverOptions = {}): Driver {
+  const database = new MongoDatabase(parseAddress(url), options.schema ?? "lockkeeper");
+  return new MongoDriver(database, options.times ?? leaseTimes);
+}
+
+class MongoDriver implements Driver {
+  readonly url: string;
+  readonly foreign: ForeignHistories;
+  readonly #database: MongoDatabase;
+  readonly #times: LeaseTimes;
+
+  constructor(database: MongoDatabase, times: LeaseTimes) {
+    this.url = database.shownUrl;
+    this.foreign = foreignHistories(database);
+    this.#database = database;
+    this.#times = times;
+  }
+
+  async state(stream: string, signal: AbortSignal): Promise<StreamState> {
+    const { state } = await this.#database.use(signal, () => readStream(this.#database, stream, signal));
+    return state;
+  }
+
+  history(stream: string, query: HistoryQuery, signal: AbortSignal): Promise<readonly HistoryEntry[]> {
+    return this.#database.use(signal, () => readHistory(this.#database, stream, query));
+  }
+
+  async run(id: string, signal: AbortSignal): Promise<RunRecord | undefined> {
+    return this.#database.use(signal, async () => {
+      const found = await this.#database.collections.runs.findOne({ _id: id });
+      const [run] = found === null ? [] : await readRuns(this.#database, [found]);
+      return run;
+    });
+  }
+
+  runs(query: RunQuery, signal: AbortSignal): Promise<readonly RunRecord[]> {
+    return this.#database.use(signal, () => listRuns(this.#database, query));
+  }
+
+  pickUpRuns(query: PickUpQuery, signal: AbortSignal): Promise<readonly PickedUpRun[]> {
+    return this.#database.use(signal, () => pickUpRuns(this.#database, query, signal));
+  }
+
+  updateRun(id: string, change: RunChange, signal: AbortSignal): Promise<void> {
+    return this.#database.use(signal, () => updateRun(this.#database, id, change));
+  }
+
+  requestCancel(id: string, reason: string, signal: AbortSignal): Promise<boolean> {
+    return this.#database.use(signal, () => requestCancel(this.#database, id, reason));
+  }
+
+  acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
+    return this.#database.use(signal, () => acceptRun(this.#database, run, signal));
+  }
+
+  async unlock(
+    stream: string,
+    runId: string,
+    reason: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly token: number }> {
+    return this.#database.use(signal, async () => {
+      const { lease, state } = await readStream(this.#database, stream, signal);
+      if (lease === undefined || lease.runId !== runId) throw notTheHolder(runId, lease?.runId);
+      const token = expiryOf(lease) < state.now ? await takeAway(this.#database, lease) : undefined;
+      if (token === undefined) {
+        const now = await readStream(this.#database, stream, signal);
+        const isSame = now.lease !== undefined && now.lease.runId === runId;
+        throw isSame ? stillAlive(expiryOf(now.lease)) : notTheHolder(runId, now.lease?.runId);
+      }
+      // Nobody: whoever has a smaller token can change nothing any more, and this one is no run's.
+      await passOn(this.#database, { stream, token, runId: "" }, { waitMs: unlockMs, signal, targetId: "" });
+      await updateRun(this.#database, runId, {
+        status: "failed",
+        outcome: "failed",
+        error: abandoned(reason),
+      });
+      return { token };
+    });
+  }
+
+  async withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T> {
+    const database = this.#database;
+    let isWorking = false;
+    try {
+      await database.assertWritable(options.signal);
+      const taken = await takeLease(database, options, this.#times.leaseMs);
+      return await holdLease(database, taken, options, this.#times, (session) => {
+        isWorking = true;
+        return work(session);
+      });
+    } catch (cause) {
+      // What the work throws is its own.
+      if (isWorking) throw cause;
+      options.signal.throwIfAborted();
+      throw databaseFailure(cause, this.url);
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#database.close();
+  }
+}
+
+function stillAlive(expiresAt: Date): RunnerError {
+  return new RunnerError("LEASE_ALIVE", `the lease of that run is alive until ${expiresAt.toISOString()}`, {
+    hint: "cancel the run instead; a dead holder's lease expires by itself",
+  });
+}
+
+function notTheHolder(runId: string, holder: string | null | undefined): RunnerError {
+  const who =
+    holder === undefined || holder === null ? "nobody holds the lease" : `run ${holder} holds the lease`;
+  return new RunnerError("UNKNOWN_RUN", `${who}, not run ${runId}`, { hint: "ask status who holds it" });
+}
+
+function abandoned(reason: string): NonNullable<RunChange["error"]> {
+  return { code: "LEASE_LOST", message: `its lease was taken away: ${reason}`, hint: null, fields: {} };
+}

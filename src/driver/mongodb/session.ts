@@ -1,0 +1,138 @@
+import type { DeclaredEntry, LeasedSession, RunBeginning, RunEnd } from "../session.ts";
+import type { ForeignPlace } from "../../history/foreign.ts";
+import type { StreamState } from "../stream-state.ts";
+import type { Bench } from "./bench.ts";
+import { answerMs } from "./database.ts";
+import type { StreamDocument } from "./documents.ts";
+import { databaseFailure } from "./failure.ts";
+import { writeBack } from "./foreign/write-back.ts";
+import { withSession, type NewEntry } from "./history.ts";
+import { isOurs, leaseLost } from "./lease.ts";
+import { beginRun, updateRun } from "./runs.ts";
+import { readStream } from "./state.ts";
+import { applyStatements } from "./statements.ts";
+import { applyInTransactions } from "./transactions.ts";
+
+/** What can be done while the lease of `bench` is held; see {@link LeasedSession}. */
+export function openSession(bench: Bench): LeasedSession {
+  // Named here, where it is certain that the database failed, and not the work that is done with the session.
+  const named = <T>(asked: Promise<T>): Promise<T> =>
+    asked.catch((cause: unknown) => {
+      throw databaseFailure(cause, bench.database.shownUrl);
+    });
+  return {
+    token: bench.key().token,
+    attempt: bench.attempt,
+    signal: bench.kept.signal,
+    state: () => named(readOwnState(bench)),
+    begin: (beginning) => named(begin(bench, beginning)),
+    applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
+    applyStatements: (step, settings, onProgress) =>
+      named(applyStatements(bench, step, settings, onProgress)),
+    declare: (entries, inStep) => named(declare(bench, entries, inStep)),
+    finish: (end) => named(finish(bench, end)),
+  };
+}
+
+async function readOwnState(bench: Bench): Promise<StreamState> {
+  const { state } = await bench.again(() =>
+    readStream(bench.database, bench.key().stream, bench.kept.signal),
+  );
+  bench.inStep = state.inStep;
+  return state;
+}
+
+/** The stream first: what is raised or held before a death stands; a run that has not begun begins again. */
+async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
+  const { highWaterMark, held } = beginning;
+  const { environment } = await readOwnState(bench);
+  await bench.write(async (session) => {
+    await changeStream(bench, session, {
+      completed: null,
+      ...(highWaterMark === null ? {} : { highWaterMark, environment: environment ?? bench.environment }),
+      ...(held === undefined ? {} : { held }),
+    });
+    await bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session));
+  });
+}
+
+/**
+ * The stream first: a death after it leaves a run that is told as cut off, although it came to its end, and nothing for the
+ * next one to do. The other way round a run that failed, or was taken back, would be over before anything keeps what
+ * starts by itself from undoing that.
+ */
+async function finish(bench: Bench, end: RunEnd): Promise<void> {
+  const { completed, held, failed, ...change } = end;
+  await bench.write(async (session) => {
+    await changeStream(bench, session, {
+      ...(completed === undefined ? {} : { completed }),
+      ...(held === undefined ? {} : { held }),
+      ...(failed === undefined ? {} : { failed }),
+    });
+    await bench.own(session, () => updateRun(bench.database, bench.key().runId, change, session));
+  });
+}
+
+async function declare(
+  bench: Bench,
+  entries: readonly DeclaredEntry[],
+  inStep: ForeignPlace | null | undefined,
+): Promise<void> {
+  await bench.write(async (session) => {
+    if (entries.length > 0)
+      await bench.addEntries(
+        session,
+        entries.map((entry) => declared(entry, bench)),
+      );
+    // What was adopted is what the other tool says itself.
+    for (const entry of entries)
+      if (entry.origin !== "adopt" && entry.status === "done") await writeBack(bench, entry, session);
+    await changeStream(bench, session, inStep === undefined ? {} : { inStep });
+  });
+  if (inStep !== undefined) bench.inStep = inStep;
+}
+
+function declared(entry: DeclaredEntry, bench: Bench): NewEntry {
+  // By name: what a repair hands over is a whole earlier entry, with a status of its own.
+  const { seq, version, path, sha256, size, chain } = entry.migration;
+  const { runId, token } = bench.key();
+  return {
+    direction: entry.direction,
+    origin: entry.origin,
+    status: entry.status,
+    statementsDone: entry.statementsDone,
+    statements: entry.statements,
+    statementChecksums: entry.statementChecksums,
+    signed: entry.signed,
+    note: entry.note,
+    appliedBy: entry.appliedBy,
+    seq,
+    version,
+    path,
+    sha256,
+    size,
+    chain,
+    runId,
+    token,
+    startedAt: bench.now(),
+    durationMs: 0,
+    checkpoint: null,
+    error: null,
+  };
+}
+
+async function changeStream(
+  bench: Bench,
+  session: Parameters<typeof withSession>[0],
+  change: Partial<StreamDocument>,
+): Promise<void> {
+  if (Object.keys(change).length === 0) return;
+  const { matchedCount } = await bench.own(session, () =>
+    bench.database.collections.streams.updateOne(
+      isOurs(bench.key()),
+      { $set: change },
+      { maxTimeMS: answerMs, ...withSession(session) },
+    ),
+  );
+  if (matchedCount !== 1) throw leaseLost();
+}
