@@ -54,8 +54,8 @@ const namedLike: readonly { readonly format: FormatName; isLike(name: string): b
 ];
 
 const annotatedLike: readonly { readonly format: FormatName; readonly mark: RegExp }[] = [
-  { format: "goose", mark: /^--[ \t]*\+goose\b/m },
-  { format: "dbmate", mark: /^--[ \t]*migrate:(up|down)\b/m },
+  { format: "goose", mark: /^\ufeff?--[ \t]*\+goose\b/m },
+  { format: "dbmate", mark: /^\ufeff?--[ \t]*migrate:(up|down)\b/m },
 ];
 
 function ambiguous(found: readonly FormatName[]): RunnerError {

@@ -37,6 +37,7 @@ describe("a folder's format", () => {
 
   test.for([
     ["goose", { "00001_a.sql": "-- a comment\n-- +goose Up\nSELECT 1;", "00002_b.sql": "" }],
+    ["goose", { "00001_a.sql": "\ufeff-- +goose Up\nSELECT 1;" }],
     ["dbmate", { "20200101000000_a.sql": "-- migrate:up\nSELECT 1;\n-- migrate:down\n" }],
     ["dbmate", { "20200101000000_a.sql": "--migrate:up transaction:false\nSELECT 1;" }],
     ["golang-migrate", { "1_a.sql": "SELECT '-- +goose'" }],
