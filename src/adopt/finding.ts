@@ -1,7 +1,7 @@
 import type { ForeignPlace } from "../history/foreign.ts";
 import { placeName } from "../history/foreign.ts";
 import { bareName } from "../migration/bare-name.ts";
-import { compareVersions, isVersion } from "../migration/version.ts";
+import { compareVersions, isVersion, versionKey } from "../migration/version.ts";
 import type { Claim, ClaimedMigration, Misfit } from "./claim.ts";
 
 /** What of a migration a record can be compared with. */
@@ -37,17 +37,18 @@ export function findingOf<M extends KnownMigration>(
 ): Finding<M> {
   const found = new Map<number, AppliedFinding<M>>();
   const misfits: Misfit[] = [...claim.misfits];
+  const index = indexOf(migrations);
   reach(claim, migrations, found, misfits);
   for (const claimed of claim.applied) {
-    const match = matchOf(claimed, migrations);
-    const migration = match === undefined ? undefined : migrations[match.index];
+    const match = matchOf(claimed, index);
+    const migration = match === undefined ? undefined : migrations[match.at];
     if (match === undefined || migration === undefined) misfits.push(unknown(claimed, place));
-    else found.set(match.index, { migration, assumed: match.assumed, claimed });
+    else found.set(match.at, { migration, assumed: match.assumed, claimed });
   }
-  const indexes = [...found.keys()].toSorted((a, b) => a - b);
-  const applied = indexes.flatMap((index) => found.get(index) ?? []);
-  const gap = indexes.findIndex((index, place) => index !== place);
-  const [missing, later] = [migrations[gap], migrations[indexes[gap] ?? -1]];
+  const places = [...found.keys()].toSorted((a, b) => a - b);
+  const applied = places.flatMap((at) => found.get(at) ?? []);
+  const gap = places.findIndex((at, expected) => at !== expected);
+  const [missing, later] = [migrations[gap], migrations[places[gap] ?? -1]];
   if (missing !== undefined && later !== undefined) misfits.push(outOfOrder(missing, later));
   return { place, applied, misfits, notes: claim.notes };
 }
@@ -61,46 +62,55 @@ function reach<M extends KnownMigration>(
 ): void {
   if (upTo === null) return;
   const { version, mustExist, why } = upTo;
-  const isThere = migrations.some((migration) => isSame(migration.version, version));
-  if (mustExist && !isThere) {
+  if (mustExist && !migrations.some((migration) => keyOf(migration.version) === keyOf(version))) {
     misfits.push({
       reason: `the record stands at version ${version}, which the release does not have`,
       hint: "put its file back; or, if the release is another one on purpose, say what is there with lockkeeper baseline",
     });
   }
-  for (const [index, migration] of migrations.entries()) {
-    const isLast = isSame(migration.version, version);
+  for (const [at, migration] of migrations.entries()) {
+    const isLast = keyOf(migration.version) === keyOf(version);
     if (!isLast && !isBefore(migration.version, version)) continue;
-    found.set(index, { migration, assumed: isLast && mustExist ? null : why, claimed: null });
+    found.set(at, { migration, assumed: isLast && mustExist ? null : why, claimed: null });
   }
+}
+
+/** Places in the sequence, by what a record may call a migration. */
+interface Index {
+  readonly byVersion: ReadonlyMap<string, number>;
+  readonly byName: ReadonlyMap<string, number>;
+}
+
+function indexOf(migrations: readonly KnownMigration[]): Index {
+  return {
+    byVersion: new Map(migrations.map(({ version }, at) => [keyOf(version), at])),
+    byName: new Map(migrations.map(({ path }, at) => [bareName(path), at])),
+  };
 }
 
 function matchOf(
-  claimed: ClaimedMigration,
-  migrations: readonly KnownMigration[],
-): { readonly index: number; readonly assumed: string | null } | undefined {
-  const { version, name } = claimed;
-  if (version !== null) {
-    const index = migrations.findIndex((migration) => isSame(migration.version, version));
-    return index < 0 ? undefined : { index, assumed: null };
-  }
+  { version, name }: ClaimedMigration,
+  { byVersion, byName }: Index,
+): { readonly at: number; readonly assumed: string | null } | undefined {
+  if (version !== null) return exact(byVersion.get(keyOf(version)));
   if (name === null) return undefined;
-  const base = bareName(name);
-  const exact = migrations.findIndex(
-    ({ path }) => path === name || bareName(path) === base || bareName(path) === name,
-  );
-  if (exact >= 0) return { index: exact, assumed: null };
+  // Some tools note the name with its ending, some without.
+  const named = byName.get(bareName(name)) ?? byName.get(name);
+  if (named !== undefined) return exact(named);
   const number = /^[0-9]+/.exec(name)?.[0];
-  if (number === undefined) return undefined;
-  const index = migrations.findIndex((migration) => isSame(migration.version, number));
-  return index < 0
+  const at = number === undefined ? undefined : byVersion.get(keyOf(number));
+  return at === undefined
     ? undefined
-    : { index, assumed: `the record has the name "${name}": only its number is the same` };
+    : { at, assumed: `the record has the name "${name}": only its number is the same` };
 }
 
-/** By value where both are versions, else letter by letter. */
-function isSame(a: string, b: string): boolean {
-  return a === b || (isVersion(a) && isVersion(b) && compareVersions(a, b) === 0);
+function exact(at: number | undefined): { readonly at: number; readonly assumed: null } | undefined {
+  return at === undefined ? undefined : { at, assumed: null };
+}
+
+/** Versions are compared by value; anything else letter by letter. */
+function keyOf(version: string): string {
+  return isVersion(version) ? versionKey(version) : version;
 }
 
 function isBefore(a: string, b: string): boolean {
