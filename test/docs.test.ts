@@ -17,6 +17,8 @@ import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
 
 import { createDatabase } from "./support/database.ts";
+import { createMongoDatabase } from "./support/mongo.ts";
+import { needs } from "./support/parts.ts";
 import { createIssuer } from "./support/token.ts";
 
 const run = promisify(execFile);
@@ -107,6 +109,21 @@ describe("README", () => {
       expect(answer["id"]).toMatch(new RegExp(`^${String(id).split(".")[0] ?? ""}\\.01[0-9A-Z]{24}$`));
     },
   );
+
+  describe("for MongoDB", () => {
+    needs("mongodb");
+
+    test("gets from commands to a release applied by its block alone", { timeout: 180_000 }, async () => {
+      const database = await createMongoDatabase();
+      const { folder, path } = userFolder();
+      const env = { PATH: path, HOME: folder, MONGODB_URL: database.url };
+      await run("lockkeeper", ["keygen", "--out", "release.key"], { cwd: folder, env });
+      const text = block(blocksOf("README.md"), "sh", "run=mongo");
+      await run("sh", ["-e", "-c", text], { cwd: folder, env });
+      const [user] = await database.db.collection("users").find().toArray();
+      expect(user).toEqual({ _id: 1, email: "ada@example.com" });
+    });
+  });
 
   test("every file that a document links to is there", () => {
     for (const file of ["README.md", "src/README.md", "test/README.md", "bench/README.md", "CHANGELOG.md"]) {

@@ -1,4 +1,3 @@
-import { RunnerError } from "../error.ts";
 import type { Driver } from "./driver.ts";
 import type { LeaseTimes } from "./lease-keeper.ts";
 import { engineOf } from "./url.ts";
@@ -24,9 +23,9 @@ export async function openDriver(url: string, options: DriverOptions = {}): Prom
       const { openPostgres } = await import("./postgres/postgres.ts");
       return openPostgres(url, options);
     }
-    case "mongodb":
-      throw new RunnerError("USAGE", "MongoDB is not supported by this version", {
-        hint: "see CHANGELOG.md for what is planned",
-      });
+    case "mongodb": {
+      const { openMongo } = await import("./mongodb/mongodb.ts");
+      return openMongo(url, options);
+    }
   }
 }

@@ -4,7 +4,6 @@ import type { RunRecord } from "../../history/run.ts";
 import type { Driver, HistoryQuery, LeaseOptions } from "../driver.ts";
 import type { ForeignHistories } from "../foreign.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
-import type { DriverOptions } from "../open.ts";
 import type { AcceptedRun, NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
 import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
@@ -24,12 +23,20 @@ import { takeLease } from "./take-lease.ts";
 /** milliseconds that `unlock` waits for a transaction of the dead holder that the server has not ended yet */
 const unlockMs = 15_000;
 
+/** Settings that the URL does not hold. */
+export interface MongoOptions {
+  /** first part of the names of our own collections; default `lockkeeper` */
+  readonly schema?: string;
+  /** for tests: shorter leases */
+  readonly times?: LeaseTimes;
+}
+
 /**
  * Opens a driver; connects when first asked.
  *
  * @throws RunnerError `USAGE` - the URL cannot be used; `CONFIG` - MongoDB has no collections with such a prefix
  */
-export function openMongo(url: string, options: DriverOptions = {}): Driver {
+export function openMongo(url: string, options: MongoOptions = {}): Driver {
   const database = new MongoDatabase(parseAddress(url), options.schema ?? "lockkeeper");
   return new MongoDriver(database, options.times ?? leaseTimes);
 }
