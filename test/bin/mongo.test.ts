@@ -148,4 +148,76 @@ targets:
       );
     },
   );
+
+  test("does all that golang-migrate's users write, up and down", { timeout: 120_000 }, async () => {
+    const database = await createMongoDatabase();
+    const users = (pipeline: readonly unknown[]) => ({
+      aggregate: "users",
+      pipeline: [...pipeline, { $out: "users" }],
+      cursor: {},
+      allowDiskUse: true,
+    });
+    const names = ["first", "last", "tags"].map((field) => ({ key: { [field]: 1 }, name: `by_${field}` }));
+    const folder = await folderWith({
+      "m/1_users.up.json": JSON.stringify([
+        {
+          insert: "users",
+          documents: [{ _id: 1, first: "Ada", last: "L", tags: ["a", "b"], x: 1, y: 2, z: 3 }],
+        },
+        { createIndexes: "users", indexes: names },
+        { createUser: database.name, pwd: "secret", roles: [{ role: "readWrite", db: database.name }] },
+      ]),
+      "m/1_users.down.json": JSON.stringify([{ dropUser: database.name }, { drop: "users" }]),
+      "m/2_shape.up.json": JSON.stringify([
+        users([{ $addFields: { state: { $ifNull: ["$state", "new"] }, at: "$$NOW" } }]),
+        users([{ $addFields: { labels: { $map: { input: "$tags", as: "t", in: { $toUpper: "$$t" } } } } }]),
+        users([{ $unset: "x" }]),
+        users([{ $unset: ["y", "z"] }]),
+        users([
+          {
+            $project: {
+              first: 1,
+              last: 1,
+              labels: 1,
+              state: 1,
+              at: 1,
+              full: { $concat: ["$first", " ", "$last"] },
+            },
+          },
+        ]),
+        { createIndexes: "users", indexes: names },
+        // with an array of names in a server of MongoDB's own; SecantusDB takes one at a time
+        ...["by_first", "by_last"].map((index) => ({ dropIndexes: "users", index })),
+        { collMod: "users", validator: { $jsonSchema: { required: ["full"] } }, validationLevel: "strict" },
+      ]),
+      "m/2_shape.down.json": JSON.stringify([
+        { collMod: "users", validator: {}, validationLevel: "off" },
+        { update: "users", updates: [{ q: {}, u: { $unset: { full: "", labels: "" } }, multi: true }] },
+      ]),
+    });
+    const flags = ["--source", "m", "--unsigned", "--stream", "shop", "--database", database.url];
+    const up = await run(["up", ...flags], folder);
+    expect(up, up.stderr).toMatchObject({ code: 0, stdout: expect.stringContaining("2 migrations done") });
+    expect(up.stderr).not.toContain("golang-migrate would not");
+    expect(await database.db.collection("users").findOne()).toEqual({
+      _id: 1,
+      first: "Ada",
+      last: "L",
+      full: "Ada L",
+      state: "new",
+      at: expect.any(Date),
+      labels: ["A", "B"],
+    });
+    expect((await database.db.collection("users").indexes()).map(({ name }) => name)).toEqual([
+      "_id_",
+      "by_tags",
+    ]);
+    await expect(database.db.collection("users").insertOne({})).rejects.toMatchObject({ code: 121 });
+    expect((await database.db.command({ usersInfo: database.name }))["users"]).toHaveLength(1);
+
+    const down = await run(["goto", "0", ...flags], folder);
+    expect(down, down.stderr).toMatchObject({ code: 0 });
+    expect((await database.db.command({ usersInfo: database.name }))["users"]).toEqual([]);
+    expect(await database.db.listCollections({ name: "users" }).toArray()).toEqual([]);
+  });
 });
