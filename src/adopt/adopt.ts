@@ -15,7 +15,7 @@ import type { Claim } from "./claim.ts";
 import { bodiesToCompare, compareChecksums, sameRepeatables } from "./checksums.ts";
 import { chooseRecord, type ChosenRecord, type RecordWish } from "./choose-record.ts";
 import { findingOf, type AppliedFinding, type Finding } from "./finding.ts";
-import { assertCanKeep, foreignOf, readClaim } from "./in-step.ts";
+import { assertCanKeep, readClaim } from "./in-step.ts";
 
 /** What is to be adopted, and how. */
 export interface AdoptionWish extends RecordWish {
@@ -80,14 +80,14 @@ export async function adopt(
   // Network and checksums are done before the lease is taken; under it only the rows are read again.
   const first = await look(chosen, wish, before, target, options);
   return declareUnderLease(declaration, target, options, (session) =>
-    foreignOf(target).withLock(
+    target.driver.foreign.withLock(
       chosen.place,
       { waitMs: target.limits.waitMs, signal: session.signal, stream: target.stream },
       async () => {
         const state = await session.state();
         assertMayAdopt(state, chosen.place);
         assertUsable(first.release, state, target);
-        const claim = await readClaim(foreignOf(target), chosen, session.signal);
+        const claim = await readClaim(target.driver.foreign, chosen, session.signal);
         const now = understand(claim, chosen, wish, first.release, first.bodies);
         assertFits(now.finding);
         assertSame(first, now);
@@ -121,7 +121,7 @@ async function choose(
 ): Promise<ChosenRecord> {
   const named =
     wish.table ?? (wish.from === undefined && state.inStep !== null ? placeName(state.inStep) : undefined);
-  const chosen = chooseRecord(await foreignOf(target).tables(named, signal), wish);
+  const chosen = chooseRecord(await target.driver.foreign.tables(named, signal), wish);
   assertMayAdopt(state, chosen.place);
   if (wish.keepsInStep === true) assertCanKeep(chosen);
   return chosen;
@@ -168,7 +168,7 @@ async function look(
   options: RunOptions,
 ): Promise<Look> {
   const { signal } = options;
-  const foreign = foreignOf(target);
+  const foreign = target.driver.foreign;
   const ours = appliedEntries(await target.driver.history(target.stream, {}, signal));
   const fetch = async (applied: readonly AppliedMigration[]): Promise<Release> => {
     const highWaterMark = state.highWaterMark ?? undefined;

@@ -35,13 +35,13 @@ export function compareChecksums(
     const bytes = bodies.get(migration.sha256);
     const was = claimed?.checksum?.value;
     if (was === undefined || bytes === undefined) return one;
-    const now = flywayChecksum(bytes);
+    const now = checksumOf(migration, bytes);
     if (now === was) return one;
     const difference = `Flyway noted checksum ${was}, the file has ${now}`;
     if (isTrusted) return { ...one, assumed: difference };
     misfits.push({
       reason: `"${migration.path}" is not what was applied: ${difference}`,
-      hint: "restore the file; or, if only its placeholders are filled in or the change does not matter, say --ignore-checksums",
+      hint: "restore the file; or, if the change does not matter, say --ignore-checksums",
     });
     return one;
   });
@@ -54,8 +54,13 @@ export function sameRepeatables(
   release: Release,
   bodies: ReadonlyMap<string, Buffer>,
 ): readonly Body[] {
-  return release.repeatable.filter(({ path, sha256 }) => {
-    const bytes = bodies.get(sha256);
-    return bytes !== undefined && repeatable.get(path)?.value === flywayChecksum(bytes);
+  return release.repeatable.filter((body) => {
+    const bytes = bodies.get(body.sha256);
+    return bytes !== undefined && repeatable.get(body.path)?.value === checksumOf(body, bytes);
   });
+}
+
+/** Where the folder is Flyway's the release knows it; a body may have its placeholders filled in. */
+function checksumOf({ crc32 }: Body, bytes: Buffer): number {
+  return crc32 === undefined ? flywayChecksum(bytes) : crc32 | 0;
 }

@@ -24,7 +24,7 @@ export async function inStepWith<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   if (inStep === null) return work();
-  const foreign = foreignOf(target);
+  const foreign = target.driver.foreign;
   const options = { waitMs, signal, stream: target.stream };
   return foreign.withLock(inStep, options, async () => {
     const tables = await foreign.tables(placeName(inStep), signal);
@@ -47,18 +47,6 @@ export async function inStepWith<T>(
 /** The migration under way, where it comes after all that is applied. */
 function begun(entries: readonly HistoryEntry[], unfinished: HistoryEntry | null): readonly HistoryEntry[] {
   return unfinished?.seq === entries.length + 1 ? [unfinished] : [];
-}
-
-/**
- * What can be read of other tools in a target's database.
- *
- * @throws RunnerError `ADOPTION` - nothing can, of such a database
- */
-export function foreignOf({ driver }: Target): ForeignHistories {
-  if (driver.foreign !== undefined) return driver.foreign;
-  throw new RunnerError("ADOPTION", "of such a database no other tool's record can be read", {
-    hint: "say what is there with lockkeeper baseline",
-  });
 }
 
 /** What a record says; its tool's lock is held. */

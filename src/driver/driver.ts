@@ -69,8 +69,8 @@ export interface Driver {
     signal: AbortSignal,
   ): Promise<{ readonly token: number }>;
 
-  /** What other tools left in this database; absent where none of them is known. */
-  readonly foreign?: ForeignHistories;
+  /** What other tools left in this database. */
+  readonly foreign: ForeignHistories;
 
   close(): Promise<void>;
 }

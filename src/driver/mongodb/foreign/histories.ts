@@ -1,4 +1,4 @@
-import type { Document } from "mongodb";
+import { Long, ObjectId, type Document } from "mongodb";
 
 import { RunnerError } from "../../../error.ts";
 import {
@@ -37,7 +37,9 @@ export function foreignHistories(database: MongoDatabase): ForeignHistories {
       }),
     rows: (table, signal) =>
       database.use(signal, async () => {
-        const found = db.collection(table.table).find({}, { ...asStored, limit: mostRows + 1 });
+        const found = db
+          .collection(table.table)
+          .find({}, { promoteLongs: false, maxTimeMS: answerMs, limit: mostRows + 1 });
         const rows = (await found.toArray()).map(toRow);
         if (rows.length <= mostRows) return rows;
         const message = `${placeName(table)} has more than ${mostRows} documents: no tool's record of migrations is that long`;
@@ -92,6 +94,8 @@ function toRow(document: Document): ForeignRow {
 
 function textOf(value: unknown): string | null {
   if (value === null || value === undefined) return null;
+  if (typeof value === "string") return value;
   if (value instanceof Date) return value.toISOString();
-  return typeof value === "object" || typeof value === "string" ? String(value) : JSON.stringify(value);
+  if (Long.isLong(value) || value instanceof ObjectId) return value.toString();
+  return JSON.stringify(value);
 }

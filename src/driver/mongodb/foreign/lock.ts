@@ -82,7 +82,12 @@ async function takeLock(
     (await db.listCollections({ name: lock.collection }, { nameOnly: true }).toArray()).length > 0;
   if (!lock.isUnique && !isThere) return undefined;
   const locks = db.collection(lock.collection);
-  if (lock.isUnique) await locks.createIndex({ locking_key: -1 }, { unique: true, name: "lock_unique_key" });
+  if (lock.isUnique)
+    await locks.createIndex(
+      { locking_key: -1 },
+      { unique: true, name: "lock_unique_key" },
+      { maxTimeMS: answerMs },
+    );
   const giveUpAt = performance.now() + waitMs;
   for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
     if (lock.left !== undefined) await locks.deleteMany(lock.left, { maxTimeMS: answerMs });
