@@ -42,7 +42,7 @@ export interface ForeignLockOptions {
 
 /** What of a step, or of a declared entry, is written into another tool's record. */
 export interface DoneStep {
-  readonly migration: Pick<Migration, "seq" | "version" | "path">;
+  readonly migration: Pick<Migration, "seq" | "version" | "path" | "crc32">;
   readonly direction: Direction;
   /** of a checkpoint: those that it stands for */
   readonly covers?: readonly Migration[];

@@ -66,6 +66,8 @@ export interface Body {
   readonly statements?: readonly Statement[];
   /** it is a program, an ES module with all that it needs, and is called instead of being sent */
   readonly code?: true;
+  /** only in Flyway's folders: the checksum that Flyway notes of the file, unsigned */
+  readonly crc32?: number;
 }
 
 /** One versioned change: its up body, perhaps its down body, and its place in the sequence. */

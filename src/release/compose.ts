@@ -154,9 +154,9 @@ async function analyze(body: BodyRead, engine: Engine): Promise<Learned> {
   }
 }
 
-function toBody({ path, sha256, size, learned }: FolderBody<Learned>): Body {
+function toBody({ path, sha256, size, crc32, learned }: FolderBody<Learned>): Body {
   if (learned instanceof RunnerError) throw learned;
-  return { path, sha256, size, ...learned };
+  return { path, sha256, size, ...learned, ...(crc32 !== undefined && { crc32 }) };
 }
 
 function warnOfNewLabel({ found, settled }: Place<Migration, FolderMigration<Learned>>): readonly string[] {

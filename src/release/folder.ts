@@ -48,6 +48,8 @@ export interface FolderBody<T> {
   readonly sha256: string;
   /** bytes */
   readonly size: number;
+  /** as in `Body` */
+  readonly crc32?: number;
   /** what the reader learned from the bytes while they were there */
   readonly learned: T;
   /**
@@ -236,7 +238,7 @@ class BodyReader<T> {
     signal: AbortSignal,
   ): Promise<FolderBody<T>> {
     signal.throwIfAborted();
-    const { bytes, ...asked } = await this.#part(file, path, direction);
+    const { bytes, crc32, ...asked } = await this.#part(file, path, direction);
     const sha256 = sha256Hex(bytes);
     const { keep, learned } = await this.#options.learn({
       version,
@@ -252,6 +254,7 @@ class BodyReader<T> {
       path,
       sha256,
       size: bytes.length,
+      ...(crc32 !== undefined && { crc32 }),
       learned,
       read: async (stop) => kept ?? this.#again(path, direction, sha256, stop),
     };

@@ -106,6 +106,7 @@ const bodyEntries = {
     v.maxLength(8, "at most 8 lock modes"),
   ),
   code: v.exactOptional(v.literal(true)),
+  crc32: v.exactOptional(count(0, 0xff_ff_ff_ff)),
   statements: v.exactOptional(
     v.pipe(
       v.array(
@@ -215,6 +216,7 @@ function inOrder({
   checkpoint,
   statements,
   code,
+  crc32,
 }: Migration): object {
   return {
     seq,
@@ -228,11 +230,22 @@ function inOrder({
     locks,
     ...(statements && { statements }),
     ...(code && { code }),
+    ...(crc32 !== undefined && { crc32 }),
     ...(down && { down: bodyInOrder(down) }),
     ...(checkpoint && { checkpoint: bodyInOrder(checkpoint) }),
   };
 }
 
-function bodyInOrder({ path, sha256, size, tx, alone, locks, statements, code }: Body): object {
-  return { path, sha256, size, tx, alone, locks, ...(statements && { statements }), ...(code && { code }) };
+function bodyInOrder({ path, sha256, size, tx, alone, locks, statements, code, crc32 }: Body): object {
+  return {
+    path,
+    sha256,
+    size,
+    tx,
+    alone,
+    locks,
+    ...(statements && { statements }),
+    ...(code && { code }),
+    ...(crc32 !== undefined && { crc32 }),
+  };
 }

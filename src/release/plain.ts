@@ -154,9 +154,9 @@ function plainDigest(chain: string, repeatable: readonly FolderBody<Analysis>[])
   return `plain:${sha256Hex(`${chain}\n${lines.join("")}`)}`;
 }
 
-function toBody({ path, sha256, size, learned }: FolderBody<Analysis>): Body {
+function toBody({ path, sha256, size, crc32, learned }: FolderBody<Analysis>): Body {
   const facts = learned === undefined || learned instanceof RunnerError ? unknownFacts : learned;
-  return { path, sha256, size, ...facts };
+  return { path, sha256, size, ...facts, ...(crc32 !== undefined && { crc32 }) };
 }
 
 const unknownFacts: BodyFacts = { tx: "one", alone: false, locks: [] };

@@ -285,8 +285,9 @@ describe("a manifest", () => {
     ["attack 34: trailing data", /$/, "{}", "JSON_SYNTAX"],
     ["a body above the ceiling", /"size":\d+/, `"size":${releaseLimits.blobBytes + 1}`, "SCHEMA"],
     ["an unknown way to run", '"tx":"one"', '"tx":"all"', "SCHEMA"],
-    ["a version that is none", '"version":"0001"', '"version":"1.2"', "SCHEMA"],
+    ["a version that is none", '"version":"0001"', '"version":"1.a"', "SCHEMA"],
     ["a version twice", '"version":"0002"', '"version":"1"', "DUPLICATE_VERSION"],
+    ["a version twice, once with a part more", '"version":"0002"', '"version":"1.0"', "DUPLICATE_VERSION"],
     ["statements beside one transaction", '"tx":"one"', '"tx":"one","statements":[]', "SCHEMA"],
     ["no statements outside one", '"tx":"one"', '"tx":"none"', "SCHEMA"],
     [

@@ -1,6 +1,7 @@
 import { decodeBody } from "../decode.ts";
 import { isBlank } from "../sql-body.ts";
 import { compareVersions, versionKey } from "../version.ts";
+import { flywayChecksum } from "./flyway-checksum.ts";
 import { defaultScriptConfig, readScriptConfig } from "./flyway-script-config.ts";
 import { readFlywayName } from "./flyway-name.ts";
 import type { FlywayName, VersionedName } from "./flyway-name.ts";
@@ -161,25 +162,29 @@ function parseFile(
 ): ParsedFile {
   const settings = companions.get(`${name}.conf`);
   const config = settings === undefined ? defaultScriptConfig : readScriptConfig(settings, `${name}.conf`);
-  const { bytes: sent, warnings } = readScript(
-    name,
-    bytes,
-    config.replacesPlaceholders ? placeholders : undefined,
-  );
-  const body: BodyPart = { bytes: sent, ...(config.tx && { tx: config.tx }) };
-  return { ...(readFlywayName(name).kind === "undo" ? { down: body } : { up: body }), warnings };
+  const values = config.replacesPlaceholders ? placeholders : undefined;
+  const { text, warnings } = readScript(name, bytes, values);
+  const { kind } = readFlywayName(name);
+  const body: BodyPart = {
+    bytes: text.length < MAX_BLANK && isBlank(text.toString("utf8")) ? NOTHING : text,
+    ...(config.tx && { tx: config.tx }),
+    // of what runs again when it changes, Flyway notes what was sent
+    crc32: flywayChecksum(kind === "repeatable" ? text : bytes) >>> 0,
+  };
+  return { ...(kind === "undo" ? { down: body } : { up: body }), warnings };
 }
 
+/** A script with its placeholders replaced; without any, its own bytes. */
 function readScript(
   name: string,
   bytes: Buffer,
   placeholders: Readonly<Record<string, string>> | undefined,
-): { readonly bytes: Buffer; readonly warnings: readonly string[] } {
+): { readonly text: Buffer; readonly warnings: readonly string[] } {
   if (bytes.length < MAX_BLANK && isBlank(bytes.toString("utf8")))
-    return { bytes: NOTHING, warnings: [`${quote(name)} is empty and does nothing`] };
-  if (placeholders === undefined || !bytes.includes("${")) return { bytes, warnings: [] };
+    return { text: bytes, warnings: [`${quote(name)} is empty and does nothing`] };
+  if (placeholders === undefined || !bytes.includes("${")) return { text: bytes, warnings: [] };
   const replaced = replacePlaceholders(decodeBody(bytes, name), name, placeholders);
-  return { bytes: Buffer.from(replaced.text), warnings: replaced.warnings };
+  return { text: Buffer.from(replaced.text), warnings: replaced.warnings };
 }
 
 /** Bytes of the largest file that is looked at for having nothing in it. */

@@ -115,6 +115,8 @@ export interface BodyPart {
   readonly bytes: Buffer;
   /** what the tool's own directives ask for; absent: its statements decide, as everywhere */
   readonly tx?: TxMode;
+  /** the checksum that Flyway notes of the file, unsigned: of a script as it is, before its placeholders are filled in */
+  readonly crc32?: number;
   /** source text of a program: what it becomes, and what is signed, is its bundle */
   readonly code?: true;
 }

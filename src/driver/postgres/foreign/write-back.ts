@@ -20,6 +20,8 @@ interface WrittenBack {
   readonly direction: Direction;
   /** of the up file; absent where only its entry is at hand */
   readonly bytes: Uint8Array | undefined;
+  /** of the up file, where the folder is Flyway's */
+  readonly crc32: number | undefined;
   /** statements of the body */
   readonly statements: number;
   /** SQL expression: milliseconds */
@@ -41,15 +43,16 @@ export function writeBackStep(
 ): readonly string[] {
   if (inStep === null) return [];
   const { stream } = key;
-  const covered = covers.map(({ seq, version, path }) => ({
+  const covered = covers.map(({ seq, version, path, crc32 }) => ({
     seq,
     version,
     path,
+    crc32,
     ...facts,
     bytes: undefined,
   }));
-  const { seq, version, path } = migration;
-  return [...covered, { seq, version, path, ...facts }].flatMap((done) =>
+  const { seq, version, path, crc32 } = migration;
+  return [...covered, { seq, version, path, crc32, ...facts }].flatMap((done) =>
     writeBack(t, inStep, { ...done, stream, direction }),
   );
 }
@@ -162,9 +165,10 @@ function numberOf(place: ForeignPlace, { version, path }: WrittenBack): string {
 }
 
 /** A repeatable one has no version, and a row for each time; its newest says which text was applied. */
-function flywayRow(x: string, { seq, version, path, bytes, durationMs }: WrittenBack): string {
+function flywayRow(x: string, { seq, version, path, bytes, crc32, durationMs }: WrittenBack): string {
   const script = literal(path);
-  const checksum = bytes === undefined ? "NULL::int" : String(flywayChecksum(bytes));
+  const known = crc32 ?? (bytes && flywayChecksum(bytes));
+  const checksum = known === undefined ? "NULL::int" : String(known | 0);
   const newest = `(SELECT max(installed_rank) FROM ${x} WHERE script = ${script})`;
   const same =
     seq === 0
