@@ -39,9 +39,11 @@ async function evaluate(url: string, text: string, path: string): Promise<Migrat
       asked === url ? { format: "module", source: text, shortCircuit: true } : next(asked, context),
   });
   try {
-    const module: unknown = await import(url);
-    const call: unknown =
-      module !== null && typeof module === "object" ? Reflect.get(module, "default") : undefined;
+    // By way of a data: URL, which even tools that put an import() of their own in place of Node's leave to Node.
+    const door: unknown = await import(
+      `data:text/javascript,${encodeURIComponent(`export * as program from "${url}";`)}`
+    );
+    const call = memberOf(memberOf(door, "program"), "default");
     if (isFunction(call)) return call;
   } finally {
     hooks.deregister();
@@ -50,6 +52,10 @@ async function evaluate(url: string, text: string, path: string): Promise<Migrat
     hint: "write export default async function up({ sql }) { … }",
     fields: { migration: path },
   });
+}
+
+function memberOf(value: unknown, name: string): unknown {
+  return value !== null && typeof value === "object" ? Reflect.get(value, name) : undefined;
 }
 
 function isFunction(value: unknown): value is MigrationFunction {

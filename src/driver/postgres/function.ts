@@ -94,7 +94,7 @@ class TransactionLine {
     values: readonly unknown[],
     path: string,
   ): Promise<readonly Readonly<Record<string, unknown>>[]> {
-    const { stack = "" } = new Error("sent from here");
+    const place = new Error("sent from here");
     const answer = this.#next(async () => {
       try {
         assertNoTransactionControl(text, path);
@@ -102,7 +102,7 @@ class TransactionLine {
         const results = await this.#bench.sendBody(message, this.#lockTimeoutMs, values);
         return results.at(-1)?.rows ?? [];
       } catch (cause) {
-        this.failed ??= { cause, stack };
+        this.failed ??= { cause, stack: place.stack ?? "" };
         throw cause;
       }
     });
