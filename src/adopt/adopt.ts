@@ -22,6 +22,8 @@ export interface AdoptionWish extends RecordWish {
   /** keep the record true with every later run; undefined leaves it as it is */
   readonly keepsInStep: true | undefined;
   readonly ignoresChecksums: boolean;
+  /** digest; another release is refused */
+  readonly release?: string | undefined;
 }
 
 /** What was found, and what came of it. */
@@ -193,6 +195,12 @@ async function look(
     const theirs = finding.applied.map(({ migration }) => migration).filter(({ seq }) => seq > ours.length);
     release = await fetch([...ours, ...theirs]);
     finding = findingOf(chosen.place, claim, release.migrations);
+  }
+  if (wish.release !== undefined && wish.release !== release.digest) {
+    throw new RunnerError("UNEXPECTED_RELEASE", "the newest release is not the one that was asked for", {
+      hint: "look at it with --dry-run, or name its digest",
+      fields: { expected: wish.release, actual: release.digest },
+    });
   }
   const bodies = await target.releases.bodies(release, bodiesToCompare(finding, claim, release), signal);
   return { ...understand(claim, chosen, wish, release, bodies), bodies };

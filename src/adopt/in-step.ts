@@ -35,18 +35,25 @@ export async function inStepWith<T>(
       signal,
     );
     const entries = appliedEntries(await target.driver.history(target.stream, {}, signal));
-    const { applied, misfits } = findingOf(inStep, claim, [...entries, ...begun(entries, unfinished)]);
-    const isEqual = applied.length === entries.length;
-    // Where a server has no transactions, what is written last of a migration is that it is done.
-    const isAlmost = unfinished !== null && Math.abs(applied.length - entries.length) === 1;
-    if (misfits.length > 0 || !(isEqual || isAlmost)) throw outOfStep(inStep, misfits[0]?.reason);
+    const written = onlyWritten(unfinished);
+    const known = written?.direction === "up" && written.seq === entries.length + 1 ? [written] : [];
+    const { applied, misfits } = findingOf(inStep, claim, [...entries, ...known]);
+    const lengths = [entries.length, ...(written === null ? [] : [lengthAfter(written)])];
+    if (misfits.length > 0 || !lengths.includes(applied.length)) throw outOfStep(inStep, misfits[0]?.reason);
     return work();
   });
 }
 
-/** The migration under way, where it comes after all that is applied. */
-function begun(entries: readonly HistoryEntry[], unfinished: HistoryEntry | null): readonly HistoryEntry[] {
-  return unfinished?.seq === entries.length + 1 ? [unfinished] : [];
+/**
+ * A migration of which nothing is missing but the word that it is done. Where a server has no transactions, the other
+ * tool's record is written just before that.
+ */
+function onlyWritten(unfinished: HistoryEntry | null): HistoryEntry | null {
+  return unfinished !== null && unfinished.statementsDone === unfinished.statements ? unfinished : null;
+}
+
+function lengthAfter({ direction, seq }: HistoryEntry): number {
+  return direction === "up" ? seq : seq - 1;
 }
 
 /** What a record says; its tool's lock is held. */

@@ -147,6 +147,9 @@ describe("adopt asks rather than guesses", () => {
       message: '"3_t3.up.sql" is applied, but "2_t2.up.sql", which comes before it, is not',
     });
     await script(site, "insert into goose_db_version (version_id, is_applied) values (2, true)");
+    await expect(
+      adopt({ ...wish, release: `sha256:${"0".repeat(64)}` }, declaration, target, options),
+    ).rejects.toMatchObject({ code: "UNEXPECTED_RELEASE" });
     expect((await adopt(wish, declaration, target, options)).changes).toHaveLength(3);
     expect(await site.history()).toMatchObject([{ signed: true }, { signed: true }, { signed: true }]);
   });

@@ -2,7 +2,7 @@ import { placeName } from "../../history/foreign.ts";
 import type { Flag } from "../flag.ts";
 import { RunnerError } from "../../error.ts";
 import { switchFlag, textFlag } from "../flag.ts";
-import { reason, targetFlags, wait } from "../flags.ts";
+import { reason, release, targetFlags, wait } from "../flags.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
 const from = textFlag("from", {
@@ -97,6 +97,7 @@ export const adopt: Verb = {
       table: get(table),
       keepsInStep: get(keepInStep) === "on" ? (true as const) : undefined,
       ignoresChecksums: get(ignoreChecksums),
+      release: get(release),
     };
     const isPreview = get(dryRun);
     const found = await mend(invocation, get(reason) ?? "", (declaration, target, options) =>
