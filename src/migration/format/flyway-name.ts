@@ -1,6 +1,7 @@
 import { isVersion } from "../version.ts";
 import { isLabel, notALabel, quote, unknownFile } from "./folder-problem.ts";
 import type { FolderProblem } from "./folder-problem.ts";
+import { isPutAside } from "./overlooked-name.ts";
 
 /** What one name of a Flyway folder is. */
 export type FlywayName =
@@ -40,7 +41,6 @@ const CALLBACK = /^(?:(?:before|after)[A-Z]|createSchema)/;
 const IDLE_CALLBACK = /^(?:before|after)(?:Clean|Info|Repair|Baseline)(?:[A-Z][A-Za-z]*)?(?:__.*)?\.[^.]*$/;
 /** Begins as a migration does, or nearly so. */
 const NEAR_MISS = /^(?:[VUBR][0-9_.-]|[0-9]|.*__)/i;
-const PUT_ASIDE = /(?:~|\.(?:bak|backup|orig|old|rej|tmp|sw[op]|disabled|off|skip))$/i;
 const CODE = /\.(?:java|class|kt|kts|groovy|scala)$/i;
 /** Flyway runs these as well; a name without an ending is one of a shell script. */
 const PROGRAM = /(?:\.(?:sh|bash|ps1|py|cmd|bat|exe)|__[^.]*)$/i;
@@ -101,7 +101,7 @@ function readConfigName(name: string): FlywayName {
 }
 
 function readOtherName(name: string): FlywayName {
-  if (PUT_ASIDE.test(name)) return { kind: "ignored", name, reason: "put aside" };
+  if (isPutAside(name)) return { kind: "ignored", name, reason: "put aside" };
   const isNamedLikeOne = /^[VUBR][0-9][^ ]*__/.test(name) || name.startsWith("R__");
   if (/\.jar$/i.test(name) || (CODE.test(name) && isNamedLikeOne)) {
     return problem(

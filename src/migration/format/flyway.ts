@@ -163,29 +163,31 @@ function parseFile(
   const settings = companions.get(`${name}.conf`);
   const config = settings === undefined ? defaultScriptConfig : readScriptConfig(settings, `${name}.conf`);
   const values = config.replacesPlaceholders ? placeholders : undefined;
-  const { text, warnings } = readScript(name, bytes, values);
+  const { text, warnings } = replaceIn(name, bytes, values);
+  const isEmpty = text.length < MAX_BLANK && isBlank(text.toString("utf8"));
   const { kind } = readFlywayName(name);
   const body: BodyPart = {
-    bytes: text.length < MAX_BLANK && isBlank(text.toString("utf8")) ? NOTHING : text,
+    bytes: isEmpty ? NOTHING : text,
     ...(config.tx && { tx: config.tx }),
     // of what runs again when it changes, Flyway notes what was sent
     crc32: flywayChecksum(kind === "repeatable" ? text : bytes) >>> 0,
   };
-  return { ...(kind === "undo" ? { down: body } : { up: body }), warnings };
+  return {
+    ...(kind === "undo" ? { down: body } : { up: body }),
+    warnings: isEmpty ? [...warnings, `${quote(name)} is empty and does nothing`] : warnings,
+  };
 }
 
-/** A script with its placeholders replaced; without any, its own bytes. */
-function readScript(
+/** The very bytes where there is nothing to replace. */
+function replaceIn(
   name: string,
   bytes: Buffer,
   placeholders: Readonly<Record<string, string>> | undefined,
 ): { readonly text: Buffer; readonly warnings: readonly string[] } {
-  if (bytes.length < MAX_BLANK && isBlank(bytes.toString("utf8")))
-    return { text: bytes, warnings: [`${quote(name)} is empty and does nothing`] };
   if (placeholders === undefined || !bytes.includes("${")) return { text: bytes, warnings: [] };
   const replaced = replacePlaceholders(decodeBody(bytes, name), name, placeholders);
   return { text: Buffer.from(replaced.text), warnings: replaced.warnings };
 }
 
-/** Bytes of the largest file that is looked at for having nothing in it. */
+/** Bytes of the largest script that is looked at for having nothing in it. */
 const MAX_BLANK = 4096;

@@ -10,7 +10,7 @@ export function readOverlooked(
   { tool, wanted }: { readonly tool: string; readonly wanted: string },
 ): { readonly problem: FolderProblem } | { readonly ignored: string } {
   if (name.startsWith(".")) return { ignored: "hidden file" };
-  if (PUT_ASIDE.test(name)) return { ignored: `put aside, so ${tool} overlooks it` };
+  if (isPutAside(name)) return { ignored: `put aside, so ${tool} overlooks it` };
   const isMeant = SQL.test(name) || (NUMBERED.test(name) && !DOCUMENT.test(name));
   if (!isMeant) return { ignored: "not named like a migration" };
   return {
@@ -20,6 +20,11 @@ export function readOverlooked(
       `rename it to ${wanted}, or move it away`,
     ),
   };
+}
+
+/** Whether a name says that its file is not to be run: `1_a.sql.bak`. */
+export function isPutAside(name: string): boolean {
+  return PUT_ASIDE.test(name);
 }
 
 const PUT_ASIDE = /(~|\.(bak|backup|orig|old|rej|tmp|sw[op]|disabled|off|skip|ignore|example))$/i;
