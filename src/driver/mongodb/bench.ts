@@ -10,7 +10,7 @@ import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import { isTransient } from "./command-error.ts";
 import { answerMs, within, type MongoDatabase } from "./database.ts";
-import { isAway, isCommitUnknown } from "./failure.ts";
+import { isAway, isCommitUnknown, lacksTransactions } from "./failure.ts";
 import {
   changeEntry,
   insertEntries,
@@ -143,7 +143,15 @@ export class Bench {
    * @throws RunnerError `LEASE_LOST` - another has the lease; nothing was written
    */
   async write<T>(work: (session: ClientSession | undefined) => Promise<T>): Promise<T> {
-    if (this.database.hasTransactions) return this.transaction(work);
+    if (this.database.hasTransactions) {
+      try {
+        return await this.transaction(work);
+      } catch (cause) {
+        // A replica set to the driver, and yet without them: some services that only speak the protocol.
+        if (!lacksTransactions(cause)) throw cause;
+        this.database.giveUpTransactions();
+      }
+    }
     await this.again(() => passFence(this.database, this.#key, randomUUID(), undefined));
     return work(undefined);
   }

@@ -36,6 +36,9 @@ export class MongoDatabase {
   /** the URL's `x-transaction-mode`: a body is one transaction or nothing */
   readonly isOneTransaction: boolean;
   #hasTransactions: boolean | undefined;
+  #opened: Promise<ServerFacts> | undefined;
+  #isDown = false;
+  #isReadOnly = false;
   #isPrepared = false;
 
   /**
@@ -52,7 +55,7 @@ export class MongoDatabase {
     this.collections = collectionsOf(this.db, prefix);
   }
 
-  /** Known once a lease was taken; false also where the server turned out to have none although it is a replica set. */
+  /** Known once the server was asked anything; false also where the server turned out to have none although it is a replica set. */
   get hasTransactions(): boolean {
     return this.#hasTransactions === true;
   }
@@ -62,28 +65,41 @@ export class MongoDatabase {
     this.#hasTransactions = false;
   }
 
+  /**
+   * The first question, by itself: of several at once each would connect, and fail for what another's failure did.
+   *
+   * @returns what the server said then
+   */
+  async open(): Promise<ServerFacts> {
+    this.#opened ??= this.#isDown ? this.client.connect().then(() => this.#hello()) : this.#hello();
+    try {
+      return await this.#opened;
+    } catch (cause) {
+      this.#opened = undefined;
+      // A client that failed to connect does so again only when it is told to.
+      this.#isDown = true;
+      throw cause;
+    }
+  }
+
+  /** Whether questions may be asked at once. */
+  get isOpen(): boolean {
+    return this.#hasTransactions !== undefined;
+  }
+
   /** What the server says of itself now; asked beside another question, it costs no time. */
   async facts(signal: AbortSignal): Promise<ServerFacts> {
-    const hello = await this.db.command({ hello: 1, maxTimeMS: answerMs }, { signal });
-    const { localTime, setName, msg, maxWireVersion, isWritablePrimary, readOnly } = hello;
-    const facts = {
-      hasTransactions: typeof setName === "string" || msg === "isdbgrid",
-      isReadOnly: isWritablePrimary === false || readOnly === true,
-      wireVersion: Number(maxWireVersion),
-      now: localTime instanceof Date ? localTime : new Date(Number.NaN),
-    };
-    this.#hasTransactions ??= facts.hasTransactions;
-    return facts;
+    return this.isOpen ? this.#hello(signal) : this.open();
   }
 
   /**
-   * For whoever is about to write.
+   * For whoever is about to take a lease; asks only where nobody has asked before.
    *
    * @throws RunnerError `DATABASE_READ_ONLY` - the server takes no writes
    */
-  async assertWritable(signal: AbortSignal): Promise<ServerFacts> {
-    const facts = await this.facts(signal);
-    if (!facts.isReadOnly) return facts;
+  async assertWritable(signal: AbortSignal): Promise<void> {
+    if (!this.isOpen || this.#isReadOnly) await this.facts(signal);
+    if (!this.#isReadOnly) return;
     throw new RunnerError("DATABASE_READ_ONLY", `${this.shownUrl}: the server takes no writes`, {
       hint: "connect to the primary: name the replica set in the URL, without directConnection",
     });
@@ -109,11 +125,29 @@ export class MongoDatabase {
   /** Asks, for as long as `signal` lets us and the server may need; what fails comes out under its public code. */
   async use<T>(signal: AbortSignal, action: () => Promise<T>): Promise<T> {
     try {
-      return await within(action, signal);
+      return await within(async () => {
+        if (!this.isOpen) await this.open();
+        return action();
+      }, signal);
     } catch (cause) {
       signal.throwIfAborted();
       throw databaseFailure(cause, this.shownUrl);
     }
+  }
+
+  async #hello(signal?: AbortSignal): Promise<ServerFacts> {
+    const options = signal === undefined ? {} : { signal };
+    const hello = await this.db.command({ hello: 1, maxTimeMS: answerMs }, options);
+    const { localTime, setName, msg, maxWireVersion, isWritablePrimary, readOnly } = hello;
+    const facts = {
+      hasTransactions: typeof setName === "string" || msg === "isdbgrid",
+      isReadOnly: isWritablePrimary === false || readOnly === true,
+      wireVersion: Number(maxWireVersion),
+      now: localTime instanceof Date ? localTime : new Date(Number.NaN),
+    };
+    this.#hasTransactions ??= facts.hasTransactions;
+    this.#isReadOnly = facts.isReadOnly;
+    return facts;
   }
 
   /** Repeated calls are fine. */

@@ -48,8 +48,14 @@ export function databaseFailure(thrown: unknown, shownUrl: string): RunnerError 
     const fields = server.code === undefined ? {} : { mongoCode: server.code };
     return new RunnerError(code, `${shownUrl}: ${server.message}`, { hint, fields, cause: thrown });
   }
-  if (thrown instanceof Silence || thrown instanceof MongoError) return networkFailure(thrown, shownUrl);
+  if (thrown instanceof Silence || thrown instanceof MongoError || isSystemError(thrown))
+    return networkFailure(thrown, shownUrl);
   return toRunnerError(thrown);
+}
+
+/** Of Node: a name that cannot be looked up for `mongodb+srv`, a file of the URL that is not there. */
+function isSystemError(thrown: unknown): thrown is Error {
+  return thrown instanceof Error && "syscall" in thrown;
 }
 
 function classify({ code }: CommandError): { code: RunnerErrorCode; hint: string } {
@@ -101,13 +107,22 @@ const networkReasons: Readonly<Record<string, string>> = {
 
 function networkFailure(thrown: Error, shownUrl: string): RunnerError {
   const [told, code] = rootOf(thrown);
-  if (/maximum wire version|minimum wire version/.test(told.message)) {
+  if (/ wire version /.test(told.message)) {
     const wire = /wire version (\d+)/.exec(told.message)?.[1];
     return new RunnerError(
       "DATABASE_UNSUPPORTED",
       `${shownUrl}: the server speaks wire version ${wire ?? "unknown"}`,
       {
         hint: "lockkeeper works with MongoDB 4.4 (wire version 9) and later",
+        cause: thrown,
+      },
+    );
+  }
+  if (code === "ENOENT" || code === "EACCES") {
+    return new RunnerError(
+      "CONFIG",
+      `${shownUrl}: a file that the URL names cannot be read: ${told.message}`,
+      {
         cause: thrown,
       },
     );

@@ -9,7 +9,7 @@ import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { acceptRun, pickUpRuns } from "./accept-run.ts";
 import { parseAddress } from "./address.ts";
-import { MongoDatabase } from "./database.ts";
+import { MongoDatabase, within } from "./database.ts";
 import { databaseFailure } from "./failure.ts";
 import { foreignHistories } from "./foreign/histories.ts";
 import { readHistory } from "./history.ts";
@@ -121,7 +121,7 @@ class MongoDriver implements Driver {
     const database = this.#database;
     let isWorking = false;
     try {
-      await database.assertWritable(options.signal);
+      await within(() => database.assertWritable(options.signal), options.signal);
       const taken = await takeLease(database, options, this.#times.leaseMs);
       return await holdLease(database, taken, options, this.#times, (session) => {
         isWorking = true;

@@ -89,7 +89,8 @@ export async function readStream(
     ],
     { maxTimeMS: answerMs, signal },
   );
-  const [[document], { now }] = await Promise.all([found.toArray(), database.facts(signal)]);
+  const opened = database.isOpen ? undefined : await database.open();
+  const [[document], { now }] = await Promise.all([found.toArray(), opened ?? database.facts(signal)]);
   if (document === undefined) return { state: freshState(now), lease: undefined };
   database.sawStream();
   return { state: stateOf(document, now), lease: document.lease[0] };
