@@ -126,7 +126,7 @@ export function testBothWays(
       const lines = vectors.flatMap(({ text }) => text.split(/\r?\n/));
       // goose takes some annotations out of the middle of a statement, whose other lines then move up
       const known = lines.filter(
-        (line) => /^(\s*--|SELECT 1;$|$)/.test(line) && !/TRANSACTION|ENVSUB/i.test(line),
+        (line) => /^([ \t]*--|SELECT 1;$|$)/.test(line) && !/TRANSACTION|ENVSUB/i.test(line),
       );
       const begin = lines.find((line) => /^-- (migrate:up|\+goose Up)$/.test(line)) ?? "";
       const after = fc.array(fc.constantFrom("SELECT 1;", ...new Set(known)), { maxLength: 8 });
