@@ -214,6 +214,10 @@ export const schemas = {
         "The release that failed last: nothing that starts by itself tries it again; correct and publish, or ask for a run",
     }),
     paused: flag,
+    inStep: nullable({
+      ...object({ tool: text, table: text }),
+      description: "Another tool's table that every run keeps true, so that the tool can take over again",
+    }),
     lease: nullable(object({ run: text, holder: text, acquiredAt: time, expiresAt: time })),
     lastRun: nullable(local("Run")),
     problem: nullable(local("RunError")),

@@ -1,3 +1,4 @@
+import { placeName } from "../history/foreign.ts";
 import type { Target } from "../runner.ts";
 import { readStatus } from "../status/status.ts";
 import type { HttpParts } from "./context.ts";
@@ -48,6 +49,8 @@ export interface TargetView extends TargetSummary {
   /** what automatic triggers do not try again */
   readonly failed: { readonly release: string; readonly run: string; readonly error: ErrorView } | null;
   readonly paused: boolean;
+  /** another tool's table, kept true with every run */
+  readonly inStep: { readonly tool: string; readonly table: string } | null;
   /** who changes the database now */
   readonly lease: {
     readonly run: string;
@@ -88,7 +91,7 @@ export async function readTarget(
     readStatus(target, { signal, now }),
     target.driver.runs({ target: target.name, limit: 1 }, signal),
   ]);
-  const { release, unfinished, held, failed, lease, pending, problem } = status;
+  const { release, unfinished, held, failed, inStep, lease, pending, problem } = status;
   const lastRun = runs[0];
   return {
     ...summarizeTarget(target, links),
@@ -113,6 +116,7 @@ export async function readTarget(
     failed:
       failed === null ? null : { release: failed.digest, run: failed.runId, error: viewError(failed.error) },
     paused: status.paused,
+    inStep: inStep === null ? null : { tool: inStep.tool, table: placeName(inStep) },
     lease:
       lease === null
         ? null
