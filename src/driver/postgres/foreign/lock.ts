@@ -6,6 +6,7 @@ import { placeName, type ForeignPlace } from "../../../history/foreign.ts";
 import type { ForeignLockOptions } from "../../foreign.ts";
 import { firstValue, type PostgresDatabase } from "../database.ts";
 import type { Connection, ConnectionPool } from "../connection.ts";
+import { databaseFailure } from "../failure.ts";
 import { begin } from "../lease.ts";
 import { assertFreeSlots, isThroughPooler } from "../pooler.ts";
 import { identifier, literal } from "../tables.ts";
@@ -40,31 +41,33 @@ export async function withForeignLock<T>(
   options: ForeignLockOptions,
   work: () => Promise<T>,
 ): Promise<T> {
-  const holder = await pool.connect(options.signal);
-  let isBroken = true;
+  const { signal } = options;
+  const holder = await pool.connect(signal);
   let watch: NodeJS.Timeout | undefined;
   try {
-    if (await isThroughPooler(holder))
-      await assertFreeSlots(pool, slotsInStep, database.shownUrl, options.signal);
-    const keys = await takeLock(holder, place, options);
+    const keys = await takeLock(database, pool, holder, place, options).catch((cause: unknown) => {
+      signal.throwIfAborted();
+      throw databaseFailure(cause, database.shownUrl);
+    });
     if (place.tool === "golang-migrate")
       watch = setInterval(() => void cancelKnots(database, keys), pollMs.longest).unref();
-    const result = await work();
-    isBroken = false;
-    return result;
+    return await work();
   } finally {
     clearInterval(watch);
-    if (!isBroken && !holder.isLost()) await holder.send("ROLLBACK").catch(() => undefined);
-    // Closed after a failure: the server then ends its transaction, whatever it was in the middle of.
-    holder.release(isBroken);
+    // By word, not only by closing: the server may notice a closed connection when the next one has already looked.
+    if (!holder.isLost()) await holder.send("ROLLBACK").catch(() => undefined);
+    holder.release();
   }
 }
 
 async function takeLock(
+  database: PostgresDatabase,
+  pool: ConnectionPool,
   holder: Connection,
   place: ForeignPlace,
   { waitMs, signal }: ForeignLockOptions,
 ): Promise<readonly bigint[]> {
+  if (await isThroughPooler(holder)) await assertFreeSlots(pool, slotsInStep, database.shownUrl, signal);
   const facts = await holder.send("SELECT pg_catalog.current_database() AS lockkeeper_name", signal);
   const keys = foreignLockKeys(place, String(firstValue(facts, "lockkeeper_name")));
   const giveUpAt = performance.now() + waitMs;
