@@ -20,11 +20,11 @@ const documentAt = 21;
 /**
  * Listens on a free port of loopback and passes on what comes, one whole message at a time.
  *
- * @param watch - asked of each command; nothing of its connection moves until it has answered
+ * @param watch - asked of each command; nothing of its connection moves until it has answered. A document is sent in its place
  */
 export async function startMongoProxy(
   upstreamPort: number,
-  watch: (command: Document) => Passage | Promise<Passage>,
+  watch: (command: Document) => Passage | Document | Promise<Passage | Document>,
 ): Promise<MongoProxy> {
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
@@ -46,7 +46,7 @@ export async function startMongoProxy(
       const passage = command === undefined ? "pass" : await watch(command);
       if (passage === "cut") return cut();
       if (passage === "swallow") swallowed.add(headerOf(message).requestId);
-      upstream.write(message);
+      upstream.write(typeof passage === "string" ? message : rewritten(message, passage));
     });
     onMessages(upstream, (message) => {
       if (swallowed.has(headerOf(message).responseTo)) cut();
@@ -102,6 +102,13 @@ function headerOf(message: Buffer): Header {
     responseTo: message.readInt32LE(8),
     opCode: message.readInt32LE(12),
   };
+}
+
+/** The same message with another document. */
+function rewritten(message: Buffer, command: Document): Buffer {
+  const whole = Buffer.concat([message.subarray(0, documentAt), BSON.serialize(command)]);
+  whole.writeInt32LE(whole.length, 0);
+  return whole;
 }
 
 function commandOf(message: Buffer): Document | undefined {

@@ -19,7 +19,7 @@ import {
   type EntryChange,
   type NewEntry,
 } from "./history.ts";
-import { leaseLost, passFence, type LeaseKey } from "./lease.ts";
+import { leaseLost, nameSession, passFence, type LeaseKey } from "./lease.ts";
 
 /** What to do about commands that nobody waits for any more, and whom to tell. */
 export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
@@ -52,6 +52,8 @@ export class Bench {
   inStep: ForeignPlace | null = null;
   readonly #key: LeaseKey;
   readonly #acquiredAt: BenchParts["acquiredAt"];
+  /** ids of the driver's sessions that the lease names, in hex */
+  readonly #sessions = new Set<string>();
   #attempt: RunAttempt | undefined;
   #kept: KeptLease | undefined;
 
@@ -107,11 +109,12 @@ export class Bench {
   async transaction<T>(work: (session: ClientSession) => Promise<T>): Promise<T> {
     const name = randomUUID();
     let sent: { readonly value: T } | undefined;
-    for (let delayMs = againMs.first; ; delayMs = Math.min(delayMs * 2, againMs.longest)) {
+    for (let delayMs = againMs.first; ; delayMs = longer(delayMs)) {
       this.kept.assertTrusted();
       const session = this.database.client.startSession();
       let isOurs = true;
       try {
+        await this.#nameSession(session);
         session.startTransaction({
           readConcern: { level: "snapshot" },
           writeConcern: { w: "majority" },
@@ -143,14 +146,16 @@ export class Bench {
    * @throws RunnerError `LEASE_LOST` - another has the lease; nothing was written
    */
   async write<T>(work: (session: ClientSession | undefined) => Promise<T>): Promise<T> {
-    if (this.database.hasTransactions) {
+    for (let delayMs = againMs.first; this.database.hasTransactions; delayMs = longer(delayMs)) {
       try {
         return await this.transaction(work);
       } catch (cause) {
         // A replica set to the driver, and yet without them: some services that only speak the protocol.
-        if (!lacksTransactions(cause)) throw cause;
-        this.database.giveUpTransactions();
+        if (lacksTransactions(cause)) this.database.giveUpTransactions();
+        // Of our own writes, so nothing of it is there.
+        else if (!isTransient(cause) && !isAway(cause)) throw cause;
       }
+      await this.#pause(delayMs);
     }
     await this.again(() => passFence(this.database, this.#key, randomUUID(), undefined));
     return work(undefined);
@@ -163,7 +168,7 @@ export class Bench {
 
   /** Asks or writes by itself, again and again while the server is away and the lease still ours. */
   async again<T>(action: () => Promise<T>): Promise<T> {
-    for (let delayMs = againMs.first; ; delayMs = Math.min(delayMs * 2, againMs.longest)) {
+    for (let delayMs = againMs.first; ; delayMs = longer(delayMs)) {
       this.kept.assertTrusted();
       try {
         return await this.#within(action);
@@ -205,8 +210,15 @@ export class Bench {
     return found;
   }
 
+  /** Before its first transaction: whoever takes over from a dead runner has the server end what is open in it. */
+  async #nameSession({ id }: ClientSession): Promise<void> {
+    if (id === undefined || this.#sessions.has(id.id.toString("hex"))) return;
+    await this.#within(() => nameSession(this.database, this.#key, id.id));
+    this.#sessions.add(id.id.toString("hex"));
+  }
+
   async #commit(session: ClientSession): Promise<void> {
-    for (let delayMs = againMs.first; ; delayMs = Math.min(delayMs * 2, againMs.longest)) {
+    for (let delayMs = againMs.first; ; delayMs = longer(delayMs)) {
       try {
         return await this.#within(() => session.commitTransaction());
       } catch (cause) {
@@ -225,6 +237,10 @@ export class Bench {
     const { signal } = this.kept;
     await sleep(delayMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
   }
+}
+
+function longer(delayMs: number): number {
+  return Math.min(delayMs * 2, againMs.longest);
 }
 
 /** Ends what is left of a transaction, and does not wait for a server that is away. */

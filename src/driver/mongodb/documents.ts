@@ -1,4 +1,4 @@
-import type { Collection, Db } from "mongodb";
+import type { Binary, Collection, Db } from "mongodb";
 
 import { RunnerError } from "../../error.ts";
 import type { EntryError, HistoryEntry } from "../../history/entry.ts";
@@ -52,6 +52,8 @@ export interface LeaseDocument {
   readonly leaseMs: number;
   /** it was taken away from the holder before, who may have left something under way */
   readonly wasTaken?: boolean;
+  /** of the driver's sessions, those in which its holder has transactions: whoever takes over has the server end them */
+  readonly sessions?: readonly Binary[];
 }
 
 /** One entry of the history. */

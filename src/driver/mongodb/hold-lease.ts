@@ -38,7 +38,7 @@ export async function holdLease<T>(
     options.signal,
   );
   try {
-    key = await passOn(database, key, { ...options, signal: kept.signal });
+    key = await passOn(database, key, lease.sessions, { ...options, signal: kept.signal });
     const clock = { server: lease.acquiredAt, local: acquiredAt };
     const bench = new Bench(
       { database, environment: options.environment, times, orphans: options, acquiredAt: clock },
@@ -50,9 +50,17 @@ export async function holdLease<T>(
   } finally {
     await kept.stop();
     // Who lost it has nothing to give back, and where the network is silent would wait in vain to say so.
-    if (!isLost(kept.signal))
-      await within(() => release(database, key), AbortSignal.timeout(giveBackMs)).catch(() => undefined);
+    if (!isLost(kept.signal)) await giveBack(database, key);
   }
+}
+
+/** A lost connection is no reason to keep others waiting: the next one may do. */
+async function giveBack(database: MongoDatabase, key: LeaseKey): Promise<void> {
+  const enough = AbortSignal.timeout(giveBackMs);
+  const tryOnce = (): Promise<void> => within(() => release(database, key), enough);
+  await tryOnce()
+    .catch(tryOnce)
+    .catch(() => undefined);
 }
 
 /** Ends what is left of dead holders' runs, and begins an attempt at this one. */

@@ -1,4 +1,4 @@
-import type { ClientSession, Filter } from "mongodb";
+import type { Binary, ClientSession, Filter } from "mongodb";
 
 import { RunnerError } from "../../error.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
@@ -189,6 +189,21 @@ export async function passFence(
   );
   if (before === null) throw leaseLost();
   return before;
+}
+
+/** Names a session in which the holder is about to have transactions. */
+export async function nameSession({ collections }: MongoDatabase, key: LeaseKey, id: Binary): Promise<void> {
+  const { matchedCount } = await collections.leases.updateOne(
+    isOurs(key),
+    { $addToSet: { sessions: id } },
+    limit,
+  );
+  if (matchedCount !== 1) throw leaseLost();
+}
+
+/** The transactions of earlier holders are over. */
+export async function forgetSessions({ collections }: MongoDatabase, key: LeaseKey): Promise<void> {
+  await collections.leases.updateOne(isOurs(key), { $unset: { sessions: true } }, limit);
 }
 
 /** Another runner has the lease. */

@@ -107,7 +107,11 @@ class MongoDriver implements Driver {
         throw isSame ? stillAlive(expiryOf(now.lease)) : notTheHolder(runId, now.lease?.runId);
       }
       // Nobody: whoever has a smaller token can change nothing any more, and this one is no run's.
-      await passOn(this.#database, { stream, token, runId: "" }, { waitMs: unlockMs, signal, targetId: "" });
+      await passOn(this.#database, { stream, token, runId: "" }, lease.sessions, {
+        waitMs: unlockMs,
+        signal,
+        targetId: "",
+      });
       await updateRun(this.#database, runId, {
         status: "failed",
         outcome: "failed",

@@ -1,18 +1,21 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
+import type { Binary } from "mongodb";
+
 import { RunnerError } from "../../error.ts";
 import type { LeaseOptions } from "../driver.ts";
 import { commandError, errorCode, isConflict } from "./command-error.ts";
 import { within, type MongoDatabase } from "./database.ts";
+import type { LeaseDocument } from "./documents.ts";
 import { isAway } from "./failure.ts";
-import { followFence, insertStream, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
+import { followFence, forgetSessions, insertStream, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
 
 /** milliseconds that one try to raise the fence waits for an open transaction of an earlier holder */
 const raiseMs = 1_000;
 
 /**
- * Raises the fence to a new token. What an earlier holder has in an open transaction is waited for: the server ends it
- * when its client is gone, or after its `transactionLifetimeLimitSeconds`.
+ * Raises the fence to a new token. What an earlier holder has in an open transaction the server is told to end, by the
+ * sessions that the lease names; where it does not, it is waited for, for `transactionLifetimeLimitSeconds` at most.
  *
  * @param options - `signal` says until when the token is ours
  * @returns the key from now on
@@ -21,6 +24,7 @@ const raiseMs = 1_000;
 export async function passOn(
   database: MongoDatabase,
   taken: LeaseKey,
+  sessions: LeaseDocument["sessions"],
   { waitMs, signal, targetId }: Pick<LeaseOptions, "waitMs" | "signal" | "targetId">,
 ): Promise<LeaseKey> {
   const giveUpAt = performance.now() + waitMs;
@@ -28,7 +32,10 @@ export async function passOn(
     signal.throwIfAborted();
     try {
       const stands = await within(() => raiseFence(database, key, raiseMs), signal);
-      if (stands === undefined) return key;
+      if (stands === undefined) {
+        if (sessions !== undefined) await forgetSessions(database, key);
+        return key;
+      }
       if (stands === "absent") {
         await database.prepare(signal);
         await insertStream(database, key.stream, targetId);
@@ -41,9 +48,23 @@ export async function passOn(
       const isOpen = commandError(cause)?.code === errorCode.maxTimeMsExpired || isConflict(cause);
       if (!isOpen && !isAway(cause)) throw cause;
       if (isOpen && performance.now() >= giveUpAt) throw transactionOpen(key, cause);
+      if (isOpen && sessions !== undefined) await endTransactions(database, sessions, signal);
       await sleep(50 + Math.random() * 50, undefined, { signal }).catch(() => undefined);
     }
   }
+}
+
+/** A user may do so to its own sessions without any right. What is refused is waited for. */
+async function endTransactions(
+  { client }: MongoDatabase,
+  sessions: readonly Binary[],
+  signal: AbortSignal,
+): Promise<void> {
+  const killSessions = sessions.map((id) => ({ id }));
+  await client
+    .db("admin")
+    .command({ killSessions }, { signal })
+    .catch(() => undefined);
 }
 
 function transactionOpen({ stream }: LeaseKey, cause: unknown): RunnerError {
