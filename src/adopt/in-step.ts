@@ -29,11 +29,9 @@ export async function inStepWith<T>(
   return foreign.withLock(inStep, options, async () => {
     const tables = await foreign.tables(placeName(inStep), signal);
     if (tables.length === 0) throw gone(inStep);
-    const claim = await readClaim(
-      foreign,
-      chooseRecord(tables, { from: inStep.tool, table: placeName(inStep) }),
-      signal,
-    );
+    const record = chooseRecord(tables, { from: inStep.tool, table: placeName(inStep) });
+    assertCanKeep(record);
+    const claim = await readClaim(foreign, record, signal);
     const entries = appliedEntries(await target.driver.history(target.stream, {}, signal));
     const written = onlyWritten(unfinished);
     const known = written?.direction === "up" && written.seq === entries.length + 1 ? [written] : [];
@@ -74,7 +72,7 @@ export function assertCanKeep({ place, table }: ChosenRecord): void {
     "ADOPTION",
     `our role may not write to ${placeName(place)}, so it cannot be kept in step`,
     {
-      hint: "grant it INSERT, UPDATE and DELETE on that table, or adopt without --keep-in-step",
+      hint: "grant it INSERT, UPDATE and DELETE on that table, or leave it alone with lockkeeper adopt --keep-in-step off",
       fields: { tool: place.tool, table: placeName(place) },
     },
   );

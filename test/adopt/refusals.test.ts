@@ -109,7 +109,14 @@ describe("adopt asks rather than guesses", () => {
         code: "ADOPTION",
         hint: expect.stringContaining("UPDATE"),
       });
-      expect((await limited.adopt()).changes).toHaveLength(1);
+      await script(site, `grant insert, update, delete on schema_migrations to "${site.database.name}"`);
+      expect((await limited.adopt({ keepsInStep: true })).changes).toHaveLength(1);
+      await script(site, `revoke update on schema_migrations from "${site.database.name}"`);
+      await site.write(pairs("2"));
+      expect(await limited.run()).toMatchObject({
+        outcome: "refused",
+        error: { code: "ADOPTION", message: expect.stringContaining("may not write") },
+      });
     } finally {
       await script(site, `drop owned by "${site.database.name}"; drop role "${site.database.name}"`);
     }
