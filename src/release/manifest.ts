@@ -4,6 +4,7 @@ import { RunnerError } from "../error.ts";
 import { isVersion } from "../migration/version.ts";
 import type { Body, Engine, Migration, StatementKind } from "../migration/migration.ts";
 import { releaseLimits } from "./limits.ts";
+import { bodiesOf } from "./release.ts";
 import { assertConsistent, assertSupported } from "./manifest-rules.ts";
 import { registryProblems, registrySchema } from "./registry.ts";
 import type { Registry } from "./registry.ts";
@@ -76,6 +77,9 @@ export function readManifest(bytes: Uint8Array): Manifest {
   assertSupported({
     base,
     checks: migrations.find(({ checks }) => checks !== undefined),
+    code: bodiesOf({ migrations, repeatable }).find(
+      ({ code, tx }) => code === true && (top.engine === "mongodb" || tx === "none"),
+    ),
   });
   assertConsistent(migrations, repeatable, pack);
   if (registry !== undefined) assertRegistry(registry, migrations);
