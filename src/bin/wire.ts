@@ -21,6 +21,7 @@ import type { ReleaseProvider } from "../release/release.ts";
 import type { Trust } from "../release/trust.ts";
 import type { ServiceDatabase } from "../run/target.ts";
 import type { Target } from "../runner.ts";
+import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
 import { protectedEnvironments } from "../run/usable.ts";
 import { chooseSettings, chooseStorage, loadConfig } from "./config.ts";
@@ -241,7 +242,8 @@ async function openReleases(
       engine,
       allowLate: settings.allowsLate,
       directions,
-      format: chooseFormat(settings, engine, variables),
+      // Who may write a bucket is not who runs this.
+      format: chooseFormat(settings, engine, parseLocation(url).kind === "folder" ? variables : undefined),
     });
   }
   const { signedReleases } = await import("../release/signed.ts");
@@ -260,7 +262,7 @@ async function readTrustOf(settings: Exclude<TrustSettings, { kind: "unsigned" }
 function chooseFormat(
   { format, placeholders }: Pick<TargetSettings, "format" | "placeholders">,
   engine: Engine,
-  variables: Variables,
+  variables: Variables | undefined,
 ): ChooseFormat {
   const settings = { engine, variables, placeholders };
   if (format === undefined) return detectedFormat(settings);

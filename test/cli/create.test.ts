@@ -75,6 +75,22 @@ describe("create", () => {
     expect(stderr).toContain('"seed.sql" does not begin with a version and an underscore');
   });
 
+  test("refuses a folder that is another tool's, and writes nothing into it", async () => {
+    for (const [format, name, text] of [
+      ["goose", "00001_a.sql", "-- +goose Up\n"],
+      ["dbmate", "20200101000000_a.sql", "-- migrate:up\n-- migrate:down\n"],
+      ["flyway", "V1__a.sql", "select 1"],
+      ["atlas", "atlas.sum", "h1:"],
+    ] as const) {
+      const dir = await folder();
+      await writeFile(join(dir, name), text);
+      const { code, stderr } = await call(["create", "b", "--dir", dir]);
+      expect(code).toBe(2);
+      expect(stderr).toContain(`written for ${format}`);
+      expect(await readdir(dir)).toEqual([name]);
+    }
+  });
+
   test.for(["", " ", "a/b", "ä", "a\u0000b", "x".repeat(151), "-"])(
     "refuses or keeps to a safe name: %j",
     async (name) => {

@@ -1,4 +1,4 @@
-import { readdir, unlink, writeFile } from "node:fs/promises";
+import { readFile, readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RunnerError, toRunnerError } from "../../error.ts";
 import { makeFolders } from "../../source/make-folders.ts";
@@ -53,6 +53,7 @@ export const create: Verb = {
     const title = titleOf(word("name") ?? "");
     const folder = get(dir);
     const names = await listFolder(folder);
+    await assertOwnKind(folder, names);
     const version = get(timestamp) ? nextTimestamp(names, new Date()) : nextSequence(names);
     const files = (["up", "down"] as const).map((direction) => ({
       path: join(folder, `${version}_${title}.${direction}.${get(ext)}`),
@@ -87,6 +88,17 @@ async function listFolder(folder: string): Promise<readonly string[]> {
       cause,
     });
   }
+}
+
+/** Two files of golang-migrate's among another tool's would be taken by neither. */
+async function assertOwnKind(folder: string, names: readonly string[]): Promise<void> {
+  const { detectFormat } = await import("../../migration/format/choose-format.ts");
+  const format = await detectFormat({ names, read: (name) => readFile(join(folder, name)) });
+  if (format === "golang-migrate") return;
+  throw new RunnerError("USAGE", `--dir: the files of "${folder}" are written for ${format}`, {
+    hint: `make the file as ${format} wants it; lockkeeper reads it as it is`,
+    fields: { format },
+  });
 }
 
 /** Both or none: `wx` refuses a file that is there, also one that came up a moment ago. */

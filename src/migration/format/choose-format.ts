@@ -19,8 +19,8 @@ export function namedFormat(name: FormatName, settings: FormatSettings): ChooseF
 type Given = Pick<FormatSettings, "engine"> & Partial<FormatSettings>;
 
 /** The format whose tool the folder's files look like they were written for. */
-export function detectedFormat({ engine, variables = {}, placeholders = {} }: Given): ChooseFormat {
-  return async (folder) => openFormat(await detect(folder), { engine, variables, placeholders });
+export function detectedFormat({ engine, variables, placeholders = {} }: Given): ChooseFormat {
+  return async (folder) => openFormat(await detectFormat(folder), { engine, variables, placeholders });
 }
 
 /** Whether a text names a format. */
@@ -33,7 +33,7 @@ export function isFormatName(text: string): text is FormatName {
  *
  * @throws RunnerError `FORMAT` - the files look like those of two tools
  */
-async function detect({ names, read }: FolderPeek): Promise<FormatName> {
+export async function detectFormat({ names, read }: FolderPeek): Promise<FormatName> {
   const found = namedLike.filter(({ isLike }) => names.some(isLike)).map(({ format }) => format);
   if (found.length > 1) throw ambiguous(found);
   const [only] = found;

@@ -48,7 +48,8 @@ export interface Format {
 export interface FormatSettings {
   readonly engine: Engine;
   /** what goose's ENVSUB may put in: the publisher's environment */
-  readonly variables: Readonly<Record<string, string | undefined>>;
+  /** undefined: this folder's writers are not to see it, and ENVSUB is refused */
+  readonly variables: Readonly<Record<string, string | undefined>> | undefined;
   /** Flyway's `${name}` by name */
   readonly placeholders: Readonly<Record<string, string>>;
 }

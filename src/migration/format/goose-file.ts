@@ -22,7 +22,7 @@ export interface GooseFile {
 export function readGooseFile(
   text: string,
   path: string,
-  variables: SubstitutionOptions["variables"],
+  variables: SubstitutionOptions["variables"] | undefined,
 ): GooseFile {
   const reader = new GooseReader(path, variables);
   const lines = text.split("\n");
@@ -53,7 +53,7 @@ type Annotation = (typeof annotations)[number];
 
 class GooseReader {
   readonly #path: string;
-  readonly #variables: SubstitutionOptions["variables"];
+  readonly #variables: SubstitutionOptions["variables"] | undefined;
   readonly #warnings: string[] = [];
   readonly #unset = new Set<string>();
   #up: GooseSectionBuilder | undefined;
@@ -68,7 +68,7 @@ class GooseReader {
   #doubleDollar: number | undefined;
   #isInTransaction = true;
 
-  constructor(path: string, variables: SubstitutionOptions["variables"]) {
+  constructor(path: string, variables: SubstitutionOptions["variables"] | undefined) {
     this.#path = path;
     this.#variables = variables;
   }
@@ -131,7 +131,7 @@ class GooseReader {
     else if (annotation === "StatementBegin") this.#beginBlock();
     else if (annotation === "StatementEnd") return this.#endBlock(line);
     else if (annotation === "NO TRANSACTION") this.#isInTransaction = false;
-    else this.#substitutes = annotation === "ENVSUB ON";
+    else this.#beginSubstitution(annotation === "ENVSUB ON");
     const section = this.#down ?? this.#up;
     if (section === before && section?.isInStatement === true) section.omit(line);
     else section?.addBetween(line);
@@ -206,9 +206,19 @@ class GooseReader {
     if (this.#block === undefined && endsWithSemicolon(text)) section.endStatement();
   }
 
+  #beginSubstitution(isOn: boolean): void {
+    if (isOn && this.#variables === undefined) {
+      throw this.#problem(
+        "ENVSUB would put this runner's environment into what somebody else wrote into the bucket",
+        "publish the folder as a signed release: then it is filled in by who signs",
+      );
+    }
+    this.#substitutes = isOn;
+  }
+
   #substitute(line: string): string {
     const { text, unset, hasDoubleDollar } = substitute(line, {
-      variables: this.#variables,
+      variables: this.#variables ?? {},
       problem: (what) =>
         this.#problem(
           `ENVSUB: ${what}`,

@@ -62,6 +62,13 @@ describe("goose's format", () => {
     });
   });
 
+  test("gives nobody's environment to a folder whose writers are not to see it", async () => {
+    const bytes = Buffer.from("-- +goose ENVSUB ON\n-- +goose Up\nSELECT '$HOME';\n");
+    const closed = goose({ engine: "postgres", variables: undefined, placeholders: {} });
+    const parsed = new Promise((resolve) => resolve(closed.parse({ name: "1_a.sql", bytes }, new Map())));
+    await expect(parsed).rejects.toMatchObject({ code: "FORMAT", fields: { line: 1 } });
+  });
+
   test("refuses variables within variables that nobody could read", async () => {
     const value = "${A:-".repeat(5_000) + "}".repeat(5_000);
     const bytes = Buffer.from(`-- +goose ENVSUB ON\n-- +goose Up\nSELECT '${value}';\n`);
