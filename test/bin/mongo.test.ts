@@ -1,9 +1,11 @@
+import * as v from "valibot";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startGcs, startS3 } from "../support/bucket.ts";
 import type { BucketServer, S3Server } from "../support/bucket.ts";
 import { createMongoDatabase } from "../support/mongo.ts";
 import { needs } from "../support/parts.ts";
-import { folderWith, run } from "./program.ts";
+import { createIssuer, testAudience } from "../support/token.ts";
+import { folderWith, run, start } from "./program.ts";
 
 needs("mongodb");
 
@@ -68,7 +70,6 @@ describe("MongoDB from S3", () => {
     });
     expect(await follow("up")).toContain("3 migrations done");
     expect(await users()).toEqual(applied);
-    expect(await follow("up")).toContain("nothing to do");
     expect(await follow("status")).toMatch(/version +000003 \(3 applied\)/);
     expect(await follow("down", "1")).toContain("000003_lower.down.json");
     expect(await follow("goto", "1")).toContain("000002_status.down.json");
@@ -94,7 +95,7 @@ describe("MongoDB from GCS", () => {
   });
 });
 
-describe("MongoDB at the command line", () => {
+describe("MongoDB, as the program is called", () => {
   test(
     "refuses a release for PostgreSQL, and a target whose URL is of another engine",
     { timeout: 120_000 },
@@ -220,4 +221,54 @@ targets:
     expect((await database.db.command({ usersInfo: database.name }))["users"]).toEqual([]);
     expect(await database.db.listCollections({ name: "users" }).toArray()).toEqual([]);
   });
+
+  test(
+    "is brought up over HTTP by a caller that knows neither its URL nor its commands",
+    { timeout: 180_000 },
+    async () => {
+      const [database, issuer] = await Promise.all([createMongoDatabase(), createIssuer()]);
+      const folder = await folderWith({
+        ...files,
+        "ci.jwks.json": issuer.jwks,
+        "policy.json": JSON.stringify({
+          schema: "urn:lockkeeper:policy:v1",
+          audience: testAudience,
+          issuers: { ci: { issuer: issuer.url, jwksFile: "ci.jwks.json", algs: ["ES256"] } },
+          rules: [
+            {
+              id: "r",
+              issuer: "ci",
+              match: { sub: "ci" },
+              allow: { targets: ["shop"], actions: ["apply", "status"] },
+            },
+          ],
+        }),
+        "lockkeeper.yaml": `
+version: 1
+policy: policy.json
+trust: { t: { keys: [k.pub] } }
+targets:
+  shop: { engine: mongodb, stream: shop, source: ./b, trust: t, database: { urlEnv: SHOP } }
+`,
+      });
+      await run(["keygen", "--out", "k"], folder);
+      await run(["publish", "m", "b", "--stream", "shop", "--key", "k"], folder);
+      const server = start(["serve", "--config", "lockkeeper.yaml", "--listen", "127.0.0.1:0"], folder, {
+        SHOP: database.url,
+      });
+      await expect.poll(() => server.said().stdout).toContain("server.started");
+      const url = /"url":"(http[^"]+)"/.exec(server.said().stdout)?.[1];
+      const headers = { authorization: `Bearer ${await issuer.token()}`, "content-type": "application/json" };
+      const body = JSON.stringify({ target: "shop", action: "apply" });
+      const posted = await fetch(`${url}/v1/runs`, { method: "POST", headers, body });
+      const { id } = v.parse(v.object({ id: v.string() }), await posted.json());
+      await expect
+        .poll(async () => (await fetch(`${url}/v1/runs/${id}`, { headers })).json())
+        .toMatchObject({ done: true });
+      const ended = await fetch(`${url}/v1/runs/${id}`, { headers });
+      expect(await ended.json()).toMatchObject({ status: "succeeded", outcome: "applied", to: "000003" });
+      expect(await database.db.collection("users").countDocuments({ status: "new" })).toBe(2);
+      expect(server.said().stdout).not.toContain(database.url);
+    },
+  );
 });
