@@ -3,7 +3,7 @@ import type { RunEvent } from "./executor/event.ts";
 import type { RunResult } from "./executor/result.ts";
 import type { TrustText } from "./release/trust.ts";
 import { newRunId } from "./run/request.ts";
-import type { Limits, Target } from "./run/target.ts";
+import type { DependencyPolicy, Limits, Target } from "./run/target.ts";
 import { run } from "./runner.ts";
 import type { SourceOptions } from "./source/open.ts";
 
@@ -22,6 +22,12 @@ export interface ConvergeOptions {
   readonly directDatabase?: string;
   /** `sha256:…`; only this release, whatever the bucket calls its newest */
   readonly release?: string;
+  /** databases of other services, by the names that migrations depend on; each is asked for the stream of that name */
+  readonly services?: Readonly<Record<string, string>>;
+  /** default `refuse` */
+  readonly dependencies?: DependencyPolicy;
+  /** apply also what the release marks as breaking; default false */
+  readonly allowBreaking?: boolean;
   /** name of the application in history and runs; default `library` */
   readonly appliedBy?: string;
   /** milliseconds; default: wait 10 min for another runner, lock time-out 5 s, no others */
@@ -112,5 +118,19 @@ async function openTarget(options: ConvergeOptions): Promise<Target> {
     releases: signedReleases({ source, stream, environment, engine, trust }),
     driver: await openDriver(options.database, direct === undefined ? {} : { directUrl: direct }),
     limits: { ...defaultLimits, ...options.limits },
+    dependencies: options.dependencies ?? "refuse",
+    allowsBreaking: options.allowBreaking ?? false,
+    async openService(service) {
+      const url = options.services?.[service];
+      if (url === undefined) {
+        throw new RunnerError(
+          "CONFIG",
+          `a migration depends on the service "${service}", and nothing says which database is its own`,
+          { hint: `name it: services: { "${service}": "postgres://…" }`, fields: { service } },
+        );
+      }
+      const other = await openDriver(url);
+      return { target: service, stream: service, driver: other, [Symbol.asyncDispose]: () => other.close() };
+    },
   };
 }

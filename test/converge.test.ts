@@ -87,4 +87,28 @@ describe("converge", () => {
     const stranger = { threshold: 1, keys: [makeKey().publicPem] };
     await expect(converge({ ...options, trust: stranger })).rejects.toMatchObject({ code: "THRESHOLD" });
   });
+
+  test("asks the databases of other services that it is told of, and applies what breaks only where it may", async () => {
+    const billing = await createDatabase();
+    const options = await application({
+      "1_users.up.sql": "CREATE TABLE users (id int);",
+      ".migration-registry.yaml":
+        "service: orders\ndatabase: d\nmigrations: [{ version: 1, breaking: true, dependencies: [{ service: billing, min-version: 1 }] }]\n",
+    });
+    const codeOf = async (more: Partial<ConvergeOptions>): Promise<unknown> =>
+      converge({ ...options, ...more }).catch((error: unknown) =>
+        error instanceof RunnerError ? error.code : error,
+      );
+    expect(await codeOf({})).toBe("BREAKING_REFUSED");
+    expect(await codeOf({ allowBreaking: true })).toBe("CONFIG");
+    const more = { allowBreaking: true, services: { billing: billing.url } };
+    expect(await codeOf(more)).toBe("DEPENDENCY");
+    const other = await application({ "1_a.up.sql": "CREATE TABLE a (id int);" });
+    expect(await converge({ ...other, stream: "orders", database: billing.url })).toMatchObject({
+      outcome: "applied",
+    });
+    await billing.query("UPDATE lockkeeper.history SET stream = 'billing'");
+    await billing.query("UPDATE lockkeeper.streams SET name = 'billing'");
+    expect(await codeOf(more)).toMatchObject({ outcome: "applied" });
+  });
 });
