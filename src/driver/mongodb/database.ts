@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { MongoClient, type Db } from "mongodb";
+import { MongoClient, MongoNetworkError, type Db, type Document } from "mongodb";
 
 import { RunnerError } from "../../error.ts";
 import type { Address } from "./address.ts";
@@ -137,7 +137,12 @@ export class MongoDatabase {
 
   async #hello(signal?: AbortSignal): Promise<ServerFacts> {
     const options = signal === undefined ? {} : { signal };
-    const hello = await this.db.command({ hello: 1, maxTimeMS: answerMs }, options);
+    const ask = (): Promise<Document> => this.db.command({ hello: 1, maxTimeMS: answerMs }, options);
+    // The driver asks its own questions a second time where the connection was lost, but no command of another's.
+    const hello = await ask().catch((cause: unknown) => {
+      if (cause instanceof MongoNetworkError) return ask();
+      throw cause;
+    });
     const { localTime, setName, msg, maxWireVersion, isWritablePrimary, readOnly } = hello;
     const facts = {
       hasTransactions: typeof setName === "string" || msg === "isdbgrid",

@@ -1,4 +1,4 @@
-import type { ClientSession } from "mongodb";
+import { MongoNetworkError, MongoServerError, type ClientSession } from "mongodb";
 
 import type { HistoryEntry, StatementCheckpoint } from "../../history/entry.ts";
 import type { HistoryQuery } from "../driver.ts";
@@ -80,6 +80,9 @@ export async function insertEntries(
     // In order: whoever looks in between sees no entry without the one before.
     await collections.history.insertMany(documents, { ordered: session !== undefined, ...options });
   } catch (cause) {
+    // It packs a lost connection into an answer of the server's.
+    if (cause instanceof MongoServerError && cause.errorResponse instanceof MongoNetworkError)
+      throw cause.errorResponse;
     if (session !== undefined || commandError(cause)?.code !== errorCode.duplicateKey) throw cause;
   }
 }
