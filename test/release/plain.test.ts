@@ -113,6 +113,28 @@ describe("a plain folder", () => {
     ]);
   });
 
+  test("goes on where a checkpoint stood for its first migration, also without the checkpoint's file", async () => {
+    await using folder = await tempFolder({
+      "V1__users.sql": "create table users (id int);",
+      "B1__users.sql": "create table users (id int); insert into users values (1);",
+      "V2__email.sql": "alter table users add email text;",
+    });
+    const { migrations } = await fetchFrom(folder.source);
+    const [first] = migrations;
+    if (first?.checkpoint === undefined) throw new Error("V1 has a checkpoint");
+    const { path, sha256 } = first.checkpoint;
+    const applied = [{ ...first, path, sha256, origin: "checkpoint" }];
+    const chains = migrations.map(({ chain }) => chain);
+    const chainsNow = async () =>
+      (await fetchFrom(folder.source, applied)).migrations.map(({ chain }) => chain);
+    expect(await chainsNow()).toEqual(chains);
+    await rm(join(folder.path, "B1__users.sql"));
+    expect(await chainsNow()).toEqual(chains);
+    // The database's chain is of the migration itself: the run sees by it that the file has changed.
+    await appendFile(join(folder.path, "V1__users.sql"), " -- note");
+    expect((await chainsNow())[0]).not.toBe(chains[0]);
+  });
+
   test("with a file changed since it was applied is CHANGED_FILE with both checksums", async () => {
     await using folder = await tempFolder(files);
     const { migrations } = await fetchFrom(folder.source);
