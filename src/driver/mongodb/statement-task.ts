@@ -125,18 +125,19 @@ export async function startEntry(
 }
 
 /** The last words of a run that is to stop; what fails is left unsaid. */
-async function writeLast({ database, key }: Bench, id: number, change: EntryChange): Promise<void> {
+async function writeLast(bench: Bench, id: number, change: EntryChange): Promise<void> {
+  const { database } = bench;
+  const key = bench.key();
   const write = async (session?: ClientSession): Promise<void> => {
-    await passFence(database, key(), randomUUID(), session);
-    await changeEntry(database, key(), id, change, session);
+    await passFence(database, key, randomUUID(), session);
+    await changeEntry(database, key, id, change, session);
   };
   const inTransaction = (): Promise<void> =>
     database.client.withSession((session) =>
       session.withTransaction(() => write(session), { writeConcern: { w: "majority" } }),
     );
-  await within(database.hasTransactions ? inTransaction : write, AbortSignal.timeout(lastMs)).catch(
-    () => undefined,
-  );
+  const action = database.hasTransactions ? inTransaction : write;
+  await within(action, AbortSignal.timeout(lastMs)).catch(() => undefined);
 }
 
 /** Before a command is sent: what stops the run here leaves nothing in doubt. */
