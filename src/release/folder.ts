@@ -95,8 +95,10 @@ export async function readFolder<T>(
   options: FolderOptions<T>,
   signal: AbortSignal,
 ): Promise<Folder<T>> {
-  const files = new ListedFiles(source, await source.list("", signal));
+  const folders: string[] = [];
+  const files = new ListedFiles(source, await source.list("", signal, (name) => folders.push(name)));
   const format = await options.format({ names: files.names, read: (name) => files.read(name, signal) });
+  if (format.isDeep === true) assertFlat(format, folders);
   const named = format.read(files.names);
   const companions = await readCompanions(named, files, signal);
   const layout = await settle(format, named, files, companions, signal);
@@ -133,6 +135,16 @@ export async function readFolder<T>(
     registry,
     warnings: [...layout.warnings, ...reader.warnings(), ...left],
   };
+}
+
+/** What the tool would run and we would not must not be passed over in silence. */
+function assertFlat({ name }: Format, [first, ...others]: readonly string[]): void {
+  if (first === undefined) return;
+  const more = others.length === 0 ? "" : ` and ${others.length} more`;
+  throw new RunnerError("FORMAT", `"${first}"${more} is a folder, and ${name} would read what is in it`, {
+    hint: "put all migrations into one folder, or move the folder away",
+    fields: { folder: first },
+  });
 }
 
 /** The files of one listing, each read in exactly the listed state. */

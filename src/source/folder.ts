@@ -50,21 +50,27 @@ export function openFolder(
     return withRetries(patience, signal, () => named(attempt(), key));
   }
 
+  /** A file, or the name of a deeper folder. */
   async function row(
     rootPath: string,
     path: string,
     key: string,
     entry: Dirent,
-  ): Promise<Listed | undefined> {
+  ): Promise<Listed | string | undefined> {
     const real = entry.isSymbolicLink() ? await inside(rootPath, path, key) : path;
     const found = real === undefined ? undefined : await orMissing(lstat(real, { bigint: true }));
-    // Gone since the folder was read; or a deeper folder.
-    if (found === undefined || found.isDirectory()) return undefined;
+    // Gone since the folder was read.
+    if (found === undefined) return undefined;
+    if (found.isDirectory()) return `${key}/`;
     if (!found.isFile()) throw unsafe(key, "is not a regular file");
     return { key, size: Number(found.size), version: versionOf(found) };
   }
 
-  async function list(prefix: string, signal: AbortSignal): Promise<readonly Listed[]> {
+  async function list(
+    prefix: string,
+    signal: AbortSignal,
+    onFolder?: (name: string) => void,
+  ): Promise<readonly Listed[]> {
     const deep = prefix.slice(0, prefix.lastIndexOf("/") + 1);
     if (deep !== "") assertKey(deep.slice(0, -1), url);
     const rootPath = await root();
@@ -91,7 +97,11 @@ export function openFolder(
           .slice(at, at + lookups)
           .map((entry) => row(rootPath, join(start, entry.name), deep + entry.name, entry)),
       );
-      for (const one of found) if (one !== undefined) rows.push(one);
+      for (const one of found) {
+        if (one === undefined) continue;
+        if (typeof one === "string") onFolder?.(one);
+        else rows.push(one);
+      }
     }
     return rows.toSorted(compareKeys);
   }
@@ -113,9 +123,9 @@ export function openFolder(
   return {
     url,
 
-    async list(prefix, signal) {
+    async list(prefix, signal, onFolder) {
       signal.throwIfAborted();
-      return named(list(prefix, signal), prefix);
+      return named(list(prefix, signal, onFolder), prefix);
     },
 
     async read(key, { maxBytes, version }, signal) {

@@ -7,7 +7,7 @@ import { changed, writeConditionally } from "./conditional.ts";
 import { type GcsAct, gcsFailure, gcsRefusal } from "./gcs-error.ts";
 import { errorText, type GcsOptions, makeGcsRequests } from "./gcs-request.ts";
 import { HttpTimeout } from "./http.ts";
-import { listPages } from "./listing.ts";
+import { listPages, type Page } from "./listing.ts";
 import { assertKey, type BucketLocation } from "./location.ts";
 import { type Patience, withRetries } from "./retry.ts";
 import { sourceLimits, type StoredObject, type WritableSource } from "./source.ts";
@@ -16,6 +16,7 @@ const generation = v.pipe(v.string(), v.regex(/^\d{1,20}$/));
 
 const page = v.object({
   nextPageToken: v.optional(v.string(), ""),
+  prefixes: v.optional(v.array(v.string()), []),
   items: v.optional(
     v.array(v.object({ name: v.string(), size: v.pipe(v.string(), v.regex(/^\d{1,15}$/)), generation })),
     [],
@@ -111,30 +112,30 @@ export function openGcs(
   return {
     url: source,
 
-    list(listPrefix, signal) {
+    list(listPrefix, signal, onFolder) {
       const act: GcsAct = { act: "listing" };
       const query = {
         prefix: prefix + listPrefix,
         delimiter: "/",
         maxResults: "1000",
-        fields: "nextPageToken,items(name,size,generation)",
+        fields: "nextPageToken,prefixes,items(name,size,generation)",
       };
-      return listPages(location, (cursor) =>
+      const fetchPage = (cursor: string | undefined): Promise<Page> =>
         withRetries(patience, signal, async () => {
           const call = {
             path: objects,
             query: cursor === undefined ? query : { ...query, pageToken: cursor },
           };
-          const { items, nextPageToken } = await json(await open(call, act, [], signal), page, act);
+          const { items, prefixes, nextPageToken } = await json(await open(call, act, [], signal), page, act);
           const rows = items.map((item) => ({
             name: item.name,
             size: Number(item.size),
             version: item.generation,
           }));
           // The JSON API has no other word for the last page.
-          return { rows, next: nextPageToken === "" ? undefined : nextPageToken };
-        }),
-      );
+          return { rows, folders: prefixes, next: nextPageToken === "" ? undefined : nextPageToken };
+        });
+      return listPages(location, fetchPage, onFolder);
     },
 
     async read(key, { maxBytes, version }, signal) {

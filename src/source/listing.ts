@@ -5,6 +5,8 @@ import { type Listed, sourceLimits } from "./source.ts";
 /** One page as a store sends it: whole object names, not yet without the source's prefix. */
 export interface Page {
   readonly rows: readonly (Omit<Listed, "key"> & { readonly name: string })[];
+  /** whole names of deeper folders, each with its delimiter */
+  readonly folders: readonly string[];
   /** cursor of the next page; `undefined` on the last, empty where the store said there is more but not where */
   readonly next: string | undefined;
 }
@@ -20,6 +22,7 @@ export interface Page {
 export async function listPages(
   { url, prefix }: { readonly url: string; readonly prefix: string },
   fetchPage: (cursor: string | undefined) => Promise<Page>,
+  onFolder?: (name: string) => void,
 ): Promise<readonly Listed[]> {
   const rows: Listed[] = [];
   const cursors = new Set<string>();
@@ -30,6 +33,10 @@ export async function listPages(
       if (!name.startsWith(prefix)) throw incomplete(url, "an object of another prefix");
       // Consoles make a "folder" by an object whose name ends with the delimiter.
       if (!name.endsWith("/")) rows.push({ key: name.slice(prefix.length), size, version });
+    }
+    for (const name of page.folders) {
+      if (!name.startsWith(prefix)) throw incomplete(url, "a folder of another prefix");
+      onFolder?.(name.slice(prefix.length));
     }
     if (rows.length > sourceLimits.listedObjects) {
       throw new RunnerError(

@@ -10,7 +10,7 @@ import {
 import { RunnerError } from "../error.ts";
 import { collectBody, truncated } from "./body.ts";
 import { changed, writeConditionally } from "./conditional.ts";
-import { incomplete, listPages } from "./listing.ts";
+import { incomplete, listPages, type Page } from "./listing.ts";
 import { assertKey, type BucketLocation } from "./location.ts";
 import { type Patience, withRetries } from "./retry.ts";
 import { isTimeout, s3Failure, s3Status } from "./s3-error.ts";
@@ -114,8 +114,8 @@ export function openS3(
   return {
     url,
 
-    list(listPrefix, signal) {
-      return listPages(location, async (cursor) => {
+    list(listPrefix, signal, onFolder) {
+      const fetchPage = async (cursor: string | undefined): Promise<Page> => {
         const command = new ListObjectsV2Command({
           Bucket,
           Prefix: prefix + listPrefix,
@@ -134,8 +134,11 @@ export function openS3(
             return { name, size, version };
           throw incomplete(url, "an object without name, size or ETag");
         });
-        return { rows, next: page.IsTruncated === true ? (page.NextContinuationToken ?? "") : undefined };
-      });
+        const folders = (page.CommonPrefixes ?? []).flatMap(({ Prefix: name }) => name ?? []);
+        const next = page.IsTruncated === true ? (page.NextContinuationToken ?? "") : undefined;
+        return { rows, folders, next };
+      };
+      return listPages(location, fetchPage, onFolder);
     },
 
     async read(key, { maxBytes, version }, signal) {

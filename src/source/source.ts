@@ -13,11 +13,12 @@ export interface Source {
    * All objects directly under the prefix whose key starts with `prefix`, in code-unit order of their keys,
    * from every page. Objects in deeper "folders" are left out.
    *
+   * @param onFolder - told the name of each such folder, `2024/`
    * @throws RunnerError `SOURCE_UNAVAILABLE` when a page fails after its retries or a page cursor repeats; never a partial list.
    * @throws RunnerError `TOO_LARGE` above {@link sourceLimits.listedObjects}.
    * @throws RunnerError `SOURCE_UNSAFE` for a file that `read` would refuse: nothing is left out in silence.
    */
-  list(prefix: string, signal: AbortSignal): Promise<readonly Listed[]>;
+  list(prefix: string, signal: AbortSignal, onFolder?: (name: string) => void): Promise<readonly Listed[]>;
 
   /**
    * The exact bytes stored at `key` (never decompressed), or `undefined` when there is no such object.

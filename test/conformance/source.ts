@@ -64,6 +64,14 @@ export function sourceSuite(
       expect(await keys("releases/")).toEqual(["releases/sha256-aa", "releases/sha256-ab"]);
       expect(await keys("releases/sha256-aa")).toEqual(["releases/sha256-aa"]);
       expect(await keys("none/")).toEqual([]);
+      const folders = async (prefix: string) => {
+        const found: string[] = [];
+        await source.list(prefix, signal, (name) => found.push(name));
+        return found;
+      };
+      expect(await folders("")).toEqual(["releases/"]);
+      expect(await folders("releases/")).toEqual(["releases/old/"]);
+      expect(await folders("he")).toEqual([]);
     });
 
     test("3. lists nothing where nothing is", async () => {

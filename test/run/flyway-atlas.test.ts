@@ -86,6 +86,13 @@ describe("a folder of Flyway's", () => {
     expect(await second.run()).toMatchObject({ outcome: "noop" });
   });
 
+  test("is refused where it holds a folder, which Flyway would read as well", async () => {
+    const tool = await toolFolder("flyway", { "V1__a.sql": "SELECT 1;", "2024/V2__b.sql": "SELECT 2;" });
+    expect(await (await tool.open(await createDatabase())).run()).toMatchObject({
+      error: { code: "FORMAT", fields: { folder: "2024/" } },
+    });
+  });
+
   test("tells of a placeholder without a value before anything is changed", async () => {
     const database = await createDatabase();
     const target = await (await toolFolder("flyway", files)).open(database, { who: "alice" });

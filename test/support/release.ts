@@ -1,6 +1,6 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 import { sha256Hex } from "../../src/migration/checksum.ts";
@@ -61,7 +61,10 @@ export async function tempFolder(
   files: Files = {},
 ): Promise<{ readonly path: string; readonly source: WritableSource } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), "lockkeeper-test-"));
-  await Promise.all(Object.entries(files).map(([name, content]) => writeFile(join(path, name), content)));
+  for (const [name, content] of Object.entries(files)) {
+    await mkdir(dirname(join(path, name)), { recursive: true });
+    await writeFile(join(path, name), content);
+  }
   return {
     path,
     source: folderSource(path),
@@ -155,7 +158,14 @@ export function manifestOf(files: Files, stream = "orders"): Manifest {
       facts,
     );
   });
-  return rechained({ stream, engine: "postgres", format: "golang-migrate", parser: "none", migrations, repeatable: [] });
+  return rechained({
+    stream,
+    engine: "postgres",
+    format: "golang-migrate",
+    parser: "none",
+    migrations,
+    repeatable: [],
+  });
 }
 
 /** The manifest with its chain computed anew, as a signer with a defect, or a thief, would. */

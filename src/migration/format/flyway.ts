@@ -31,6 +31,7 @@ import type {
 export function flyway(settings: FormatSettings): Format {
   return {
     name: "flyway",
+    isDeep: true,
     read: readFolder,
     parse: (file, companions) => parseFile(file, companions, settings.placeholders),
   };

@@ -13,6 +13,8 @@ export type FormatName = (typeof formatNames)[number];
  */
 export interface Format {
   readonly name: FormatName;
+  /** the tool also reads the folders within; we do not, and say so */
+  readonly isDeep?: boolean;
 
   /**
    * Pairs up the files of one folder.
