@@ -1,5 +1,6 @@
 import type { Migration } from "../migration/migration.ts";
 import type { Inspection } from "../release/inspect.ts";
+import type { Registry } from "../release/registry.ts";
 import type { Release } from "../release/release.ts";
 import { describeFailure } from "./failure.ts";
 import { formatPairs, formatTable } from "./output.ts";
@@ -29,6 +30,7 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
     changes: inspection.changes,
     bodies: inspection.bodies,
     migrations: manifest.migrations,
+    registry: manifest.registry ?? null,
   };
 }
 
@@ -54,6 +56,7 @@ export function formatInspection(inspection: Inspection, paint: Paint): string {
     ],
     ["signed by", signatures.join(", ")],
     ["migrations", String(inspection.manifest.migrations.length)],
+    ...describeServices(inspection.manifest.registry),
     [
       "new",
       changes === null ? undefined : `${list(changes.added)}, since version ${changes.previousVersion}`,
@@ -86,6 +89,7 @@ export function describeFolder(release: Release, url: string): Record<string, un
     engine: release.engine,
     warnings: release.warnings,
     migrations: release.migrations,
+    registry: release.registry ?? null,
   };
 }
 
@@ -96,6 +100,7 @@ export function formatFolder(release: Release, url: string, paint: Paint): strin
     ["digest", release.digest],
     ["verdict", paint.warn("nobody signed it")],
     ["migrations", String(release.migrations.length)],
+    ...describeServices(release.registry),
     ...release.warnings.map((warning) => ["warning", paint.warn(warning)] as const),
   ]);
 }
@@ -107,7 +112,7 @@ export function formatMigrations(migrations: readonly Migration[], paint: Paint)
     migration.version,
     migration.path,
     migration.down === undefined ? "no" : "yes",
-    migration.tx === "one" ? "transaction" : "by statement",
+    migration.code === true ? "program" : migration.tx === "one" ? "transaction" : "by statement",
     migration.locks.join(", "),
     String(migration.size),
     migration.sha256.slice(0, 12),
@@ -117,6 +122,22 @@ export function formatMigrations(migrations: readonly Migration[], paint: Paint)
     rows,
     paint,
   );
+}
+
+/** What the registry of services says, one line for those that break something, one for what is needed. */
+function describeServices(
+  registry: Registry | undefined,
+): readonly (readonly [string, string | undefined])[] {
+  if (registry === undefined) return [];
+  const breaking = registry.migrations.filter((one) => one.breaking).map(({ version }) => version);
+  const needs = registry.migrations.flatMap(({ version, dependencies }) =>
+    dependencies.map(({ service, minVersion }) => `${version} needs ${service} ${minVersion}`),
+  );
+  return [
+    ["service", `${registry.service}, on ${registry.database}`],
+    ["breaking", breaking.length === 0 ? undefined : list(breaking)],
+    ["needs", needs.length === 0 ? undefined : list(needs)],
+  ];
 }
 
 function verdictInWords({ verdict, threshold }: Inspection, paint: Paint): string {
