@@ -121,8 +121,8 @@ export async function succeeded(answer: Promise<PeerResult>): Promise<PeerResult
   throw new Error(`exit ${result.code}: ${result.stdout}${result.stderr}`);
 }
 
-/** Milliseconds that a run may take on the slowest machine. */
-const longest = 100_000;
+/** Milliseconds that a run may take on the slowest machine: less than a test may. */
+const longest = 50_000;
 
 /** Without the caller's environment, so that no variable, `.env` file or proxy of the machine takes part. */
 function run(
@@ -146,13 +146,19 @@ function run(
   const said = { stdout: "", stderr: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => (said.stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said.stderr += text));
-  const timer = setTimeout(() => {
+  const end = () => {
     if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-  }, longest);
+  };
+  const timer = setTimeout(end, longest);
+  process.once("exit", end);
   return new Promise((resolve, reject) => {
-    child.on("error", reject);
+    child.on("error", (error) => {
+      clearTimeout(timer);
+      reject(error);
+    });
     child.on("close", (code) => {
       clearTimeout(timer);
+      process.off("exit", end);
       if (code === null)
         reject(new Error(`${path.basename(program)} did not end by itself: ${said.stdout}${said.stderr}`));
       else resolve({ code, ...said });
