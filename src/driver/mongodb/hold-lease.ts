@@ -25,13 +25,16 @@ export async function holdLease<T>(
   work: (session: LeasedSession) => Promise<T>,
 ): Promise<T> {
   let key: LeaseKey = { stream: options.stream, token: lease.token, runId: options.run.id };
+  const ended = new AbortController();
+  const ask = <A>(question: () => Promise<A>): Promise<A> =>
+    within(question, AbortSignal.any([AbortSignal.timeout(times.leaseMs), ended.signal]));
   const kept = keepLease(
     {
       renew: () => {
         const asked = key;
-        return ask(times, async () => (await renew(database, asked)) || asked !== key);
+        return ask(async () => (await renew(database, asked)) || asked !== key);
       },
-      cancelReason: () => ask(times, () => readCancel(database, options.run.id)),
+      cancelReason: () => ask(() => readCancel(database, options.run.id)),
     },
     times,
     acquiredAt,
@@ -48,6 +51,8 @@ export async function holdLease<T>(
     await beginAttempt(bench, options);
     return await work(openSession(bench));
   } finally {
+    // A heartbeat that the network has swallowed is not waited for: without our run in the lease it would change nothing.
+    ended.abort();
     await kept.stop();
     // Who lost it has nothing to give back, and where the network is silent would wait in vain to say so.
     if (!isLost(kept.signal)) await giveBack(database, key);
@@ -71,10 +76,6 @@ async function beginAttempt(bench: Bench, { run }: LeaseOptions): Promise<void> 
     return bench.own(session, () => startRun(database, run, bench.key(), bench.now(), session));
   });
   bench.begun(attempt);
-}
-
-function ask<T>({ leaseMs }: LeaseTimes, question: () => Promise<T>): Promise<T> {
-  return within(question, AbortSignal.timeout(leaseMs));
 }
 
 function isLost({ reason }: AbortSignal): boolean {

@@ -7,6 +7,9 @@ import { type Passage, portOf, startMongoProxy, throughProxy } from "../../suppo
 import { needs } from "../../support/parts.ts";
 import { declaration, leaseOptions, never, newRun } from "../../support/steps.ts";
 
+/** A lease that lives through a busy machine, also while the driver looks for its server again. */
+const times = { leaseMs: 120_000, heartbeatMs: 5_000, marginMs: 1_000, cancelPollMs: 1_000 };
+
 const beginning = {
   highWaterMark: { epoch: 1, version: 1, digest: "sha256:d" },
   releaseDigest: "sha256:d",
@@ -35,7 +38,7 @@ async function throughFaults(database: MongoTestDatabase) {
     return isIt ? faults.passage : "pass";
   });
   onTestFinished(() => proxy[Symbol.asyncDispose]());
-  const driver = openMongo(throughProxy(database.url, proxy));
+  const driver = openMongo(throughProxy(database.url, proxy), { times });
   onTestFinished(() => driver.close());
   return { driver, faults };
 }
@@ -120,7 +123,7 @@ describe("a server that answers with an error of its own", () => {
 
   test("because it is no longer the primary, is asked again until there is one", async () => {
     const database = await createMongoDatabase();
-    const driver = openMongo(database.url);
+    const driver = openMongo(database.url, { times });
     onTestFinished(() => driver.close());
     const run = newRun();
     await driver.withLease(leaseOptions({ run }), async (session) => {
@@ -140,7 +143,7 @@ describe("a server that answers with an error of its own", () => {
 
   test("because it has no transactions although it is a replica set, is used without them", async () => {
     const database = await createMongoDatabase();
-    const driver = openMongo(database.url);
+    const driver = openMongo(database.url, { times });
     onTestFinished(() => driver.close());
     const run = newRun();
     await database.client.db("admin").command({
@@ -150,5 +153,27 @@ describe("a server that answers with an error of its own", () => {
     });
     await driver.withLease(leaseOptions({ run }), work);
     expect(await whatIsThere(driver, "orders", run.id)).toEqual(done);
+  });
+});
+
+describe("a network that swallows everything", () => {
+  needs("secantusdb");
+
+  test("ends the run when its lease may no longer be trusted, and does not keep it waiting", async () => {
+    const { url } = await createMongoDatabase();
+    const silence = { isOn: false };
+    const proxy = await startMongoProxy(portOf(url), async () => {
+      if (silence.isOn) await new Promise(() => undefined);
+      return "pass";
+    });
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    const short = { leaseMs: 15_000, heartbeatMs: 500, marginMs: 13_000, cancelPollMs: 100 };
+    const driver = openMongo(throughProxy(url, proxy), { times: short });
+    onTestFinished(() => driver.close());
+    const lease = driver.withLease(leaseOptions(), async (session) => {
+      silence.isOn = true;
+      await session.finish({ status: "succeeded" });
+    });
+    await expect(lease).rejects.toMatchObject({ code: "LEASE_LOST" });
   });
 });
