@@ -2,11 +2,16 @@ import { dirname, resolve } from "node:path";
 import { RunnerError } from "../error.ts";
 import type { BackupChoice, StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
-import type { OrphanPolicy } from "../driver/driver.ts";
-import type { Engine } from "../migration/migration.ts";
-import type { DependencyPolicy, OnFailure } from "../run/target.ts";
-import type { Limits } from "../runner.ts";
-import type { ConfigText } from "./config-schema.ts";
+import { mergeStorage, settingsOf } from "./file-settings.ts";
+import { defaultBackupMs, defaultLimits } from "./settings.ts";
+import type {
+  BackupSettings,
+  DatabaseSettings,
+  StorageSettings,
+  TargetSettings,
+  TrustSettings,
+  UrlSettings,
+} from "./settings.ts";
 
 /** A configuration file, checked, its paths absolute. */
 export interface Config {
@@ -19,75 +24,6 @@ export interface Config {
   readonly targets: ReadonlyMap<string, TargetSettings>;
 }
 
-/** Everything that is known of a target before anything is opened. */
-export interface TargetSettings {
-  readonly name: string | undefined;
-  /** of the configuration; a URL on the command line says it by itself */
-  readonly engine: Engine | undefined;
-  readonly stream: string | undefined;
-  /** `default` where nobody says */
-  readonly environment: string | undefined;
-  /** a URL or an absolute folder */
-  readonly source: string | undefined;
-  readonly trust: TrustSettings | undefined;
-  readonly format: string | undefined;
-  readonly placeholders: Readonly<Record<string, string>>;
-  readonly allowsLate: boolean;
-  readonly database: DatabaseSettings | undefined;
-  readonly limits: Limits;
-  readonly orphans: OrphanPolicy | undefined;
-  readonly onFailure: OnFailure | undefined;
-  /** names of targets by the service whose database they are */
-  readonly services: Readonly<Record<string, string>>;
-  readonly dependencies: DependencyPolicy | undefined;
-  readonly allowsBreaking: boolean;
-  readonly backup: BackupSettings | undefined;
-  readonly storage: StorageSettings;
-}
-
-/** What makes a backup before the first step of a run. */
-export type BackupSettings = { readonly timeoutMs: number } & (
-  | { readonly kind: "command"; readonly argv: readonly [string, ...string[]] }
-  | { readonly kind: "webhook"; readonly url: string; readonly headerFile: string | undefined }
-);
-
-/** Whose signatures count; `unsigned` asks for none. */
-export type TrustSettings =
-  | { readonly kind: "files"; readonly paths: readonly string[] }
-  | { readonly kind: "section"; readonly value: unknown; readonly folder: string; readonly what: string }
-  | { readonly kind: "unsigned" };
-
-/** Where a database URL and its password are found. */
-export interface DatabaseSettings {
-  readonly url: UrlSettings;
-  readonly passwordFile: string | undefined;
-  readonly schema: string | undefined;
-  /** past a transaction pooler */
-  readonly direct: { readonly url: UrlSettings; readonly passwordFile: string | undefined } | undefined;
-}
-
-/** A URL by itself, in a file, or in a variable. */
-export type UrlSettings =
-  | { readonly kind: "text"; readonly url: string }
-  | { readonly kind: "file"; readonly path: string }
-  | { readonly kind: "variable"; readonly name: string };
-
-/** Other S3 and GCS servers than the usual ones. */
-export interface StorageSettings {
-  readonly s3: { readonly endpoint?: string; readonly region?: string; readonly forcePathStyle?: boolean };
-  readonly gcs: { readonly endpoint?: string };
-}
-
-/** Where nothing else is said. */
-export const defaultLimits: Limits = {
-  waitMs: 600_000,
-  lockTimeoutMs: 5_000,
-  statementTimeoutMs: 0,
-  deadlineMs: 0,
-};
-
-/** milliseconds; a dump of a large database takes long, and a run's own deadline holds as well */
-const defaultBackupMs = 3_600_000;
 const defaultListen = { host: "127.0.0.1", port: 8080 };
 const defaultFile = "lockkeeper.yaml";
 
@@ -223,102 +159,4 @@ function backupOf(choice: BackupChoice, base: BackupSettings | undefined): Backu
   if (command !== undefined) return { kind: "command", argv: command, timeoutMs };
   if (url !== undefined) return { kind: "webhook", url, headerFile, timeoutMs };
   return base === undefined ? undefined : { ...base, timeoutMs };
-}
-
-/** A program beside the file is found there; any other on PATH. */
-function backupIn(text: BackupText | undefined, folder: string): BackupSettings | undefined {
-  if (text === undefined) return undefined;
-  const timeoutMs = text.timeout ?? defaultBackupMs;
-  if (text.webhook !== undefined) {
-    const { url, headerFile } = text.webhook;
-    return {
-      kind: "webhook",
-      url,
-      headerFile: headerFile === undefined ? undefined : resolve(folder, headerFile),
-      timeoutMs,
-    };
-  }
-  const [program = "", ...rest] = text.command ?? [];
-  const isBeside = program.startsWith("./") || program.startsWith("../");
-  return { kind: "command", argv: [isBeside ? resolve(folder, program) : program, ...rest], timeoutMs };
-}
-
-type BackupText = NonNullable<ConfigText["targets"][string]["backup"]>;
-
-function settingsOf(name: string, config: ConfigText, folder: string): TargetSettings {
-  const target = config.targets[name];
-  if (target === undefined) throw new RunnerError("INTERNAL", "a target vanished from the configuration");
-  const { database, limits } = target;
-  return {
-    name,
-    engine: target.engine,
-    stream: target.stream,
-    environment: target.environment,
-    source: absoluteSource(target.source, folder),
-    trust:
-      target.trust === undefined
-        ? undefined
-        : { kind: "section", value: config.trust[target.trust], folder, what: `trust "${target.trust}"` },
-    format: target.format,
-    placeholders: target.placeholders,
-    allowsLate: false,
-    database: {
-      ...urlOf(database, folder),
-      schema: database.schema,
-      direct: database.direct === undefined ? undefined : urlOf(database.direct, folder),
-    },
-    limits: {
-      waitMs: limits.wait ?? defaultLimits.waitMs,
-      lockTimeoutMs: limits.lockTimeout ?? defaultLimits.lockTimeoutMs,
-      statementTimeoutMs: limits.statementTimeout ?? defaultLimits.statementTimeoutMs,
-      deadlineMs: limits.deadline ?? defaultLimits.deadlineMs,
-    },
-    orphans: target.orphans,
-    onFailure: target.onFailure,
-    services: target.services,
-    dependencies: target.dependencies,
-    allowsBreaking: target.allowBreaking,
-    backup: backupIn(target.backup, folder),
-    storage: mergeStorage(mergeStorage({ s3: {}, gcs: {} }, config), target),
-  };
-}
-
-type UrlText = Pick<ConfigText["targets"][string]["database"], "url" | "urlFile" | "urlEnv" | "passwordFile">;
-
-function urlOf(
-  text: UrlText,
-  folder: string,
-): { readonly url: UrlSettings; readonly passwordFile: string | undefined } {
-  const passwordFile = text.passwordFile === undefined ? undefined : resolve(folder, text.passwordFile);
-  if (text.urlFile !== undefined)
-    return { url: { kind: "file", path: resolve(folder, text.urlFile) }, passwordFile };
-  if (text.urlEnv !== undefined) return { url: { kind: "variable", name: text.urlEnv }, passwordFile };
-  return { url: { kind: "text", url: text.url ?? "" }, passwordFile };
-}
-
-/** A folder is written without a scheme. */
-function absoluteSource(source: string, folder: string): string {
-  return /^[A-Za-z][A-Za-z0-9+.-]+:/.test(source) ? source : resolve(folder, source);
-}
-
-interface StorageText {
-  readonly s3: {
-    readonly endpoint?: string | undefined;
-    readonly region?: string | undefined;
-    readonly pathStyle?: boolean | undefined;
-  };
-  readonly gcs: { readonly endpoint?: string | undefined };
-}
-
-function mergeStorage(base: StorageSettings, over: StorageText): StorageSettings {
-  const { endpoint, region, pathStyle } = over.s3;
-  return {
-    s3: {
-      ...base.s3,
-      ...(endpoint === undefined ? {} : { endpoint }),
-      ...(region === undefined ? {} : { region }),
-      ...(pathStyle === undefined ? {} : { forcePathStyle: pathStyle }),
-    },
-    gcs: { ...base.gcs, ...(over.gcs.endpoint === undefined ? {} : { endpoint: over.gcs.endpoint }) },
-  };
 }

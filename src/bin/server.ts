@@ -8,7 +8,8 @@ import type { LogRecord } from "../http/log.ts";
 import { httpLimits } from "../http/limits.ts";
 import { redactText } from "../report/redact.ts";
 import type { Target } from "../runner.ts";
-import { loadConfig, type Config, type TargetSettings } from "./config.ts";
+import { loadConfig, type Config } from "./config.ts";
+import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
 

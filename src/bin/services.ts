@@ -1,5 +1,5 @@
 import { RunnerError } from "../error.ts";
-import type { TargetSettings } from "./config.ts";
+import type { TargetSettings } from "./settings.ts";
 
 /** A target of the configuration whose database is a service's. */
 export interface ServiceTarget {

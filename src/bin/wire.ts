@@ -32,7 +32,7 @@ import type {
   TargetSettings,
   TrustSettings,
   UrlSettings,
-} from "./config.ts";
+} from "./settings.ts";
 
 /** For which a release is published, and a target is, unless told otherwise. */
 const defaultEnvironment = "default";

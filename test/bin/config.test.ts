@@ -2,7 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { chooseSettings, defaultLimits, loadConfig } from "../../src/bin/config.ts";
+import { chooseSettings, loadConfig } from "../../src/bin/config.ts";
+import { defaultLimits } from "../../src/bin/settings.ts";
 import type { TargetChoice } from "../../src/cli/context.ts";
 
 const nothing: TargetChoice = {

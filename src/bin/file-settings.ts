@@ -1,0 +1,105 @@
+import { resolve } from "node:path";
+import { RunnerError } from "../error.ts";
+import type { ConfigText } from "./config-schema.ts";
+import { defaultBackupMs, defaultLimits } from "./settings.ts";
+import type { BackupSettings, StorageSettings, TargetSettings, UrlSettings } from "./settings.ts";
+
+/** A program beside the file is found there; any other on PATH. */
+function backupIn(text: BackupText | undefined, folder: string): BackupSettings | undefined {
+  if (text === undefined) return undefined;
+  const timeoutMs = text.timeout ?? defaultBackupMs;
+  if (text.webhook !== undefined) {
+    const { url, headerFile } = text.webhook;
+    return {
+      kind: "webhook",
+      url,
+      headerFile: headerFile === undefined ? undefined : resolve(folder, headerFile),
+      timeoutMs,
+    };
+  }
+  const [program = "", ...rest] = text.command ?? [];
+  const isBeside = program.startsWith("./") || program.startsWith("../");
+  return { kind: "command", argv: [isBeside ? resolve(folder, program) : program, ...rest], timeoutMs };
+}
+
+type BackupText = NonNullable<ConfigText["targets"][string]["backup"]>;
+
+/** A target of a checked file; its paths become absolute. */
+export function settingsOf(name: string, config: ConfigText, folder: string): TargetSettings {
+  const target = config.targets[name];
+  if (target === undefined) throw new RunnerError("INTERNAL", "a target vanished from the configuration");
+  const { database, limits } = target;
+  return {
+    name,
+    engine: target.engine,
+    stream: target.stream,
+    environment: target.environment,
+    source: absoluteSource(target.source, folder),
+    trust:
+      target.trust === undefined
+        ? undefined
+        : { kind: "section", value: config.trust[target.trust], folder, what: `trust "${target.trust}"` },
+    format: target.format,
+    placeholders: target.placeholders,
+    allowsLate: false,
+    database: {
+      ...urlOf(database, folder),
+      schema: database.schema,
+      direct: database.direct === undefined ? undefined : urlOf(database.direct, folder),
+    },
+    limits: {
+      waitMs: limits.wait ?? defaultLimits.waitMs,
+      lockTimeoutMs: limits.lockTimeout ?? defaultLimits.lockTimeoutMs,
+      statementTimeoutMs: limits.statementTimeout ?? defaultLimits.statementTimeoutMs,
+      deadlineMs: limits.deadline ?? defaultLimits.deadlineMs,
+    },
+    orphans: target.orphans,
+    onFailure: target.onFailure,
+    services: target.services,
+    dependencies: target.dependencies,
+    allowsBreaking: target.allowBreaking,
+    backup: backupIn(target.backup, folder),
+    storage: mergeStorage(mergeStorage({ s3: {}, gcs: {} }, config), target),
+  };
+}
+
+type UrlText = Pick<ConfigText["targets"][string]["database"], "url" | "urlFile" | "urlEnv" | "passwordFile">;
+
+function urlOf(
+  text: UrlText,
+  folder: string,
+): { readonly url: UrlSettings; readonly passwordFile: string | undefined } {
+  const passwordFile = text.passwordFile === undefined ? undefined : resolve(folder, text.passwordFile);
+  if (text.urlFile !== undefined)
+    return { url: { kind: "file", path: resolve(folder, text.urlFile) }, passwordFile };
+  if (text.urlEnv !== undefined) return { url: { kind: "variable", name: text.urlEnv }, passwordFile };
+  return { url: { kind: "text", url: text.url ?? "" }, passwordFile };
+}
+
+/** A folder is written without a scheme. */
+function absoluteSource(source: string, folder: string): string {
+  return /^[A-Za-z][A-Za-z0-9+.-]+:/.test(source) ? source : resolve(folder, source);
+}
+
+interface StorageText {
+  readonly s3: {
+    readonly endpoint?: string | undefined;
+    readonly region?: string | undefined;
+    readonly pathStyle?: boolean | undefined;
+  };
+  readonly gcs: { readonly endpoint?: string | undefined };
+}
+
+/** What `over` says, and `base` where it says nothing. */
+export function mergeStorage(base: StorageSettings, over: StorageText): StorageSettings {
+  const { endpoint, region, pathStyle } = over.s3;
+  return {
+    s3: {
+      ...base.s3,
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(region === undefined ? {} : { region }),
+      ...(pathStyle === undefined ? {} : { forcePathStyle: pathStyle }),
+    },
+    gcs: { ...base.gcs, ...(over.gcs.endpoint === undefined ? {} : { endpoint: over.gcs.endpoint }) },
+  };
+}
