@@ -173,7 +173,8 @@ export function within<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason as Error);
-    const onAbort = (): void => reject(signal.reason as Error);
+    const onAbort = (): void =>
+      reject(isTimeout(signal.reason) ? new Silence("no answer in time") : (signal.reason as Error));
     signal.addEventListener("abort", onAbort, { once: true });
     const silence = setTimeout(() => reject(new Silence("no answer in time")), patienceMs);
     action()
@@ -183,6 +184,11 @@ export function within<T>(
       })
       .then(resolve, reject);
   });
+}
+
+/** A signal of ours that fired because its time was over: nobody asked to stop. */
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof DOMException && reason.name === "TimeoutError";
 }
 
 function openClient(address: Address): MongoClient {

@@ -29,7 +29,9 @@ const ids: readonly unknown[] = [
   2.5,
   Long.fromString("9007199254740993"),
   Decimal128.fromString("3.5"),
-  ...["a", "b", "c"],
+  "a",
+  "b",
+  "c",
   { x: 1 },
   { x: 2 },
   ...[1, 2, 3].map((second) => ObjectId.createFromTime(second)),
@@ -44,7 +46,7 @@ const ids: readonly unknown[] = [
 ];
 
 async function fill({ db }: MongoTestDatabase, values: readonly unknown[] = ids): Promise<void> {
-  await db.collection("orders").insertMany(values.map((_id) => ({ _id, n: 1 }) as Document));
+  await db.collection("orders").insertMany(values.map((_id): Document => ({ _id, n: 1 })));
 }
 
 const header = { backfill: true, table: "orders", batch: 7 };
@@ -169,7 +171,7 @@ describe("a backfill", () => {
       Array.from({ length: 20 }, (_, index) => index),
     );
     await database.db
-      .collection<Document>("orders")
+      .collection("orders")
       .updateOne({ _id: 16 } as Document, { $set: { k: "no number: secret" } });
     await using held = await holdBench(database.url);
     const command = { update: "orders", updates: [{ q: {}, u: { $inc: { k: 1 } }, multi: true }] };
