@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import path from "node:path";
 import { MongoClient, type Db } from "mongodb";
 import { afterAll, onTestFinished } from "vitest";
-import { findPart, part } from "./parts.ts";
+import { part } from "./parts.ts";
 import { makeCertificates } from "./postgres.ts";
 import { type ServerCommand, serverFolder, startServer, untilReady, withFreePort } from "./server.ts";
 
@@ -63,11 +63,6 @@ export async function ownMongo(options: MongoOptions): Promise<MongoServer> {
   const server = await startSecantus(options, part("secantusdb"));
   cleanUp(server.stop);
   return server;
-}
-
-/** Whether tests run against a server that we have not started, and so do not know. */
-export function isGivenMongo(): boolean {
-  return isUrl(findPart("mongodb") ?? "");
 }
 
 /** A fresh, empty database, on the file's server or on another. */

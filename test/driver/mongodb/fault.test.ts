@@ -1,11 +1,23 @@
-import { describe, expect, onTestFinished, test } from "vitest";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { Driver } from "../../../src/driver/driver.ts";
 import type { LeasedSession } from "../../../src/driver/session.ts";
 import { openMongo } from "../../../src/driver/mongodb/mongodb.ts";
-import { createMongoDatabase, ownMongo, type MongoTestDatabase } from "../../support/mongo.ts";
+import {
+  createMongoDatabase,
+  ownMongo,
+  type MongoServer,
+  type MongoTestDatabase,
+} from "../../support/mongo.ts";
 import { type Passage, portOf, startMongoProxy, throughProxy } from "../../support/mongo-proxy.ts";
 import { needs } from "../../support/parts.ts";
 import { declaration, leaseOptions, never, newRun } from "../../support/steps.ts";
+
+needs("secantusdb");
+
+let server: MongoServer;
+beforeAll(async () => {
+  server = await ownMongo({});
+});
 
 /** A lease that lives through a busy machine, also while the driver looks for its server again. */
 const times = { leaseMs: 120_000, heartbeatMs: 5_000, marginMs: 1_000, cancelPollMs: 1_000 };
@@ -74,12 +86,10 @@ async function whatIsThere(driver: Driver, stream: string, runId: string): Promi
 const done = { completed: "sha256:d", lease: null, entries: 1, status: "succeeded", attempt: 1 };
 
 describe("a connection that is lost under a command of our own state", () => {
-  needs("secantusdb");
-
   test.for(["cut", "swallow"] as const)(
     "and is %s: the run writes all of it once, as if nothing had happened",
     async (passage) => {
-      const database = await createMongoDatabase();
+      const database = await createMongoDatabase({ server });
       const { driver, faults } = await throughFaults(database);
       const round = async (stream: string, at: number): Promise<string> => {
         const run = newRun({ stream });
@@ -119,10 +129,8 @@ describe("a connection that is lost under a command of our own state", () => {
 });
 
 describe("a server that answers with an error of its own", () => {
-  needs("secantusdb");
-
   test("because it is no longer the primary, is asked again until there is one", async () => {
-    const database = await createMongoDatabase();
+    const database = await createMongoDatabase({ server });
     const driver = openMongo(database.url, { times });
     onTestFinished(() => driver.close());
     const run = newRun();
@@ -142,7 +150,7 @@ describe("a server that answers with an error of its own", () => {
   });
 
   test("because it has no transactions although it is a replica set, is used without them", async () => {
-    const database = await createMongoDatabase();
+    const database = await createMongoDatabase({ server });
     const driver = openMongo(database.url, { times });
     onTestFinished(() => driver.close());
     const run = newRun();
@@ -157,10 +165,8 @@ describe("a server that answers with an error of its own", () => {
 });
 
 describe("a network that swallows everything", () => {
-  needs("secantusdb");
-
   test("ends the run when its lease may no longer be trusted, and does not keep it waiting", async () => {
-    const { url } = await createMongoDatabase();
+    const { url } = await createMongoDatabase({ server });
     const silence = { isOn: false };
     const proxy = await startMongoProxy(portOf(url), async () => {
       if (silence.isOn) await new Promise(() => undefined);
