@@ -60,12 +60,12 @@ test("bodies commit one after the other, each with its entry, up to the first th
 test.for([
   [
     "a command meets a write conflict",
-    "update",
+    "insert",
     { errorCode: 112, errorLabels: ["TransientTransactionError"] },
   ],
-  ["the primary steps down before a command", "update", { errorCode: 10_107 }],
-  ["the server stops in a command", "update", { errorCode: 91 }],
-  ["a command's connection is lost", "update", { closeConnection: true }],
+  ["the primary steps down before a command", "insert", { errorCode: 10_107 }],
+  ["the server stops in a command", "insert", { errorCode: 91 }],
+  ["a command's connection is lost", "insert", { closeConnection: true }],
   ["the primary steps down in the commit", "commitTransaction", { errorCode: 189 }],
   ["the commit's connection is lost", "commitTransaction", { closeConnection: true }],
   [
@@ -91,7 +91,7 @@ test.for([
   expect(await database.db.collection("orders").countDocuments()).toBe(1);
   expect(await database.db.collection("counters").findOne()).toEqual({ _id: 1, n: 1 });
   expect(await held.history()).toMatchObject([{ seq: 1, status: "done" }]);
-  expect(retried).toHaveLength(command === "update" ? 1 : 0);
+  expect(retried).toHaveLength(command === "insert" ? 1 : 0);
 });
 
 test("a commit whose answer is lost is not made twice", async () => {
