@@ -28,6 +28,26 @@ export interface StreamState {
   readonly now: Date;
 }
 
+/** The state of a stream that nobody has worked on yet, by the database's clock. */
+export function freshState(now: Date): StreamState {
+  return {
+    exists: false,
+    environment: null,
+    targetId: null,
+    highWaterMark: null,
+    completed: null,
+    unfinished: null,
+    position: { length: 0, chain: null, version: null },
+    repeatables: {},
+    held: null,
+    failed: null,
+    paused: false,
+    inStep: null,
+    lease: null,
+    now,
+  };
+}
+
 /** Why a stream waits for a person, or for a newer release. */
 export interface Hold {
   readonly runId: string;

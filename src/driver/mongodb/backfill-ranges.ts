@@ -60,8 +60,8 @@ export class BackfillRanges {
     return this.#meter;
   }
 
-  /** Notes where it begins, and measures how much there is. */
-  async begin(): Promise<void> {
+  /** Notes where it begins, and measures how much there is; gives the first range, or undefined where there is none. */
+  async begin(): Promise<Bound | undefined> {
     const { checkpoint, bench, backfill, onProgress } = this.#task;
     await checkpoint.noted(this.#note(this.#cursor, this.#rowsEarlier));
     const collection = bench.database.db.collection(backfill.table);
@@ -80,21 +80,26 @@ export class BackfillRanges {
       },
       onProgress,
     );
+    return this.#next();
   }
 
-  /** The next range; undefined when no document is left. */
-  next(): Promise<Bound | undefined> {
+  #next(): Promise<Bound | undefined> {
     const { bench, backfill } = this.#task;
     const collection = bench.database.db.collection(backfill.table);
     return this.#ask((signal) => findBound(collection, this.#cursor, this.#size, signal));
   }
 
   /**
-   * Runs the command for a range.
+   * Runs the command for a range, and finds the next one; undefined when no document is left.
    *
    * @throws RunnerError `MIGRATION_FAILED` - it failed, or met conflicts again and again; the ranges before it are done
    */
-  async run(bound: Bound): Promise<void> {
+  async follow(bound: Bound): Promise<Bound | undefined> {
+    await this.#run(bound);
+    return this.#next();
+  }
+
+  async #run(bound: Bound): Promise<void> {
     const { bench, step, settings, command } = this.#task;
     let range = bound;
     for (let attempt = 1; ; attempt += 1) {
@@ -118,7 +123,7 @@ export class BackfillRanges {
         if (isSmall || attempt === 1) continue;
         // Fewer documents at once meet fewer writes of others.
         this.#size = Math.max(1, Math.floor(this.#size / 2));
-        const smaller = await this.next();
+        const smaller = await this.#next();
         if (smaller === undefined) return;
         range = smaller;
       }

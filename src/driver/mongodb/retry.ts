@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
-
 import type { SessionSettings } from "../session.ts";
+import { waitToRetry } from "../wait-to-retry.ts";
 import type { Bench } from "./bench.ts";
 import { commandError, isConflict, isOutcomeUnknown, isTransient } from "./command-error.ts";
 
@@ -9,8 +8,6 @@ import { commandError, isConflict, isOutcomeUnknown, isTransient } from "./comma
  * the server does after a minute; a server that is away is waited for by the driver as well, before each try.
  */
 const tries = { conflict: 14, unavailable: 6 };
-/** milliseconds before the second try: doubles with each, with jitter, up to 32 times of it */
-const retryMs = 250;
 
 /**
  * Whether what failed with `cause` for the `attempt`th time may succeed when it is tried again: a write conflict, another's
@@ -28,10 +25,7 @@ export async function mayTryAgain(
   const isAway = isOutcomeUnknown(cause);
   const most = isAway ? tries.unavailable : isConflict(cause) || isTransient(cause) ? tries.conflict : 1;
   if (attempt >= most) return false;
-  const waitMs = Math.round(
-    (bench.times.retryMs ?? retryMs) * Math.min(2 ** (attempt - 1), 32) * (0.5 + Math.random()),
-  );
-  settings.onRetry(step.path, attempt, String(commandError(cause)?.code ?? "connection lost"), waitMs, null);
-  await sleep(waitMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
+  const code = String(commandError(cause)?.code ?? "connection lost");
+  await waitToRetry(bench, settings, { path: step.path, attempt, code, blocker: null });
   return true;
 }

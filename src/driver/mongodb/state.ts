@@ -1,4 +1,5 @@
 import { appliedLength } from "../../history/entry.ts";
+import { freshState } from "../stream-state.ts";
 import type { LeaseHolder, StreamState } from "../stream-state.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
 import type { EntryDocument, LeaseDocument, StreamDocument } from "./documents.ts";
@@ -94,25 +95,6 @@ export async function readStream(
   if (document === undefined) return { state: freshState(now), lease: undefined };
   database.sawStream();
   return { state: stateOf(document, now), lease: document.lease[0] };
-}
-
-function freshState(now: Date): StreamState {
-  return {
-    exists: false,
-    environment: null,
-    targetId: null,
-    highWaterMark: null,
-    completed: null,
-    unfinished: null,
-    position: { length: 0, chain: null, version: null },
-    repeatables: {},
-    held: null,
-    failed: null,
-    paused: false,
-    inStep: null,
-    lease: null,
-    now,
-  };
 }
 
 function stateOf(document: FoundStream, now: Date): StreamState {

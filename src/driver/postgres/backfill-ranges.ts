@@ -108,7 +108,7 @@ export class BackfillRanges {
    *
    * @throws RunnerError `MIGRATION_FAILED`, `LOCK_TIMEOUT` - it failed, or met locks again and again; the ranges before it are done
    */
-  async run(bound: Bound): Promise<Bound | undefined> {
+  async follow(bound: Bound): Promise<Bound | undefined> {
     const { bench, step, settings } = this.#task;
     const key = this.#followed();
     let next = bound;

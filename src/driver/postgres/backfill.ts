@@ -1,19 +1,12 @@
-import { setTimeout as sleep } from "node:timers/promises";
-
 import { RunnerError } from "../../error.ts";
-import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { Backfill } from "../../migration/backfill.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
+import { doneEarlier, followRanges, notABackfill } from "../follow-ranges.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
-import { BackfillRanges, type BackfillTask } from "./backfill-ranges.ts";
+import { BackfillRanges } from "./backfill-ranges.ts";
 import type { StatementResult } from "./connection.ts";
 import { startEntry, textOf } from "./statement-task.ts";
 import type { Workbench } from "./workbench.ts";
-
-/** milliseconds between two questions to the throttle's query: at least, and at most while the database stays busy */
-const throttleMs = { least: 1_000, most: 10_000 };
-/** ranges that were not full, one after the other, after which the rest is left: rows are added as fast as they are reached */
-const shortRanges = 10;
 
 /**
  * Runs a body's one statement for one range of keys after the other. Each range is a fenced transaction that moves the
@@ -30,15 +23,7 @@ export async function runBackfill(
 ): Promise<{ readonly durationMs: number }> {
   const startedAt = performance.now();
   const { backfill } = step;
-  if (backfill === undefined)
-    throw new RunnerError(
-      "BACKFILL",
-      `the release lists "${step.path}" as a backfill, and its file has no such header`,
-      {
-        hint: "publish it anew",
-        fields: { migration: step.path, version: step.migration.version },
-      },
-    );
+  if (backfill === undefined) throw notABackfill(step);
   const write = (statements: string): Promise<readonly StatementResult[]> => bench.writeThrough(statements);
   const entry = await startEntry(bench, { write }, step, settings);
   const [statement] = step.statements;
@@ -61,7 +46,7 @@ export async function runBackfill(
       ranges.goOnAfter(done);
       const { cursor, rows } = done;
       await write(entry.noted({ kind: "backfill", statement: 0, sha256: checksum, cursor, rows }));
-      await followKey(ranges, { bench, backfill });
+      await followRanges(ranges, await ranges.begin(), backfill, bench.kept);
     } catch (cause) {
       await record(bench, cause, (error) => `${ranges.recount()}; ${entry.failed(error, "failed")}`);
       throw cause;
@@ -71,51 +56,6 @@ export async function runBackfill(
   }
   await write(entry.done());
   return { durationMs: performance.now() - startedAt };
-}
-
-async function followKey(
-  ranges: BackfillRanges,
-  { bench, backfill }: Pick<BackfillTask, "bench" | "backfill">,
-): Promise<void> {
-  let bound = await ranges.begin();
-  let short = 0;
-  let askedAt = -Infinity;
-  while (bound !== undefined && short < shortRanges) {
-    if (backfill.throttle !== undefined && performance.now() - askedAt >= throttleMs.least) {
-      await untilCalm(ranges, bench);
-      askedAt = performance.now();
-    }
-    short = bound.isFull ? 0 : short + 1;
-    bound = await ranges.run(bound);
-    if (bound !== undefined && backfill.pauseMs > 0) await pause(bench, backfill.pauseMs);
-  }
-  ranges.meter.finished();
-}
-
-async function untilCalm(ranges: BackfillRanges, bench: Workbench): Promise<void> {
-  for (
-    let delayMs = throttleMs.least;
-    await ranges.isBusy();
-    delayMs = Math.min(delayMs * 2, throttleMs.most)
-  ) {
-    ranges.meter.throttled();
-    await pause(bench, delayMs * (0.75 + Math.random() / 4));
-  }
-}
-
-/** Throws the run's own reason when it is to stop meanwhile. */
-async function pause(bench: Workbench, ms: number): Promise<void> {
-  await sleep(ms, undefined, { signal: bench.kept.signal }).catch(() => undefined);
-  bench.kept.assertTrusted();
-}
-
-/** What an earlier attempt at the same statement along the same key has done; another one begins at the beginning. */
-function doneEarlier(
-  step: StatementStep,
-  checksum: string,
-): Pick<Extract<StatementCheckpoint, { kind: "backfill" }>, "cursor" | "rows"> {
-  const earlier = step.unfinished?.checkpoint;
-  return earlier?.kind === "backfill" && earlier.sha256 === checksum ? earlier : { cursor: null, rows: 0 };
 }
 
 /** Over all that the cursor's meaning hangs on; batch size, pause and throttle may change from one attempt to the next. */

@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
+import { freshState } from "../stream-state.ts";
 import type { StreamState } from "../stream-state.ts";
 import type { Connection, ConnectionPool, Row, StatementResult } from "./connection.ts";
 import { databaseFailure, serverError } from "./failure.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";
-import { freshState, readFacts, readState, selectFacts, selectState, type ServerFacts } from "./state.ts";
+import { readInstant } from "./instant.ts";
+import { readFacts, readState, selectFacts, selectState, type ServerFacts } from "./state.ts";
 import { createTables, type TableNames } from "./tables.ts";
 
 /** The oldest server this driver is tested with. */
@@ -38,7 +40,7 @@ export class PostgresDatabase {
       const [result] = await connection.send(selectFacts, signal);
       const row = result?.rows[0] ?? {};
       this.#learn(row);
-      return freshState(row);
+      return freshState(readInstant(row["now"]));
     }
   }
 

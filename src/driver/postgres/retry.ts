@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
-
 import type { SessionSettings } from "../session.ts";
+import { waitToRetry } from "../wait-to-retry.ts";
 import { isConnectionLoss, serverError } from "./failure.ts";
 import { retryableBody, sqlstate } from "./sqlstate.ts";
 import type { Workbench } from "./workbench.ts";
@@ -10,8 +9,6 @@ import type { Workbench } from "./workbench.ts";
  * session, or brings the server down.
  */
 const tries = { lock: 10, connection: 3 };
-/** milliseconds before the second try: doubles with each, with jitter, up to 32 times of it */
-const retryMs = 250;
 
 /**
  * Whether what failed with `cause` for the `attempt`th time may succeed when it is tried again: a lock time-out, a
@@ -33,11 +30,7 @@ export async function mayTryAgain(
       ? tries.lock
       : 1;
   if (attempt >= most) return false;
-  const waitMs = Math.round(
-    (bench.times.retryMs ?? retryMs) * Math.min(2 ** (attempt - 1), 32) * (0.5 + Math.random()),
-  );
-  const blocker = code === sqlstate.lockNotAvailable ? bench.blocker?.description : undefined;
-  settings.onRetry(step.path, attempt, code ?? "08006", waitMs, blocker ?? null);
-  await sleep(waitMs, undefined, { signal: bench.kept.signal }).catch(() => bench.kept.assertTrusted());
+  const blocker = (code === sqlstate.lockNotAvailable ? bench.blocker?.description : undefined) ?? null;
+  await waitToRetry(bench, settings, { path: step.path, attempt, code: code ?? "08006", blocker });
   return true;
 }

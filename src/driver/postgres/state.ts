@@ -1,5 +1,6 @@
 import { appliedLength } from "../../history/entry.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
+import { freshState } from "../stream-state.ts";
 import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../stream-state.ts";
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
@@ -62,29 +63,9 @@ export function readFacts(row: Row): ServerFacts {
   };
 }
 
-/** The state of a stream that has no row, or no table to have it in. */
-export function freshState(row: Row): StreamState {
-  return {
-    exists: false,
-    environment: null,
-    targetId: null,
-    highWaterMark: null,
-    completed: null,
-    unfinished: null,
-    position: { length: 0, chain: null, version: null },
-    repeatables: {},
-    held: null,
-    failed: null,
-    paused: false,
-    inStep: null,
-    lease: null,
-    now: readInstant(row["now"]),
-  };
-}
-
 /** One row of {@link selectState}. */
 export function readState(row: Row): StreamState {
-  if (row["name"] === null) return freshState(row);
+  if (row["name"] === null) return freshState(readInstant(row["now"]));
   const last = row["last_id"] === null ? undefined : readEntry(row, "last_");
   const repeatable = row["repeatable_id"] === null ? undefined : readEntry(row, "repeatable_");
   const newest = (repeatable?.id ?? 0) > (last?.id ?? 0) ? repeatable : last;
