@@ -7,11 +7,12 @@ import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 
 import { openDriver } from "../../src/driver/open.ts";
 import { plainReleases } from "../../src/release/plain.ts";
-import { newRunId, run, type RunRequest, type Target } from "../../src/runner.ts";
+import { run, type RunRequest, type Target } from "../../src/runner.ts";
 import { createDatabase, ownPostgres, type PostgresServer, type TestDatabase } from "../support/database.ts";
 import { needs, part } from "../support/parts.ts";
 import { folderSource } from "../support/release.ts";
 import { never } from "../support/steps.ts";
+import { requestOf } from "../support/target.ts";
 
 needs("psql", "pg_dump");
 
@@ -83,23 +84,7 @@ describe("178 migrations of a public project, from a plain folder", () => {
       limits: { waitMs: 0, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 0 },
     };
     const go = (change: Partial<RunRequest> = {}) =>
-      run(
-        {
-          id: newRunId("t"),
-          action: "apply",
-          goal: { kind: "latest" },
-          release: null,
-          plan: null,
-          trigger: "cli",
-          caller: { issuer: "os", subject: "tester", rule: null },
-          labels: {},
-          limits: target.limits,
-          isAccepted: false,
-          ...change,
-        },
-        target,
-        { signal: never, emit: () => undefined, now: () => new Date() },
-      );
+      run(requestOf(target, change), target, { signal: never, emit: () => undefined, now: () => new Date() });
 
     const up = await go();
     expect(up).toMatchObject({ status: "succeeded", outcome: "applied", left: 0 });

@@ -5,9 +5,10 @@ import { openDriver } from "../../src/driver/open.ts";
 import { RunnerError } from "../../src/error.ts";
 import type { RunEvent } from "../../src/executor/event.ts";
 import { plainReleases } from "../../src/release/plain.ts";
-import { newRunId, run, type RunRequest, type Target } from "../../src/runner.ts";
+import { run, type RunRequest, type Target } from "../../src/runner.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Files, never, tempFolder } from "../support/release.ts";
+import { requestOf } from "../support/target.ts";
 
 interface World {
   readonly database: TestDatabase;
@@ -52,19 +53,7 @@ async function world(files: Files): Promise<World> {
     write: (name, text) => writeFile(join(folder.path, name), text),
     run: (change = {}, more = {}, signal = never) =>
       run(
-        {
-          id: newRunId("t"),
-          action: "apply",
-          goal: { kind: "latest" },
-          release: null,
-          plan: null,
-          trigger: "cli",
-          caller: { issuer: "os", subject: "tester", rule: null },
-          labels: {},
-          limits: target.limits,
-          isAccepted: false,
-          ...change,
-        },
+        requestOf(target, change),
         { ...target, ...more },
         { signal, emit: (event) => events.push(event), now: () => new Date() },
       ),

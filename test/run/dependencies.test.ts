@@ -4,10 +4,10 @@ import { RunnerError } from "../../src/error.ts";
 import type { RunTrigger } from "../../src/history/run.ts";
 import type { Registry } from "../../src/release/registry.ts";
 import type { ServiceDatabase } from "../../src/run/target.ts";
-import { newRunId, planRun, run, type RunRequest, type Target } from "../../src/runner.ts";
+import { planRun, run, type RunRequest, type Target } from "../../src/runner.ts";
 import { createDatabase } from "../support/database.ts";
 import { never } from "../support/steps.ts";
-import { openTarget, type PlainTarget, tableMigrations } from "../support/target.ts";
+import { openTarget, type PlainTarget, requestOf, tableMigrations } from "../support/target.ts";
 
 /** Migration 2 of `orders` needs version 2 of `billing`, and 3 breaks something. */
 const registry: Registry = {
@@ -52,20 +52,7 @@ async function world(): Promise<World> {
     open: () => open,
     run: (change = {}, target = {}, signal = never) =>
       run(
-        {
-          id: newRunId("t"),
-          action: "apply",
-          goal: { kind: "latest" },
-          release: null,
-          plan: null,
-          trigger: "cli",
-          caller: { issuer: "os", subject: "tester", rule: null },
-          labels: {},
-          limits: orders.limits,
-          allow: ["breaking"],
-          isAccepted: false,
-          ...change,
-        },
+        requestOf(orders, { allow: ["breaking"], ...change }),
         { ...orders, openService, ...target },
         { signal, emit: (event) => orders.events.push(event), now: () => new Date() },
       ),

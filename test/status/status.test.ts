@@ -5,11 +5,12 @@ import { expect, onTestFinished, test } from "vitest";
 
 import { openDriver } from "../../src/driver/open.ts";
 import { plainReleases } from "../../src/release/plain.ts";
-import { newRunId, run, type Target } from "../../src/runner.ts";
+import { run, type Target } from "../../src/runner.ts";
 import { readStatus } from "../../src/status/status.ts";
 import { createDatabase } from "../support/database.ts";
 import { tempFolder, type Files } from "../support/release.ts";
 import { leaseOptions, never } from "../support/steps.ts";
+import { requestOf } from "../support/target.ts";
 
 const options = { signal: never, now: () => new Date() };
 
@@ -36,22 +37,7 @@ async function folderTarget(
 }
 
 function up(target: Target): ReturnType<typeof run> {
-  return run(
-    {
-      id: newRunId("t"),
-      action: "apply",
-      goal: { kind: "latest" },
-      release: null,
-      plan: null,
-      trigger: "cli",
-      caller: { issuer: "os", subject: "tester", rule: null },
-      labels: {},
-      limits: target.limits,
-      isAccepted: false,
-    },
-    target,
-    { ...options, emit: () => undefined },
-  );
+  return run(requestOf(target), target, { ...options, emit: () => undefined });
 }
 
 test("a fresh database has everything pending, and asking creates nothing", async () => {

@@ -107,21 +107,29 @@ export async function targetOn<Releases extends ReleaseProvider>(
     ...target,
     events,
     run(change = {}, signal = never) {
-      const request: RunRequest = {
-        id: newRunId("t"),
-        action: "apply",
-        goal: { kind: "latest" },
-        release: null,
-        plan: null,
-        trigger: "cli",
-        caller: { issuer: "os", subject: "tester", rule: null },
-        labels: {},
-        limits: target.limits,
-        isAccepted: false,
-        ...change,
-      };
-      return run(request, target, { signal, emit: (event) => events.push(event), now: () => new Date() });
+      return run(requestOf(target, change), target, {
+        signal,
+        emit: (event) => events.push(event),
+        now: () => new Date(),
+      });
     },
+  };
+}
+
+/** What is asked of a target: by default `apply` to the latest. */
+export function requestOf({ limits }: Pick<Target, "limits">, change: Partial<RunRequest> = {}): RunRequest {
+  return {
+    id: newRunId("t"),
+    action: "apply",
+    goal: { kind: "latest" },
+    release: null,
+    plan: null,
+    trigger: "cli",
+    caller: { issuer: "os", subject: "tester", rule: null },
+    labels: {},
+    limits,
+    isAccepted: false,
+    ...change,
   };
 }
 
