@@ -62,6 +62,9 @@ export interface StorageSettings {
   readonly gcs: { readonly endpoint?: string };
 }
 
+/** For which a release is published, and a target is, unless told otherwise. */
+export const defaultEnvironment = "default";
+
 /** Where nothing else is said. */
 export const defaultLimits: Limits = {
   waitMs: 600_000,

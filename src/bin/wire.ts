@@ -6,38 +6,24 @@ import type {
   Variables,
   Wiring,
 } from "../cli/context.ts";
-import { readSecretFile } from "../cli/secret-file.ts";
-import type { Driver } from "../driver/driver.ts";
-import { openDriver } from "../driver/open.ts";
-import { databaseNameOf, engineOf, withPassword } from "../driver/url.ts";
+import { engineOf } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
-import type { Backup } from "../hook/backup.ts";
-import type { Header } from "../hook/webhook.ts";
-import { detectedFormat, isFormatName, namedFormat } from "../migration/format/choose-format.ts";
-import type { ChooseFormat } from "../migration/format/choose-format.ts";
-import { formatNames } from "../migration/format/format.ts";
 import type { Engine } from "../migration/migration.ts";
-import type { ReleaseProvider } from "../release/release.ts";
-import type { Trust } from "../release/trust.ts";
 import type { ServiceDatabase } from "../run/target.ts";
 import type { Target } from "../runner.ts";
-import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
-import { protectedEnvironments } from "../run/usable.ts";
 import { chooseSettings, chooseStorage, loadConfig } from "./config.ts";
-import type {
-  BackupSettings,
-  DatabaseSettings,
-  StorageSettings,
-  TargetSettings,
-  TrustSettings,
-  UrlSettings,
-} from "./settings.ts";
-
-/** For which a release is published, and a target is, unless told otherwise. */
-const defaultEnvironment = "default";
-/** for the names of a folder's files */
-const listingMs = 120_000;
+import { openBackup } from "./open-backup.ts";
+import { openDatabase, streamOf, urlOfDatabase } from "./open-database.ts";
+import {
+  chooseFormat,
+  engineToShow,
+  openReleases,
+  readTrustOf,
+  sourceOf,
+  storageOf,
+} from "./open-releases.ts";
+import { defaultEnvironment, type TargetSettings } from "./settings.ts";
 
 /** The command line's clients, built from its flags, these variables and the configuration file. */
 export function makeWiring(variables: Variables): Wiring {
@@ -51,9 +37,8 @@ export function makeWiring(variables: Variables): Wiring {
     },
     async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
       const settings = await chooseSettings(choice, variables);
-      const database = databaseOf(settings);
-      const url = await readUrl(database, variables);
-      const driver = await openWithPooler(database, url, variables);
+      const url = await urlOfDatabase(settings, variables);
+      const driver = await openDatabase(settings, url, variables);
       return {
         driver,
         stream: settings.stream ?? (await streamOf(url)),
@@ -120,8 +105,7 @@ export async function openTarget(
   directions: "up" | "both",
   others: () => Promise<ReadonlyMap<string, TargetSettings>>,
 ): Promise<Target> {
-  const database = databaseOf(settings);
-  const url = await readUrl(database, variables);
+  const url = await urlOfDatabase(settings, variables);
   const stream = settings.stream ?? (await streamOf(url));
   const { orphans, onFailure, dependencies, allowsBreaking, backup } = settings;
   const wanted = onFailure === "rollback" ? "both" : directions;
@@ -133,7 +117,7 @@ export async function openTarget(
     stream,
     environment: settings.environment ?? defaultEnvironment,
     releases,
-    driver: await openWithPooler(database, url, variables),
+    driver: await openDatabase(settings, url, variables),
     limits: settings.limits,
     ...(orphans === undefined ? {} : { orphans }),
     ...(onFailure === undefined ? {} : { onFailure }),
@@ -157,37 +141,13 @@ async function openService(
 ): Promise<ServiceDatabase> {
   const { findService } = await import("./services.ts");
   const { name, settings } = findService(service, asking, targets);
-  const database = databaseOf(settings);
-  const url = await readUrl(database, variables);
-  const driver = await openWithPooler(database, url, variables);
+  const driver = await openDatabase(settings, await urlOfDatabase(settings, variables), variables);
   return {
     target: name,
     stream: settings.stream ?? service,
     driver,
     [Symbol.asyncDispose]: () => driver.close(),
   };
-}
-
-/** The command gets this process's own environment: what it may know of the database is its user's to say. */
-async function openBackup(settings: BackupSettings, variables: Variables): Promise<Backup> {
-  const { timeoutMs } = settings;
-  if (settings.kind === "command") {
-    const { commandBackup } = await import("../hook/command.ts");
-    return commandBackup(settings.argv, { timeoutMs, variables });
-  }
-  const { parseHeader, webhookBackup } = await import("../hook/webhook.ts");
-  const { url, headerFile } = settings;
-  if (headerFile === undefined) return webhookBackup(url, { timeoutMs });
-  const header = async (): Promise<Header> => {
-    const parsed = parseHeader(await readSecretFile(headerFile, "the backup's header file"));
-    if (parsed !== undefined) return parsed;
-    throw new RunnerError("CONFIG", `the backup's header file "${headerFile}" does not hold one header`, {
-      hint: "write one line, such as Authorization: Bearer …",
-    });
-  };
-  // Now, so that a wrong file is found when the program starts and not in the middle of the night.
-  await header();
-  return webhookBackup(url, { timeoutMs, header });
 }
 
 /** A target's configuration names its engine, so that what it is for can be read there; its URL may come from elsewhere. */
@@ -200,145 +160,4 @@ function assertEngine({ name, engine }: TargetSettings, ofUrl: Engine): void {
       hint: "correct its engine or its database in the configuration",
     },
   );
-}
-
-/** Of files that no database is named for: what the configuration says, or what they look like. */
-async function engineToShow(settings: TargetSettings, variables: Variables): Promise<Engine> {
-  if (settings.engine !== undefined) return settings.engine;
-  if (settings.database !== undefined) return engineOf(await readUrl(settings.database, variables));
-  const { engineOfFolder } = await import("../release/folder-engine.ts");
-  const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
-  return engineOfFolder(source, AbortSignal.timeout(listingMs));
-}
-
-async function openReleases(
-  settings: TargetSettings,
-  engine: Engine,
-  {
-    stream,
-    directions,
-    variables,
-  }: { readonly stream: string; readonly directions: "up" | "both"; readonly variables: Variables },
-): Promise<ReleaseProvider> {
-  const { environment = defaultEnvironment, trust } = settings;
-  const url = sourceOf(settings);
-  if (trust === undefined) {
-    throw new RunnerError("USAGE", "no key is trusted: --trust <file> (or LOCKKEEPER_TRUST) is missing", {
-      hint: "name the public key that signs the releases; for plain files without a signature say --unsigned",
-    });
-  }
-  if (trust.kind === "unsigned" && protectedEnvironments.has(environment)) {
-    throw new RunnerError("UNSIGNED_REFUSED", `environment "${environment}" takes signed releases only`, {
-      hint: 'publish the folder as a signed release with "lockkeeper publish" and name its key with --trust',
-    });
-  }
-  const source = await openSource(url, storageOf(settings.storage, variables));
-  if (trust.kind === "unsigned") {
-    const { plainReleases } = await import("../release/plain.ts");
-    return plainReleases({
-      source,
-      stream,
-      environment,
-      engine,
-      allowLate: settings.allowsLate,
-      directions,
-      // Who may write a bucket is not who runs this.
-      format: chooseFormat(settings, engine, parseLocation(url).kind === "folder" ? variables : undefined),
-    });
-  }
-  const { signedReleases } = await import("../release/signed.ts");
-  return signedReleases({ source, stream, environment, engine, trust: await readTrustOf(trust) });
-}
-
-async function readTrustOf(settings: Exclude<TrustSettings, { kind: "unsigned" }>): Promise<Trust> {
-  const { readTrust, readTrustFiles } = await import("../release/key-file.ts");
-  if (settings.kind === "section") return readTrust(settings.value, settings.folder, settings.what);
-  const [first, ...rest] = settings.paths;
-  if (first === undefined) throw new RunnerError("USAGE", "--trust names no file");
-  return readTrustFiles([first, ...rest]);
-}
-
-/** The named format, or the one that the files look like. */
-function chooseFormat(
-  { format, placeholders }: Pick<TargetSettings, "format" | "placeholders">,
-  engine: Engine,
-  variables: Variables | undefined,
-): ChooseFormat {
-  const settings = { engine, variables, placeholders };
-  if (format === undefined) return detectedFormat(settings);
-  if (isFormatName(format)) return namedFormat(format, settings);
-  throw new RunnerError("USAGE", `--format: "${format}" is no tool whose files are known`, {
-    hint: `known are ${formatNames.join(", ")}`,
-  });
-}
-
-function sourceOf({ source }: TargetSettings): string {
-  if (source !== undefined) return source;
-  throw new RunnerError("USAGE", "--source <url> (or LOCKKEEPER_SOURCE) is missing", {
-    hint: "name a bucket prefix or a folder, or a target of the configuration with --target",
-  });
-}
-
-function databaseOf({ database }: TargetSettings): DatabaseSettings {
-  if (database !== undefined) return database;
-  throw new RunnerError("USAGE", "--database <url> (or LOCKKEEPER_DATABASE, or DATABASE_URL) is missing", {
-    hint: "name a database as postgres://user@host:5432/name or mongodb://user@host:27017/name, or a target of the configuration with --target",
-  });
-}
-
-async function openWithPooler(
-  database: DatabaseSettings,
-  url: string,
-  variables: Variables,
-): Promise<Driver> {
-  const direct = database.direct === undefined ? undefined : await readUrl(database.direct, variables);
-  return openDriver(url, {
-    ...(database.schema === undefined ? {} : { schema: database.schema }),
-    ...(direct === undefined ? {} : { directUrl: direct }),
-  });
-}
-
-async function readUrl(
-  from: { readonly url: UrlSettings; readonly passwordFile: string | undefined },
-  variables: Variables,
-): Promise<string> {
-  const url = await readUrlText(from.url, variables);
-  if (from.passwordFile === undefined) return url;
-  return withPassword(url, await readSecretFile(from.passwordFile, "the password file"));
-}
-
-async function readUrlText(from: UrlSettings, variables: Variables): Promise<string> {
-  switch (from.kind) {
-    case "text":
-      return from.url;
-    case "file":
-      return (await readSecretFile(from.path, "the database URL's file")).trim();
-    case "variable": {
-      const url = variables[from.name];
-      if (url !== undefined && url !== "") return url;
-      throw new RunnerError("CONFIG", `the variable ${from.name}, which holds the database URL, is not set`);
-    }
-  }
-}
-
-/** A stream is called like its database unless told otherwise. */
-async function streamOf(url: string): Promise<string> {
-  const database = await databaseNameOf(url);
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/.test(database)) return database;
-  throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing", {
-    hint: "the database's name cannot be a stream's name: it may hold letters, digits, . _ - only",
-  });
-}
-
-/** What the usual tools' variables say, where nothing else does; the SDKs find credentials and regions by themselves. */
-function storageOf({ s3, gcs }: StorageSettings, variables: Variables): StorageSettings {
-  const s3Endpoint = s3.endpoint ?? (variables["AWS_ENDPOINT_URL_S3"] || variables["AWS_ENDPOINT_URL"]);
-  const emulator = gcs.endpoint ?? variables["STORAGE_EMULATOR_HOST"];
-  return {
-    s3: s3Endpoint === undefined || s3Endpoint === "" ? s3 : { ...s3, endpoint: s3Endpoint },
-    gcs:
-      emulator === undefined || emulator === ""
-        ? gcs
-        : { ...gcs, endpoint: /^https?:/.test(emulator) ? emulator : `http://${emulator}` },
-  };
 }
