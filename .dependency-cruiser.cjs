@@ -31,7 +31,8 @@ const owners = {
   "@smithy/": "source/s3",
   "@google-cloud/": "source/gcs",
   "pg/": "driver/postgres/",
-  "mongodb/": "driver/mongodb/",
+  // code.ts: what a program is given, by type
+  "mongodb/": "(driver/mongodb/|migration/code)",
   "jose/": "http/auth/",
   "hono/": "(http|bin)/",
   "@hono/": "(http|bin)/",

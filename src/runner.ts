@@ -25,6 +25,7 @@ import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll
 import type { Target } from "./run/target.ts";
 import {
   assertMayRunCode,
+  assertTakesCode,
   assertMayStart,
   assertNotOver,
   assertOutcomeKnown,
@@ -243,6 +244,7 @@ async function runUnderLease(
   const back = findWayBack(release, plan, asked, target.onFailure);
   const steps = [...plan.steps, ...(back?.steps ?? [])];
   assertMayRunCode(steps, target);
+  assertTakesCode(steps, session);
   const bodies = steps.every(({ body }) => fetched.has(body.sha256))
     ? fetched
     : await fetchBodies(release, steps, target, log);

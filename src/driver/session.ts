@@ -4,7 +4,7 @@ import type { ForeignPlace } from "../history/foreign.ts";
 import type { RunAttempt } from "../history/run.ts";
 import type { Backfill } from "../migration/backfill.ts";
 import type { MigrationFunction, SourcePlace } from "../migration/code.ts";
-import type { Direction, Migration, Statement } from "../migration/migration.ts";
+import type { Direction, Engine, Migration, Statement } from "../migration/migration.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { RunChange } from "./runs.ts";
 import type { FailedRelease, Hold, StreamState } from "./stream-state.ts";
@@ -33,7 +33,7 @@ export interface LeasedSession {
    *
    * The program may be called again from its beginning where the transaction met a lock or lost its connection. When the
    * run is to stop, or the lease is lost, nobody waits for it any more, and nothing of its transaction stays.
-   * Absent where this kind of database takes no programs.
+   * Absent where the server has no transactions.
    */
   applyFunction?(step: FunctionStep, settings: SessionSettings): Promise<AppliedSteps>;
 
@@ -85,7 +85,8 @@ export interface TransactionStep {
 
 /** A body that is a program: it is called with a connection instead of being sent. */
 export interface FunctionStep extends Omit<TransactionStep, "sql" | "sqlOffset" | "alone"> {
-  readonly run: MigrationFunction;
+  /** called with the context of the session's own engine */
+  readonly run: MigrationFunction<Engine>;
   onOutput(line: string): void;
   /** where in the sources the stack of an error leads to; undefined where it does not touch the program */
   locate(stack: string): SourcePlace | undefined;

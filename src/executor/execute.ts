@@ -122,10 +122,7 @@ async function executeCode(
   assertNothingDone(step, options.unfinished);
   const { path } = step.body;
   if (session.applyFunction === undefined)
-    throw new RunnerError(
-      "CODE_REFUSED",
-      `"${path}" is a program, which this kind of database does not take`,
-    );
+    throw new RunnerError("INTERNAL", `"${path}" is a program, which was to be refused before the run began`);
   const onOutput = (line: string): void => options.emit({ kind: "step.output", path, line });
   const prepared = { ...functionStep(step, options), onOutput };
   const { done, failure } = await session.applyFunction(prepared, settings);

@@ -3,11 +3,12 @@ import { registerHooks, SourceMap, type SourceMapPayload } from "node:module";
 
 import { RunnerError } from "../error.ts";
 import type { MigrationFunction, SourcePlace } from "../migration/code.ts";
+import type { Engine } from "../migration/migration.ts";
 
 /** A body that is a program, ready to be called. */
 export interface LoadedCode {
   /** Evaluates the module, then calls its function. */
-  readonly run: MigrationFunction;
+  readonly run: MigrationFunction<Engine>;
   /** Where in the sources an error's stack leads to; undefined where it does not touch the program. */
   locate(stack: string): SourcePlace | undefined;
 }
@@ -31,7 +32,7 @@ export function loadCode(bytes: Buffer, path: string): LoadedCode {
 }
 
 /** Imports the text under a URL that nobody else can resolve. */
-async function evaluate(url: string, text: string, path: string): Promise<MigrationFunction> {
+async function evaluate(url: string, text: string, path: string): Promise<MigrationFunction<Engine>> {
   const hooks = registerHooks({
     resolve: (specifier, context, next) =>
       specifier === url ? { url, format: "module", shortCircuit: true } : next(specifier, context),
@@ -49,7 +50,7 @@ async function evaluate(url: string, text: string, path: string): Promise<Migrat
     hooks.deregister();
   }
   throw new RunnerError("MIGRATION_FAILED", `"${path}" has no function as its default export`, {
-    hint: "write export default async function up({ sql }) { … }",
+    hint: "write export default async function up(context) { … }",
     fields: { migration: path },
   });
 }
@@ -58,7 +59,7 @@ function memberOf(value: unknown, name: string): unknown {
   return value !== null && typeof value === "object" ? Reflect.get(value, name) : undefined;
 }
 
-function isFunction(value: unknown): value is MigrationFunction {
+function isFunction(value: unknown): value is MigrationFunction<Engine> {
   return typeof value === "function";
 }
 

@@ -77,9 +77,7 @@ export function readManifest(bytes: Uint8Array): Manifest {
   assertSupported({
     base,
     checks: migrations.find(({ checks }) => checks !== undefined),
-    code: bodiesOf({ migrations, repeatable }).find(
-      ({ code, tx }) => code === true && (top.engine === "mongodb" || tx === "none"),
-    ),
+    code: bodiesOf({ migrations, repeatable }).find(({ code, tx }) => code === true && tx === "none"),
   });
   assertConsistent(migrations, repeatable, pack);
   if (registry !== undefined) assertRegistry(registry, migrations);

@@ -1,3 +1,4 @@
+import type { LeasedSession } from "../driver/session.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { automaticTriggers, type RunTrigger } from "../history/run.ts";
@@ -126,6 +127,28 @@ export function assertMayRunCode(
     hint: `apply it to "${name}" from the command line or an init container: lockkeeper up, or converge; a server never runs programs`,
     fields: { migration: path, version: first.migration.version },
   });
+}
+
+/**
+ * Judges the same steps under the lease, when it is known what the server has: a program is one transaction.
+ *
+ * @throws RunnerError `DATABASE_UNSUPPORTED`
+ */
+export function assertTakesCode(
+  steps: readonly Step[],
+  { applyFunction }: Pick<LeasedSession, "applyFunction">,
+): void {
+  const first = steps.find(({ body }) => body.code === true);
+  if (first === undefined || applyFunction !== undefined) return;
+  const { path } = first.body;
+  throw new RunnerError(
+    "DATABASE_UNSUPPORTED",
+    `"${path}" is a program, which runs in one transaction, and this server has none: it is no member of a replica set`,
+    {
+      hint: "run the server as a replica set, of one member if need be, or write the migration as commands",
+      fields: { migration: path, version: first.migration.version },
+    },
+  );
 }
 
 /** Only signed releases have an order; the first signed one is newer than any folder. */

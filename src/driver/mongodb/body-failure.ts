@@ -1,6 +1,7 @@
 import { RunnerError, type RunnerErrorCode } from "../../error.ts";
 import type { EntryError } from "../../history/entry.ts";
 import type { Command } from "../../migration/mongo/value.ts";
+import type { FailureWords } from "../program.ts";
 import type { StatementStep, TransactionStep } from "../session.ts";
 import { commandError, errorCode, type CommandError } from "./command-error.ts";
 
@@ -24,13 +25,11 @@ export function bodyFailure(
   cause: unknown,
   place: FailedPlace,
 ): RunnerError {
-  const told = commandError(cause) ?? lost;
   const { command, index, of } = place;
   const where = command === undefined ? step.path : `${step.path}:${command.line}`;
   const which = command === undefined ? "" : `command ${index + 1} of ${of} (${command.name}): `;
-  const name = [told.codeName, told.code].filter((part) => part !== undefined).join(" ");
-  const { code, hint } = meaning(told, place);
-  return new RunnerError(code, `${where}: ${which}${name}: ${told.message}; ${stateNow(told, place)}`, {
+  const { code, message, hint, fields } = wordsOf(cause, place);
+  return new RunnerError(code, `${where}: ${which}${message}`, {
     hint,
     fields: {
       migration: step.path,
@@ -38,11 +37,28 @@ export function bodyFailure(
       direction: step.direction,
       ...(command === undefined ? {} : { line: command.line, statement: index + 1 }),
       statements: of,
-      ...(told.code === undefined ? {} : { mongoCode: told.code }),
-      ...(told.codeName === undefined ? {} : { codeName: told.codeName }),
+      ...fields,
     },
     cause,
   });
+}
+
+/** What the server said of a body that is one transaction, without the place of it. */
+export function serverWords(cause: unknown): FailureWords {
+  return { ...wordsOf(cause, { command: undefined, index: 0, of: 1, extent: "body" }), cause };
+}
+
+function wordsOf(cause: unknown, place: FailedPlace) {
+  const told = commandError(cause) ?? lost;
+  const name = [told.codeName, told.code].filter((part) => part !== undefined).join(" ");
+  return {
+    ...meaning(told, place),
+    message: `${name}: ${told.message}; ${stateNow(told, place)}`,
+    fields: {
+      ...(told.code === undefined ? {} : { mongoCode: told.code }),
+      ...(told.codeName === undefined ? {} : { codeName: told.codeName }),
+    },
+  };
 }
 
 /** The part of an error that is kept in the database and shown to callers. */

@@ -6,6 +6,7 @@ import { answerMs } from "./database.ts";
 import type { StreamDocument } from "./documents.ts";
 import { databaseFailure } from "./failure.ts";
 import { writeBack } from "./foreign/write-back.ts";
+import { applyFunction } from "./function.ts";
 import { withSession, type NewEntry } from "./history.ts";
 import { isOurs, leaseLost } from "./lease.ts";
 import { beginRun, updateRun } from "./runs.ts";
@@ -27,6 +28,9 @@ export function openSession(bench: Bench): LeasedSession {
     state: () => named(readOwnState(bench)),
     begin: (beginning) => named(begin(bench, beginning)),
     applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
+    ...(bench.database.hasTransactions && {
+      applyFunction: (step, settings) => named(applyFunction(bench, step, settings)),
+    }),
     applyStatements: (step, settings, onProgress) =>
       named(applyStatements(bench, step, settings, onProgress)),
     declare: (entries, inStep) => named(declare(bench, entries, inStep)),

@@ -13,17 +13,10 @@ import type {
 } from "../session.ts";
 import type { Bench } from "./bench.ts";
 import { toCommandDocument, type CommandDocument } from "./bson.ts";
-import { bodyFailure, toEntryError } from "./body-failure.ts";
-import { commandError, errorCode } from "./command-error.ts";
-import { coveredEntries } from "./covered.ts";
-import { writeBack } from "./foreign/write-back.ts";
-import { entryOfStep } from "./history.ts";
-import { mayTryAgain } from "./retry.ts";
+import { bodyFailure } from "./body-failure.ts";
+import { isTooOld, mayTryAgain } from "./retry.ts";
 import { sendCommand } from "./send-command.ts";
-import { checksumOf } from "./statement-task.ts";
-
-/** milliseconds; a server ends a transaction that is older than a minute, and would end the next try as well */
-const lifetimeMs = 50_000;
+import { addDone, addFailed, type WholeBody } from "./whole-entry.ts";
 
 /** Runs bodies, each in one transaction with its history entry. */
 export async function applyInTransactions(
@@ -67,10 +60,8 @@ export async function applyAtOnce(
 }
 
 /** A body in one transaction. */
-interface OneBody {
-  readonly bench: Bench;
+interface OneBody extends WholeBody {
   readonly step: TransactionStep | StatementStep;
-  readonly settings: SessionSettings;
   readonly commands: readonly Command[];
 }
 
@@ -87,8 +78,7 @@ class BodyFailed extends Error {
 /** Tried again as long as it merely met others, or the server was away; what came of a commit is the bench's care. */
 async function applyOne(body: OneBody): Promise<{ readonly durationMs: number }> {
   const { bench, step, settings, commands } = body;
-  if (!bench.database.hasTransactions)
-    throw new BodyFailed(await recordFailure(body, withoutTransactions(step)));
+  if (!bench.database.hasTransactions) throw new BodyFailed(await addFailed(body, withoutTransactions(step)));
   const documents = commands.map((command) => toCommandDocument(command, step.path));
   for (let attempt = 1; ; attempt += 1) {
     bench.kept.assertTrusted();
@@ -99,10 +89,7 @@ async function applyOne(body: OneBody): Promise<{ readonly durationMs: number }>
     } catch (cause) {
       if (bench.kept.signal.aborted) bench.kept.assertTrusted();
       if (cause instanceof RunnerError) throw cause;
-      const isTooLong =
-        commandError(cause)?.code === errorCode.noSuchTransaction &&
-        performance.now() - startedAt > lifetimeMs;
-      if (!isTooLong && (await mayTryAgain(bench, step, settings, cause, attempt))) continue;
+      if (!isTooOld(cause, startedAt) && (await mayTryAgain(bench, step, settings, cause, attempt))) continue;
       const command = commands[place.index];
       const failure = bodyFailure(step, cause, {
         command,
@@ -110,7 +97,7 @@ async function applyOne(body: OneBody): Promise<{ readonly durationMs: number }>
         of: commands.length,
         extent: "body",
       });
-      throw new BodyFailed(await recordFailure(body, failure));
+      throw new BodyFailed(await addFailed(body, failure));
     }
   }
 }
@@ -123,50 +110,15 @@ async function send(
   place: { index: number },
   startedAt: number,
 ): Promise<{ readonly durationMs: number }> {
-  const { bench, step, settings, commands } = body;
+  const { bench, step, settings } = body;
   const maxTimeMs = step.statementTimeoutMs ?? settings.statementTimeoutMs;
   const { signal } = bench.kept;
   for (const [index, document] of documents.entries()) {
     place.index = index;
     await sendCommand(bench.database.db, document, { key: bench.key(), maxTimeMs, signal, session });
   }
-  place.index = commands.length;
-  const durationMs = performance.now() - startedAt;
-  const statements = "statements" in step ? step.statements : [];
-  const done = entryOfStep(step, bench.key(), settings.appliedBy, {
-    status: "done",
-    statementsDone: countOf(step),
-    statements: countOf(step),
-    statementChecksums: "bytes" in step ? statements.map((each) => checksumOf(step, each)) : [],
-    checkpoint: null,
-    error: null,
-    startedAt: new Date(bench.now().getTime() - durationMs),
-    durationMs,
-  });
-  await bench.addEntries(session, [...coveredEntries(step, bench, settings.appliedBy), done]);
-  await writeBack(bench, step, session);
-  return { durationMs };
-}
-
-/** A body in one transaction counts as one statement, unless its release lists several. */
-function countOf(step: OneBody["step"]): number {
-  return "statements" in step ? step.statements.length : 1;
-}
-
-/** The entry of a body of which nothing is there; gives the failure back. */
-async function recordFailure({ bench, step, settings }: OneBody, failure: RunnerError): Promise<RunnerError> {
-  const entry = entryOfStep(step, bench.key(), settings.appliedBy, {
-    status: "failed",
-    statementsDone: 0,
-    statements: countOf(step),
-    statementChecksums: [],
-    checkpoint: null,
-    error: toEntryError(failure),
-    startedAt: bench.now(),
-    durationMs: 0,
-  });
-  await bench.write((session) => bench.addEntries(session, [entry]));
-  return failure;
+  place.index = documents.length;
+  return addDone(body, session, startedAt);
 }
 
 function assertTransactional(commands: readonly Command[], step: StatementStep): void {

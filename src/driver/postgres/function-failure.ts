@@ -1,13 +1,10 @@
 import { RunnerError } from "../../error.ts";
-import type { SourcePlace } from "../../migration/code.ts";
+import { failureAt, programWords } from "../program.ts";
 import type { FunctionStep } from "../session.ts";
 import { serverFailure } from "./body-failure.ts";
 import type { Blocker } from "./blocker.ts";
 import { serverError } from "./failure.ts";
 import { sqlstate } from "./sqlstate.ts";
-
-/** characters of a program's own words that are kept */
-const maxWords = 500;
 
 /** A statement of a program that the server, or we, refused, and from where it was sent. */
 export interface FailedStatement {
@@ -46,13 +43,7 @@ export function functionFailure(
   const place = step.locate(stack);
   if (cause instanceof RunnerError) return failureAt(step, place, cause);
   if (kind === "statement") return failureAt(step, place, { ...serverFailure(cause, blocker), cause });
-  return failureAt(step, place, {
-    code: "MIGRATION_FAILED",
-    message: `${wordsOf(cause)}; nothing of this migration was applied`,
-    hint: "correct the migration, publish it and run again",
-    fields: {},
-    cause,
-  });
+  return failureAt(step, place, programWords(cause));
 }
 
 function isMadeOf(cause: unknown, origin: unknown): boolean {
@@ -64,31 +55,4 @@ function isMadeOf(cause: unknown, origin: unknown): boolean {
 /** 25P02, as every statement gets it after one that failed. */
 function isAfterFailure(cause: unknown): boolean {
   return serverError(cause)?.sqlstate === sqlstate.failedTransaction;
-}
-
-function failureAt(
-  { path, migration, direction }: FunctionStep,
-  place: SourcePlace | undefined,
-  { code, message, hint, fields, cause }: Pick<RunnerError, "code" | "message" | "hint" | "fields" | "cause">,
-): RunnerError {
-  const where = place === undefined ? path : `${place.file}:${place.line}:${place.column}`;
-  return new RunnerError(code, `${where}: ${message}`, {
-    ...(hint === undefined ? {} : { hint }),
-    fields: {
-      ...fields,
-      migration: path,
-      version: migration.version,
-      direction,
-      ...(place === undefined ? {} : { file: place.file, line: place.line, column: place.column }),
-    },
-    cause,
-  });
-}
-
-/** One line, and no password of a URL: what a program says may hold anything. */
-function wordsOf(thrown: unknown): string {
-  const said = thrown instanceof Error ? thrown.message : String(thrown);
-  const line = said.split("\n")[0] ?? "";
-  const clean = line.replace(/\/\/[^\s/@]+@/g, "//…@").slice(0, maxWords);
-  return clean === "" ? "it failed without a word" : clean;
 }

@@ -2,6 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { MigrationContext } from "../../migration/code.ts";
 import { scanSql } from "../../migration/scan-sql.ts";
 import { TokenReader } from "../../migration/token-reader.ts";
+import { unlessAborted } from "../program.ts";
 import type { AppliedSteps, FunctionStep, SessionSettings } from "../session.ts";
 import { committedMeanwhile, readDurations, recordFailure, settle, surroundings } from "./committed.ts";
 import { functionFailure, originOf, type FailedStatement } from "./function-failure.ts";
@@ -58,16 +59,6 @@ async function call(step: FunctionStep, line: TransactionLine, signal: AbortSign
     version: migration.version,
   };
   await step.run(context);
-}
-
-/** Nobody waits for a program that does not listen to the signal. */
-function unlessAborted(running: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    else signal.addEventListener("abort", onAbort, { once: true });
-    running.finally(() => signal.removeEventListener("abort", onAbort)).then(resolve, reject);
-  });
 }
 
 /** What a program may send, one after the other, for as long as its transaction is open. */

@@ -39,14 +39,26 @@ export function golangMigrate({ engine }: Pick<FormatSettings, "engine">): Forma
 interface Language {
   readonly extension: string;
   readonly database: string;
+  /** what golang-migrate would do with a program */
+  readonly misreading: string;
   /** names that are a migration's, wherever they stand */
   readonly likeIts: RegExp;
 }
 
 const languages: Readonly<Record<Engine, Language>> = {
-  postgres: { extension: "sql", database: "PostgreSQL", likeIts: /\.(sql|psql|pgsql|ddl)\b/i },
-  // A package.json is nothing to wonder about.
-  mongodb: { extension: "json", database: "MongoDB", likeIts: /^[0-9]+.*\.(json|bson)\b/i },
+  postgres: {
+    extension: "sql",
+    database: "PostgreSQL",
+    misreading: "send its text to the database",
+    likeIts: /\.(sql|psql|pgsql|ddl)\b/i,
+  },
+  mongodb: {
+    extension: "json",
+    database: "MongoDB",
+    misreading: "fail to read its text as commands",
+    // A package.json is nothing to wonder about.
+    likeIts: /^[0-9]+.*\.(json|bson)\b/i,
+  },
 };
 
 /** What we take beside an engine's own files: programs. */
@@ -85,9 +97,7 @@ function readFolder(names: readonly string[], language: Language): FolderLayout 
   const [program] = programs;
   if (program !== undefined) {
     const more = programs.length === 1 ? "" : ` (and ${programs.length - 1} more)`;
-    warnings.push(
-      `${quote(program.name)}${more} is a program: golang-migrate would send its text to the database`,
-    );
+    warnings.push(`${quote(program.name)}${more} is a program: golang-migrate would ${language.misreading}`);
   }
   if (migrations.length === 0 && problems.length === 0)
     problems.push(noMigrations(ignored, `<version>_<title>.up.${language.extension}`));
@@ -104,8 +114,10 @@ function parseFile({ name, bytes }: FormatFile): ParsedFile {
 
 /** As {@link parseFile}, with a word where golang-migrate itself could not read it. What neither can read is told when it is analysed. */
 async function parseCommands(file: FormatFile): Promise<ParsedFile> {
+  const parsed = parseFile(file);
+  if ((parsed.up ?? parsed.down)?.code === true) return parsed;
   const { commandWarnings } = await import("../mongo/warnings.ts");
-  return { ...parseFile(file), warnings: commandWarnings(file.bytes, file.name) };
+  return { ...parsed, warnings: commandWarnings(file.bytes, file.name) };
 }
 
 function readName(name: string, language: Language): Reading {
@@ -113,7 +125,7 @@ function readName(name: string, language: Language): Reading {
   const [, version, title, direction, extension] = NAME.exec(name) ?? [];
   if (version === undefined || title === undefined || (direction !== "up" && direction !== "down"))
     return readOtherName(name, language);
-  const isCode = codeExtensions.has(extension ?? "") && language === languages.postgres;
+  const isCode = codeExtensions.has(extension ?? "");
   if (extension !== language.extension && !isCode)
     return { problem: wrongExtension(name, direction, extension ?? "", language) };
   if (compareVersions(version, MAX_VERSION) > 0) {
