@@ -1,56 +1,13 @@
-import { spawn } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
-import { build } from "esbuild";
 import { expect, test } from "vitest";
 
 import { createDatabase } from "../support/database.ts";
 import { makeKey, publishTo, tempFolder } from "../support/release.ts";
+import { bundled, startMany } from "./many.ts";
 
 const runners = 64;
-const root = join(import.meta.dirname, "../..");
-
-/**
- * The command line in few files, as a container image would hold it: 64 processes that each strip the types of a
- * hundred files are a test of the file system.
- */
-async function bundled(folder: string): Promise<string> {
-  await build({
-    entryPoints: [join(root, "src/bin/cli.ts")],
-    outdir: folder,
-    outExtension: { ".js": ".mjs" },
-    bundle: true,
-    splitting: true,
-    platform: "node",
-    format: "esm",
-    banner: {
-      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
-    },
-    logLevel: "error",
-  });
-  return join(folder, "cli.mjs");
-}
-
-/** A process of its own; its exit code, and what it said when that is not 0. */
-function start(
-  program: string,
-  args: readonly string[],
-  cwd: string,
-): Promise<{ code: number | null; said: string }> {
-  return new Promise((resolve) => {
-    const child = spawn(process.execPath, [program, ...args], {
-      cwd,
-      env: { PATH: process.env["PATH"] ?? "", HOME: cwd },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let said = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (text: Buffer) => (said += text.toString()));
-    child.once("close", (code) => resolve({ code, said: code === 0 ? "" : said }));
-  });
-}
-
 test(
   `${runners} processes of up for one signed release at once on one fresh database apply each migration once, and all exit 0`,
   { timeout: 180_000 },
@@ -83,7 +40,7 @@ test(
       "--database",
       database.url,
     ];
-    const ended = await Promise.all(Array.from({ length: runners }, () => start(program, args, folder.path)));
+    const ended = await startMany(runners, program, args, folder.path);
     expect(ended).toEqual(Array.from({ length: runners }, () => ({ code: 0, said: "" })));
     const effects = await database.query<{ n: number }>("SELECT n FROM effects ORDER BY n");
     expect(effects.map(({ n }) => n)).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
