@@ -1,7 +1,9 @@
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { createMongoDatabase } from "../support/mongo.ts";
+import { needs } from "../support/parts.ts";
 import { folderWith, run, start } from "./program.ts";
 
 /** A program that uses what it imports, values, and several statements. */
@@ -174,6 +176,81 @@ describe("migrations that are programs", () => {
         code: 20,
         stderr: expect.stringContaining("CHANGED_FILE"),
       });
+    },
+  );
+});
+
+describe("migrations for MongoDB that are programs", () => {
+  needs("mongodb");
+
+  /** Waits in the middle of its transaction until there is a file "go". */
+  const names = `
+import { existsSync } from "node:fs";
+import { setTimeout as pause } from "node:timers/promises";
+import { ObjectId } from "bson";
+import type { MigrationFunction } from "lockkeeper";
+import { names } from "../lib/names.ts";
+
+const up: MigrationFunction<"mongodb"> = async ({ db, session, log }) => {
+  const users = db.collection<{ _id: ObjectId; name: string }>("users");
+  for (const name of names) await users.insertOne({ _id: new ObjectId(), name }, { session });
+  log("half way");
+  while (!existsSync("go")) await pause(20);
+  await db.collection("counts").insertOne({ n: await users.countDocuments({}, { session }) }, { session });
+};
+export default up;
+`;
+
+  test(
+    "run signed; killed in the middle they are as if they had never begun, and then run once",
+    { timeout: 240_000 },
+    async () => {
+      const [database, folder] = await Promise.all([
+        createMongoDatabase(),
+        folderWith({
+          "m/1_names.up.ts": names,
+          "m/1_names.down.js":
+            "export default async ({ db, session }) => { await db.collection('users').deleteMany({}, { session }); };",
+          "lib/names.ts": files["lib/names.ts"],
+        }),
+      ]);
+      await symlink(join(import.meta.dirname, "../../node_modules"), join(folder, "node_modules"));
+      await run(["keygen", "--out", "key"], folder);
+      const publishing = ["publish", "./m", "./released", "--stream", "s", "--key", "key"];
+      // Nothing in the folder says for which database they are.
+      expect(await run(publishing, folder)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining("--engine mongodb"),
+      });
+      const published = await run([...publishing, "--engine", "mongodb"], folder);
+      expect(published, published.stderr).toMatchObject({ code: 0 });
+      await rm(join(folder, "lib"), { recursive: true });
+      await rm(join(folder, "node_modules"));
+
+      const release = ["--source", "./released", "--trust", "key.pub", "--stream", "s"];
+      const argv = ["up", ...release, "--database", database.url];
+      const running = start(argv, folder);
+      await expect.poll(() => running.said().stderr, { timeout: 60_000 }).toContain("half way");
+      running.child.kill("SIGKILL");
+      await running.ended;
+      const users = async () =>
+        (await database.db.collection("users").find().sort({ name: 1 }).toArray()).map(
+          (user): unknown => user["name"],
+        );
+      expect(await users()).toEqual([]);
+      const leases = database.db.collection("lockkeeper.leases");
+      await leases.updateOne({}, { $set: { renewedAt: new Date(0) } });
+      await writeFile(join(folder, "go"), "");
+      const again = await run(argv, folder);
+      expect(again, again.stderr).toMatchObject({ code: 0 });
+      expect(again.stderr).toContain("1_names.up.ts: half way");
+      expect(await users()).toEqual(["ada", "grace"]);
+      expect(await database.db.collection("counts").find().toArray()).toMatchObject([{ n: 2 }]);
+      const history = database.db.collection("lockkeeper.history");
+      expect(await history.find().toArray()).toMatchObject([{ version: "1", status: "done", signed: true }]);
+      const down = await run(["down", "1", ...release, "--database", database.url], folder);
+      expect(down, down.stderr).toMatchObject({ code: 0 });
+      expect(await users()).toEqual([]);
     },
   );
 });

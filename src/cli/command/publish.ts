@@ -74,7 +74,7 @@ const registryOf = listFlag("registry-of", {
   text: "releases of another service, for a folder with a .migration-registry.yaml: dependencies that lead round are refused; can be repeated",
 });
 const engineFlag = choiceFlag("engine", {
-  text: "which database the migrations are for; default: mongodb where all are .json files",
+  text: "which database the migrations are for; default: mongodb where there are .json files and no .sql; to be said where all are programs",
   choices: ["postgres", "mongodb"],
 });
 const configFile = {
