@@ -96,13 +96,21 @@ type Output = Metafile["outputs"][string];
 /** Kinds of imports that a bundle keeps for what Node itself has. */
 const requireKinds: ReadonlySet<string> = new Set<ImportKind>(["require-call", "require-resolve"]);
 
-function assertWhole(path: string, { imports, exports }: Output): void {
+function assertWhole(path: string, { imports, exports, inputs }: Output): void {
   const foreign = imports.find(({ path: name }) => !isBuiltin(name));
-  if (foreign !== undefined)
-    throw codeError(
+  if (foreign !== undefined) {
+    const hasDriver = Object.keys(inputs).some((name) => name.includes("node_modules/mongodb/"));
+    throw new RunnerError(
+      "FORMAT",
       `"${path}" imports ${JSON.stringify(foreign.path)}, which cannot be put into its bundle`,
-      path,
+      {
+        hint: hasDriver
+          ? 'take ObjectId and other values from "bson" in place of "mongodb": the driver itself is given to the program'
+          : "leave it out, or do without the package that asks for it",
+        fields: { migration: path },
+      },
     );
+  }
   if (!exports.includes("default"))
     throw codeError(`"${path}" has no default export: the function that is to be called`, path);
 }

@@ -57,6 +57,19 @@ describe("a program's bundle", () => {
     expect(sent).toEqual([["select $1", ["ünïcode", "b", "function"]]]);
   });
 
+  test("does not take MongoDB's driver, and says where its values are to be had", async () => {
+    const made = bundle('import { ObjectId } from "mongodb";\nexport default () => void new ObjectId();', {
+      "node_modules/mongodb/package.json": '{ "name": "mongodb", "main": "index.js" }',
+      "node_modules/mongodb/index.js":
+        'try { require("kerberos"); } catch {}\nexports.ObjectId = class {};\n',
+    });
+    await expect(made).rejects.toMatchObject({
+      code: "FORMAT",
+      message: expect.stringContaining('imports "kerberos"') as string,
+      hint: expect.stringContaining('from "bson"') as string,
+    });
+  });
+
   test("is the same wherever its folder is, and whatever else lies there", async () => {
     const [first, second] = [
       await bundle(program, beside),

@@ -235,7 +235,6 @@ describe("a program for MongoDB", () => {
 
   test.for([
     ["a write conflict", "insert", { errorCode: 112, errorLabels: ["TransientTransactionError"] }],
-    ["another primary", "insert", { errorCode: 10_107 }],
     ["a lost connection", "insert", { closeConnection: true }],
     ["a lost connection at its commit", "commitTransaction", { closeConnection: true }],
     [
