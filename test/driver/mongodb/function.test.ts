@@ -303,6 +303,44 @@ describe("a program for MongoDB", () => {
     },
   );
 
+  test(
+    "of a run that has lost its lease leaves nothing, whatever it does afterwards",
+    { timeout: 120_000 },
+    async () => {
+      const [reached, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const middle = visit();
+      middle.onVisit((time) => {
+        reached.resolve();
+        return time === 1 ? released.promise : Promise.resolve();
+      });
+      const here = await world({
+        "2_x.up.ts": program(`${half.replace("half", "whole")}\n  ${middle.lines}\n  log("going on");`),
+      });
+      const stale = here.run();
+      await reached.promise;
+      const leases = here.database.db.collection("lockkeeper.leases");
+      const token: unknown = (await leases.findOne())?.["token"];
+      const next = here.run({
+        limits: { waitMs: 60_000, lockTimeoutMs: 0, statementTimeoutMs: 0, deadlineMs: 0 },
+      });
+      // Its heartbeats go on, so it is made to look dead until the next one has believed it.
+      await expect
+        .poll(
+          async () => {
+            await leases.updateOne({ token }, { $set: { renewedAt: new Date(0) } });
+            return (await leases.findOne())?.["token"] === token;
+          },
+          { timeout: 60_000 },
+        )
+        .toBe(false);
+      expect(await next).toMatchObject({ error: null, done: [{ path: "2_x.up.ts" }] });
+      released.resolve();
+      expect(await stale).toMatchObject({ error: { code: "LEASE_LOST" } });
+      expect(await here.names()).toEqual(["ada", "whole"]);
+      expect(await here.history()).toEqual(["up 1 done", "up 2 done"]);
+    },
+  );
+
   test("is refused before the lease is taken where nobody said that programs may run", async () => {
     const here = await world({ "2_x.up.ts": whole });
     expect(await here.run({}, { mayRunCode: false })).toMatchObject({
