@@ -5,7 +5,7 @@ import type { Body, Engine, Migration } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
 import { emptyChain } from "./chain.ts";
 import { readFolder } from "./folder.ts";
-import type { BodyRead, FolderBody, FolderMigration } from "./folder.ts";
+import type { BodyRead, FolderBody, FolderMigration } from "./folder-body.ts";
 import { bodiesOf } from "./release.ts";
 import { makePack } from "./pack.ts";
 import type { Manifest, Pack } from "./manifest.ts";

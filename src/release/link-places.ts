@@ -1,6 +1,6 @@
 import type { Body, Migration } from "../migration/migration.ts";
 import { emptyChain, nextChain } from "./chain.ts";
-import type { FolderBody, FolderMigration } from "./folder.ts";
+import type { FolderBody, FolderMigration } from "./folder-body.ts";
 import type { Place, SettledMigration } from "./sequence.ts";
 
 /** Numbers the places of a sequence and links its chain; `toBody` says what is known of a file. */

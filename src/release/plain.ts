@@ -11,7 +11,7 @@ import { emptyChain } from "./chain.ts";
 import { linkPlaces } from "./link-places.ts";
 import { mapConcurrently } from "./concurrent.ts";
 import { readFolder } from "./folder.ts";
-import type { BodyRead, FolderBody, FolderMigration } from "./folder.ts";
+import type { BodyRead, FolderBody, FolderMigration } from "./folder-body.ts";
 import type { AppliedMigration, Release, ReleaseContext, ReleaseProvider } from "./release.ts";
 import { continueSequence, findVersion, sortByVersion } from "./sequence.ts";
 import type { Place } from "./sequence.ts";
