@@ -1,14 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import type { ClientSession } from "mongodb";
+import type { Binary, ClientSession } from "mongodb";
 
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
-import { isTransient } from "./command-error.ts";
+import { isConflict, isTransient } from "./command-error.ts";
 import { answerMs, within, type MongoDatabase } from "./database.ts";
 import { isAway, isCommitUnknown, lacksTransactions } from "./failure.ts";
 import {
@@ -20,6 +20,7 @@ import {
   type NewEntry,
 } from "./history.ts";
 import { leaseLost, nameSession, passFence, type LeaseKey } from "./lease.ts";
+import { endTransactions } from "./pass-on.ts";
 
 /** What to do about commands that nobody waits for any more, and whom to tell. */
 export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
@@ -52,8 +53,8 @@ export class Bench {
   inStep: ForeignPlace | null = null;
   readonly #key: LeaseKey;
   readonly #acquiredAt: BenchParts["acquiredAt"];
-  /** ids of the driver's sessions that the lease names, in hex */
-  readonly #sessions = new Set<string>();
+  /** ids of the driver's sessions that the lease names, by themselves in hex */
+  readonly #sessions = new Map<string, Binary>();
   #attempt: RunAttempt | undefined;
   #kept: KeptLease | undefined;
 
@@ -131,6 +132,7 @@ export class Bench {
         return value;
       } catch (cause) {
         if (!isOurs || !(isTransient(cause) || isAway(cause))) throw cause;
+        if (isConflict(cause)) await this.#endEarlier(session);
       } finally {
         await abandon(session);
       }
@@ -214,7 +216,17 @@ export class Bench {
   async #nameSession({ id }: ClientSession): Promise<void> {
     if (id === undefined || this.#sessions.has(id.id.toString("hex"))) return;
     await this.#within(() => nameSession(this.database, this.#key, id.id));
-    this.#sessions.add(id.id.toString("hex"));
+    this.#sessions.set(id.id.toString("hex"), id.id);
+  }
+
+  /** A transaction of our own whose end was lost with its connection: the server keeps it for a minute, in the fence's way. */
+  async #endEarlier({ id }: ClientSession): Promise<void> {
+    const own = id?.id.toString("hex");
+    const earlier = [...this.#sessions].filter(([hex]) => hex !== own).map(([, each]) => each);
+    if (earlier.length === 0) return;
+    await this.#within(() => endTransactions(this.database, earlier, this.kept.signal)).catch(
+      () => undefined,
+    );
   }
 
   async #commit(session: ClientSession): Promise<void> {

@@ -9,6 +9,7 @@ import { within } from "./database.ts";
 import { lacksTransactions } from "./failure.ts";
 import { functionFailure, serverCauseOf } from "./function-failure.ts";
 import { lend } from "./lend.ts";
+import { endTransactions } from "./pass-on.ts";
 import { isTooOld, mayTryAgain } from "./retry.ts";
 import { addDone, addFailed } from "./whole-entry.ts";
 
@@ -80,11 +81,11 @@ async function call(bench: Bench, step: FunctionStep, session: ClientSession): P
   if (lent.refused !== undefined) throw lent.refused;
 }
 
-/** Has the server end the transaction with whatever it works on in it; to abort it would be to wait for that. */
+/** With whatever the server works on in it; to abort it would be to wait for that. */
 async function kill({ database }: Bench, { id }: ClientSession): Promise<void> {
   if (id === undefined) return;
-  const action = () => database.client.db("admin").command({ killSessions: [id] });
-  await within(action, AbortSignal.timeout(killMs)).catch(() => undefined);
+  const enough = AbortSignal.timeout(killMs);
+  await within(() => endTransactions(database, [id.id], enough), enough).catch(() => undefined);
 }
 
 function withoutTransactions({ path, migration }: FunctionStep): RunnerError {

@@ -54,8 +54,8 @@ export async function passOn(
   }
 }
 
-/** A user may do so to its own sessions without any right. What is refused is waited for. */
-async function endTransactions(
+/** Has the server end what is open in these sessions. A user may do so to its own without any right; what is refused is waited for. */
+export async function endTransactions(
   { client }: MongoDatabase,
   sessions: readonly Binary[],
   signal: AbortSignal,

@@ -251,6 +251,25 @@ describe("a program for MongoDB", () => {
     expect(await here.history()).toEqual(["up 1 done", "up 2 done"]);
   });
 
+  test(
+    "goes on at once where the end of its first transaction was lost with the connection",
+    { timeout: 50_000 },
+    async () => {
+      const middle = visit();
+      const here = await world({ "2_x.up.ts": program(`${half}\n  ${middle.lines}\n${half}`) });
+      const data = { failCommands: ["insert", "abortTransaction"], closeConnection: true };
+      const mode = { times: 3 };
+      const admin = here.database.client.db("admin");
+      middle.onVisit((time) =>
+        time === 1 ? admin.command({ configureFailPoint: "failCommand", mode, data }) : Promise.resolve(),
+      );
+      // The server itself ends it after a minute, later than this test.
+      expect(await here.run()).toMatchObject({ error: null });
+      expect(await here.names()).toEqual(["ada", "half", "half"]);
+      expect(await here.history()).toEqual(["up 1 done", "up 2 done"]);
+    },
+  );
+
   test("is told to ask first where it goes on in a transaction that the server has ended", async () => {
     const here = await world({
       "2_x.up.ts": program(
