@@ -168,7 +168,10 @@ export async function startRun(
   }
 }
 
-/** The run has a plan and starts to carry it out; where it began, and how much it was, stays as its first attempt said. */
+/**
+ * The run has a plan and starts to carry it out; where it began, and how much it was, stays as its first attempt said.
+ * Where the server has no transactions, this may arrive after another has taken the lease and ended the run.
+ */
 export async function beginRun(
   { collections }: MongoDatabase,
   { runId, token }: LeaseKey,
@@ -176,7 +179,7 @@ export async function beginRun(
   session: ClientSession | undefined,
 ): Promise<void> {
   const options = { ...limit, ...withSession(session) };
-  const ours = { _id: runId, token };
+  const ours: Filter<RunDocument> = { _id: runId, token, status: { $in: ["running", "canceling"] } };
   await collections.runs.updateOne({ ...ours, total: 0 }, { $set: { total: steps, fromVersion } }, options);
   const marked = progress === undefined ? {} : { mark: progress.mark, stalls: progress.stalls };
   await collections.runs.updateOne(

@@ -14,8 +14,10 @@ import {
   takeSeen,
   type LeaseKey,
 } from "../../../src/driver/mongodb/lease.ts";
+import { beginRun, endDeadRuns, startRun } from "../../../src/driver/mongodb/runs.ts";
 import { createMongoDatabase } from "../../support/mongo.ts";
 import { needs } from "../../support/parts.ts";
+import { newRun } from "../../support/steps.ts";
 
 needs("mongodb");
 
@@ -100,6 +102,24 @@ test("where the fence only reads the token, a runner that has lost the lease com
   expect(await raiseFence(second, taken, 5_000)).toBeUndefined();
   await open.commitTransaction();
   expect(await effects.countDocuments({ by: "first" })).toBe(1);
+});
+
+test("a run that a taker has ended stays so, although word of its beginning arrives afterwards", async () => {
+  const { first, second, key } = await twoRunners();
+  const run = newRun({ id: key.runId, stream: key.stream });
+  await startRun(first, run, key, new Date(), undefined);
+  const taken = await elect(second, "t.2");
+  await endDeadRuns(second, taken, undefined);
+  const beginning = {
+    highWaterMark: null,
+    releaseDigest: "plain:x",
+    fromVersion: null,
+    toVersion: "1",
+    steps: 1,
+  };
+  await beginRun(first, key, beginning, undefined);
+  const found = await first.collections.runs.findOne({ _id: run.id });
+  expect(found).toMatchObject({ status: "failed", total: 0, error: { code: "LEASE_LOST" } });
 });
 
 test("of many who ask for a lease at once one has it, and of many who take it over one", async () => {
