@@ -4,7 +4,8 @@ import type { AcceptedRun, NewRun, PickedUpRun, PickUpQuery } from "../runs.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
 import type { RunDocument } from "./documents.ts";
 import { expiryOf } from "./lease.ts";
-import { addClaim, findByClaim, insertRun, keyClaim, readRuns, tokenClaim } from "./runs.ts";
+import { addClaim, findByClaim, insertRun, keyClaim, tokenClaim } from "./runs.ts";
+import { readRuns } from "./run-list.ts";
 import { readStream } from "./state.ts";
 
 /** milliseconds that a run which is not under a lease belongs to the process that said so last: three of its sweeps */

@@ -16,7 +16,8 @@ import { readHistory } from "./history.ts";
 import { holdLease } from "./hold-lease.ts";
 import { expiryOf, takeAway } from "./lease.ts";
 import { passOn } from "./pass-on.ts";
-import { listRuns, readRuns, requestCancel, updateRun } from "./runs.ts";
+import { requestCancel, updateRun } from "./runs.ts";
+import { listRuns, readRuns } from "./run-list.ts";
 import { readStream } from "./state.ts";
 import { takeLease } from "./take-lease.ts";
 

@@ -1,25 +1,10 @@
-import { BSON, ObjectId, type Db } from "mongodb";
+import { BSON, type Db } from "mongodb";
 import * as v from "valibot";
 
 import type { Command, Value } from "../../migration/mongo/value.ts";
 import { entriesOf, fieldOf, itemsOf, textOf } from "../../migration/mongo/field.ts";
-import { toBson, type CommandDocument } from "./bson.ts";
-
-/**
- * How one kind of command is asked about when nobody knows whether it took effect. What a look finds is kept as JSON,
- * so that the question can be answered after a crash, and when the file was changed meanwhile.
- */
-export interface Probe {
-  /** what is to be known of the database before the command is sent */
-  look(db: Db, command: Command): Promise<Seen>;
-  /** undefined: nothing tells */
-  settle(db: Db, seen: Seen): Promise<"done" | "not-done" | undefined>;
-  /** what is left to send of a command that may have been done in part */
-  rest?(db: Db, seen: Seen, document: CommandDocument): Promise<CommandDocument>;
-}
-
-/** What a look has found. */
-export type Seen = Readonly<Record<string, unknown>>;
+import { insertedDocuments } from "./inserted-documents.ts";
+import { firstText, type Probe } from "./probe.ts";
 
 /** The probe of a command; undefined where nothing would tell. */
 export function probeOf(command: Command): ProbeName | undefined {
@@ -138,48 +123,6 @@ const replaced: Probe = {
   },
 };
 
-const seenDocuments = v.object({
-  collection: v.string(),
-  /** as canonical Extended JSON, in the order of the documents; null: too many to note */
-  ids: v.nullable(v.array(v.string())),
-  /** indexes of those that were there before */
-  before: v.array(v.number()),
-});
-
-/** bytes of `_id`s that are noted at most; a document holds 16 MiB */
-const mostNotedBytes = 4 * 1024 * 1024;
-/** `_id`s in one question */
-const idsAtOnce = 1_000;
-
-/** Documents have an `_id` each; where the file gives none we do, as drivers do, so that they can be found again. */
-const inserted: Probe = {
-  async look(db, command) {
-    const collection = firstText(command);
-    const ids = itemsOf(fieldOf(command.document, "documents")).map(idOf);
-    const isNotable = ids.reduce((sum, id) => sum + id.length, 0) <= mostNotedBytes;
-    return isNotable
-      ? { collection, ids, before: await indexesThere(db, collection, ids) }
-      : { collection, ids: null, before: [] };
-  },
-  async settle(db, seen) {
-    const { collection, ids, before } = v.parse(seenDocuments, seen);
-    if (ids === null) return undefined;
-    const now = await indexesThere(db, collection, ids);
-    return ids.length > 0 && before.length === 0 && now.length === ids.length ? "done" : "not-done";
-  },
-  async rest(db, seen, document) {
-    const { collection, ids, before } = v.parse(seenDocuments, seen);
-    const { documents } = document;
-    if (ids === null || !Array.isArray(documents)) return document;
-    const there = new Set(await indexesThere(db, collection, ids));
-    for (const index of before) there.delete(index);
-    const left = documents.flatMap((one: unknown, index) =>
-      there.has(index) ? [] : [withId(one, ids[index])],
-    );
-    return { ...document, documents: left };
-  },
-};
-
 /** The probes by their names. */
 export const probes: Readonly<Record<ProbeName, Probe>> = {
   create: ofName((db, name) => isNamespace(db, `${db.databaseName}.${name}`), "appears"),
@@ -187,16 +130,12 @@ export const probes: Readonly<Record<ProbeName, Probe>> = {
   dropIndexes: droppedIndexes,
   renameCollection: renamed,
   out: replaced,
-  insert: inserted,
+  insert: insertedDocuments,
   createUser: ofName((db, name) => isInfo(db, { usersInfo: name }, "users"), "appears"),
   dropUser: ofName((db, name) => isInfo(db, { usersInfo: name }, "users"), "disappears"),
   createRole: ofName((db, name) => isInfo(db, { rolesInfo: name }, "roles"), "appears"),
   dropRole: ofName((db, name) => isInfo(db, { rolesInfo: name }, "roles"), "disappears"),
 };
-
-function firstText({ document }: Command): string {
-  return textOf(document.entries[0]?.[1]) ?? "";
-}
 
 /** Where the pipeline's `$out` writes to, if it has one. */
 function outOf(
@@ -282,33 +221,4 @@ function plain(value: Value): unknown {
 async function isInfo(db: Db, question: Record<string, unknown>, field: "users" | "roles"): Promise<boolean> {
   const answer: unknown = (await db.command(question))[field];
   return Array.isArray(answer) && answer.length > 0;
-}
-
-/** The `_id` of a document, or a new one, as canonical Extended JSON. */
-function idOf(document: Value): string {
-  const own = fieldOf(document, "_id");
-  return BSON.EJSON.stringify({ _id: own === undefined ? new ObjectId() : toBson(own) }, { relaxed: false });
-}
-
-/** The server puts `_id` first as well. */
-function withId(document: unknown, id: string | undefined): unknown {
-  if (!(document instanceof Map) || document.has("_id") || id === undefined) return document;
-  return new Map<unknown, unknown>([["_id", readId(id)], ...document.entries()]);
-}
-
-async function indexesThere(db: Db, collection: string, ids: readonly string[]): Promise<number[]> {
-  const there = new Set<string>();
-  for (let at = 0; at < ids.length; at += idsAtOnce) {
-    const wanted = ids.slice(at, at + idsAtOnce).map(readId);
-    const found = await db
-      .collection(collection)
-      .find({ _id: { $in: wanted as never[] } }, { projection: { _id: 1 }, promoteValues: false })
-      .toArray();
-    for (const { _id } of found) there.add(BSON.EJSON.stringify({ _id }, { relaxed: false }));
-  }
-  return ids.flatMap((id, index) => (there.has(id) ? [index] : []));
-}
-
-function readId(text: string): unknown {
-  return v.parse(v.object({ _id: v.unknown() }), BSON.EJSON.parse(text, { relaxed: false }))._id;
 }

@@ -6,7 +6,8 @@ import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { ProbeVerdict } from "../session.ts";
 import { isNetworkLoss, isOutcomeUnknown } from "./command-error.ts";
 import { selectOperations, showsOperations } from "./operations.ts";
-import { isProbeName, probeOf, probes, type Seen } from "./outcome.ts";
+import { isProbeName, probeOf, probes } from "./outcome.ts";
+import type { Seen } from "./probe.ts";
 import {
   checksumOf,
   recordFailure,

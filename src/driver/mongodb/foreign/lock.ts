@@ -40,7 +40,7 @@ interface LockDocument {
   readonly collection: string;
   readonly fields: Document;
   /** any holder's */
-  readonly any: Filter<Document>;
+  readonly held: Filter<Document>;
   /** one that an earlier holder of our lease left behind; undefined: nobody can tell */
   readonly left: Filter<Document> | undefined;
   /** the tool makes the collection itself, and an index by which the second document fails */
@@ -54,7 +54,7 @@ function lockOf({ tool }: ForeignPlace, stream: string | undefined): LockDocumen
       return {
         collection: golangMigrateLocks,
         fields: { locking_key: 0, pid: process.pid, hostname: holder },
-        any: { locking_key: 0 },
+        held: { locking_key: 0 },
         left: stream === undefined ? undefined : { locking_key: 0, hostname: holder },
         isUnique: true,
       };
@@ -62,7 +62,7 @@ function lockOf({ tool }: ForeignPlace, stream: string | undefined): LockDocumen
       return {
         collection: migrateMongoLocks,
         fields: { holder },
-        any: {},
+        held: {},
         left: stream === undefined ? undefined : { holder },
         isUnique: false,
       };
@@ -93,7 +93,7 @@ async function takeLock(
     if (lock.left !== undefined) await locks.deleteMany(lock.left, { maxTimeMS: answerMs });
     const id = new ObjectId();
     const now = { [lock.isUnique ? "created_at" : "createdAt"]: new Date() };
-    const isFree = lock.isUnique || (await locks.findOne(lock.any, { maxTimeMS: answerMs })) === null;
+    const isFree = lock.isUnique || (await locks.findOne(lock.held, { maxTimeMS: answerMs })) === null;
     if (isFree && (await tryInsert(() => locks.insertOne({ _id: id, ...lock.fields, ...now })))) return id;
     if (performance.now() >= giveUpAt) throw heldByTool(place, lock, waitMs);
     await sleep(delayMs * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());
