@@ -68,7 +68,7 @@ async function indexesThere(db: Db, collection: string, ids: readonly string[]):
       .collection(collection)
       .aggregate([{ $match: { _id: { $in: wanted } } }, { $project: { _id: 1 } }], { promoteValues: false })
       .toArray();
-    for (const { _id } of found) there.add(BSON.EJSON.stringify({ _id }, { relaxed: false }));
+    for (const document of found) there.add(BSON.EJSON.stringify(document, { relaxed: false }));
   }
   return ids.flatMap((id, index) => (there.has(id) ? [index] : []));
 }
