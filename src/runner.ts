@@ -1,11 +1,9 @@
-import { inStepWith } from "./adopt/in-step.ts";
 import type { LeasedSession, RunBeginning } from "./driver/session.ts";
 import type { StreamState } from "./driver/stream-state.ts";
 import { execute } from "./executor/execute.ts";
 import type { RunResult } from "./executor/result.ts";
 import { appliedEntries } from "./history/applied.ts";
 import type { Position } from "./history/entry.ts";
-import { automaticTriggers } from "./history/run.ts";
 import { languageOf } from "./migration/body-language.ts";
 import { explainPlanChange, isRestOf } from "./plan/changed-plan.ts";
 import { continues, rewritten } from "./plan/continuity.ts";
@@ -15,6 +13,7 @@ import { isComplete } from "./plan/repeatable.ts";
 import type { Release } from "./release/release.ts";
 import { assertNotExpired } from "./release/expiry.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
+import { isLeftBehind, isRecorded, isToClear } from "./run/at-rest.ts";
 import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
@@ -60,14 +59,17 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     if (!isRollingBack(state, request))
       await awaitDependencies(plan, request, target, { waitMs, signal, emit });
     const back = findWayBack(release, plan, request, target.onFailure);
-    assertMayRunCode([...plan.steps, ...(back?.steps ?? [])], target);
-    const bodies = await fetchBodies(release, [...plan.steps, ...(back?.steps ?? [])], target, log);
+    const steps = [...plan.steps, ...(back?.steps ?? [])];
+    assertMayRunCode(steps, target);
+    const bodies = await fetchBodies(release, steps, target, log);
     return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
       log.hasLease(session);
       try {
-        return await inStepWith(state, target, request.limits.waitMs, session.signal, () =>
-          runUnderLease(release, bodies, request, target, session, log),
-        );
+        const work = (): Promise<RunResult> => runUnderLease(release, bodies, request, target, session, log);
+        if (state.inStep === null) return await work();
+        // Few streams are in step with another tool's record; the others need none of what reads one.
+        const { inStepWith } = await import("./adopt/in-step.ts");
+        return await inStepWith(state, target, request.limits.waitMs, session.signal, work);
       } catch (cause) {
         await log.stopped(session, cause);
         throw cause;
@@ -179,25 +181,6 @@ async function assertContinues(
 ): Promise<void> {
   if (continues(release, state.position)) return;
   throw rewritten(release, appliedEntries(await target.driver.history(target.stream, {}, signal)));
-}
-
-/** Whether the stream's row already says what a run without steps would write. */
-function isRecorded(release: Release, state: StreamState): boolean {
-  return (
-    state.completed === release.digest ||
-    state.position.length < release.migrations.length ||
-    release.kind === "plain"
-  );
-}
-
-/** A person who asks for what is there already still ends what holds automatic runs back. */
-function isToClear({ held, failed }: StreamState, { action, trigger }: RunRequest): boolean {
-  return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
-}
-
-/** Whoever takes the lease of a dead holder also ends its run, which else would be told as under way for ever. */
-function isLeftBehind({ lease, now }: StreamState): boolean {
-  return lease !== null && lease.expiresAt < now;
 }
 
 async function fetchBodies(

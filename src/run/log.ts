@@ -5,10 +5,11 @@ import type { RunChange } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult, StepResult } from "../executor/result.ts";
-import type { EntryError, Position } from "../history/entry.ts";
+import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type BackupRecord, type RunOutcome, type RunStatus } from "../history/run.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Release } from "../release/release.ts";
+import { entryError, isStop, outcomeOf } from "./outcome.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
 import type { Target } from "./target.ts";
@@ -326,18 +327,4 @@ function stepOf({ version, path, direction, durationMs }: StepResult): StepResul
 
 function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {
   return { by, durationMs, result };
-}
-
-/** A stop that was asked for, and no fault. */
-function isStop({ code }: RunnerError): boolean {
-  return code === "CANCELED" || code === "DEADLINE" || code === "HANDED_OVER";
-}
-
-function outcomeOf(error: RunnerError, hasBegun: boolean): RunOutcome {
-  if (error.code === "NEEDS_ATTENTION") return "needs_attention";
-  return !hasBegun && (error.exit === 20 || error.exit === 2) ? "refused" : "failed";
-}
-
-function entryError(error: RunnerError): EntryError {
-  return { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
 }

@@ -1,0 +1,23 @@
+import type { StreamState } from "../driver/stream-state.ts";
+import { automaticTriggers } from "../history/run.ts";
+import type { Release } from "../release/release.ts";
+import type { RunRequest } from "./request.ts";
+
+/** Whether the stream's row already says what a run without steps would write. */
+export function isRecorded(release: Release, state: StreamState): boolean {
+  return (
+    state.completed === release.digest ||
+    state.position.length < release.migrations.length ||
+    release.kind === "plain"
+  );
+}
+
+/** A person who asks for what is there already still ends what holds automatic runs back. */
+export function isToClear({ held, failed }: StreamState, { action, trigger }: RunRequest): boolean {
+  return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
+}
+
+/** Whoever takes the lease of a dead holder also ends its run, which else would be told as under way for ever. */
+export function isLeftBehind({ lease, now }: StreamState): boolean {
+  return lease !== null && lease.expiresAt < now;
+}
