@@ -27,7 +27,9 @@ const wiring = "^src/(source|driver|hook|bin)/|^src/(index|converge)\\.ts$";
 
 // One owner for each package that is heavy, or that we might want to exchange.
 const owners = {
-  "@aws-sdk/": "source/s3",
+  "@aws-sdk/": "(source/s3|release/key-store/aws)",
+  "@sigstore/": "release/keyless",
+  "standardwebhooks/": "http/auth/",
   "@smithy/": "source/s3",
   "@google-cloud/": "source/gcs",
   "pg/": "driver/postgres/",

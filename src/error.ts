@@ -76,6 +76,17 @@ export const traits = {
   KEY_INVALID: { http: 500, exit: 2, retry: false },
   KEY_PASSPHRASE: { http: 500, exit: 2, retry: false },
   TRUST_INVALID: { http: 500, exit: 2, retry: false },
+  IDENTITY: { http: 500, exit: 2, retry: false },
+  KEY_STORE: { http: 503, exit: 31, retry: true },
+  ROOT_INVALID: { http: 422, exit: 20, retry: false },
+  ROOT_THRESHOLD: { http: 422, exit: 20, retry: false },
+  ROOT_VERSION: { http: 422, exit: 20, retry: false },
+  ROOT_ROLLBACK: { http: 422, exit: 20, retry: false },
+  ROOT_EXPIRED: { http: 422, exit: 20, retry: false },
+  WRONG_EPOCH: { http: 422, exit: 20, retry: false },
+  TIMESTAMP_MISSING: { http: 422, exit: 20, retry: true },
+  TIMESTAMP_EXPIRED: { http: 422, exit: 20, retry: true },
+  STALE_RELEASE: { http: 422, exit: 20, retry: true },
   WRONG_STREAM: { http: 422, exit: 20, retry: false },
   WRONG_ENVIRONMENT: { http: 422, exit: 20, retry: false },
   WRONG_ENGINE: { http: 422, exit: 20, retry: false },
@@ -128,6 +139,9 @@ export const traits = {
   DATABASE_FULL: { http: 503, exit: 31, retry: true },
   DATABASE_UNSUPPORTED: { http: 503, exit: 31, retry: false },
   POOL_TOO_SMALL: { http: 503, exit: 31, retry: false },
+  // the audit log
+  AUDIT_BROKEN: { http: 409, exit: 20, retry: false },
+  AUDIT_UNAVAILABLE: { http: 503, exit: 31, retry: true },
   // the server this one talks to (`trigger`)
   SERVER_UNAVAILABLE: { http: 502, exit: 31, retry: true },
   // ours

@@ -136,6 +136,10 @@ function fetchRelease(
 ): Promise<Release> {
   const context = {
     highWaterMark: state.highWaterMark ?? undefined,
+    knownRoots: {
+      version: state.rootVersion,
+      files: () => target.driver.roots(target.stream, signal),
+    },
     expected: expected ?? undefined,
     now,
     applied: async () => appliedEntries(await target.driver.history(target.stream, {}, signal)),
@@ -280,6 +284,7 @@ function statementTimeout(asked: number, msLeft: number | undefined): number {
 function beginning(release: Release, from: Position, to: Position, steps: number): RunBeginning {
   return {
     highWaterMark: release.rank === undefined ? null : { ...release.rank, digest: release.digest },
+    ...(release.root === undefined ? {} : { root: release.root }),
     releaseDigest: release.digest,
     fromVersion: from.version,
     toVersion: to.version,

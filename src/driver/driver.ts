@@ -1,5 +1,8 @@
 import type { HistoryEntry } from "../history/entry.ts";
 import type { RunRecord } from "../history/run.ts";
+import type { RootFile } from "../release/anchor.ts";
+import type { HighWaterMark } from "../release/release.ts";
+import type { AuditLog } from "./audit-log.ts";
 import type { ForeignHistories } from "./foreign.ts";
 import type { AcceptedRun, NewRun, PickUpQuery, PickedUpRun, RunChange, RunQuery } from "./runs.ts";
 import type { LeasedSession } from "./session.ts";
@@ -50,6 +53,23 @@ export interface Driver {
    * by naming it in `query.own`; what decides in the end is the lease.
    */
   pickUpRuns(query: PickUpQuery, signal: AbortSignal): Promise<readonly PickedUpRun[]>;
+
+  /** what was decided and done, by whom */
+  readonly audit: AuditLog;
+
+  /** Roots that were remembered with `session.begin`, oldest first; empty before our tables exist. */
+  roots(stream: string, signal: AbortSignal): Promise<readonly RootFile[]>;
+
+  /** Sets or ends a stream's pause, which stops every run of it; creates its row where there is none. @returns whether that changed anything */
+  setPaused(stream: string, paused: boolean, signal: AbortSignal): Promise<boolean>;
+
+  /**
+   * Forgets what keeps a stream from taking older or other trust, after the trust itself was replaced: its roots, and with
+   * `releases` also its high-water mark. History and chain stay.
+   *
+   * @throws RunnerError `LEASE_HELD` — a run is on its way
+   */
+  resetTrust(stream: string, what: { readonly releases: boolean }, signal: AbortSignal): Promise<TrustReset>;
 
   /** Changes a run's row outside the lease: how a run that never got that far ends. Does nothing to one that has ended, or that has had another attempt than `change.attempt` since. */
   updateRun(id: string, change: RunChange, signal: AbortSignal): Promise<void>;
@@ -118,4 +138,11 @@ export interface Orphan {
   /** by the database's clock */
   readonly since: Date;
   readonly isCanceled: boolean;
+}
+
+/** What a stream remembered before it was made to forget it. */
+export interface TrustReset {
+  readonly rootVersion: number | null;
+  /** null where there was none, or it was left */
+  readonly highWaterMark: HighWaterMark | null;
 }

@@ -5,6 +5,7 @@ import type { RunAttempt } from "../history/run.ts";
 import type { Backfill } from "../migration/backfill.ts";
 import type { MigrationFunction, SourcePlace } from "../migration/code.ts";
 import type { Direction, Engine, Migration, Statement } from "../migration/migration.ts";
+import type { RootState } from "../release/anchor.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { RunChange } from "./runs.ts";
 import type { FailedRelease, Hold, StreamState } from "./stream-state.ts";
@@ -164,6 +165,8 @@ export interface DeclaredEntry {
 export interface RunBeginning {
   /** null for a plain folder */
   readonly highWaterMark: HighWaterMark | null;
+  /** to be remembered with it, and never lowered; absent where the runner pins its keys itself */
+  readonly root?: RootState;
   readonly releaseDigest: string;
   /** of the first attempt where there were several */
   readonly fromVersion: string | null;

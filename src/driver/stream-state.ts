@@ -9,6 +9,8 @@ export interface StreamState {
   readonly environment: string | null;
   readonly targetId: string | null;
   readonly highWaterMark: HighWaterMark | null;
+  /** version of the newest root that a release was begun under; null where none was */
+  readonly rootVersion: number | null;
   /** digest of the release last applied whole; null after anything that moved the database otherwise */
   readonly completed: string | null;
   /** an entry that is not done, if it is the newest that had an effect: what a next run has to deal with first */
@@ -35,6 +37,7 @@ export function freshState(now: Date): StreamState {
     environment: null,
     targetId: null,
     highWaterMark: null,
+    rootVersion: null,
     completed: null,
     unfinished: null,
     position: { length: 0, chain: null, version: null },

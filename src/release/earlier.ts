@@ -10,6 +10,7 @@ import type { PublicKey } from "./key.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readStatement } from "./statement.ts";
+import type { Trust } from "./trust.ts";
 import { verifyManifest, verifyStatement } from "./verify.ts";
 import type { Expectations, VerifiedRelease, VerifiedStatement } from "./verify.ts";
 
@@ -89,7 +90,18 @@ function verifyEarlier(
   expectations: Omit<Expectations, "trust">,
 ): VerifiedStatement {
   const rule = { threshold: 1, maxValidityDays: Infinity };
-  const trust = { keys, rule, release: new Map(), minVersion: 1, revoked: new Set<string>() };
+  const trust: Trust = {
+    kind: "fixed",
+    keys,
+    identities: [],
+    keyless: null,
+    rule,
+    release: new Map(),
+    minVersion: 1,
+    revoked: new Set<string>(),
+    epoch: null,
+    timestamp: null,
+  };
   try {
     return verifyStatement(bytes, { ...expectations, trust });
   } catch (error) {

@@ -2,8 +2,7 @@ import * as v from "valibot";
 
 import { RunnerError } from "../error.ts";
 import { decodeBase64 } from "./base64.ts";
-import { isSignedBy, signBytes } from "./key.ts";
-import type { PublicKey, SigningKey } from "./key.ts";
+import type { PublicKey, Signer } from "./key.ts";
 import { releaseLimits } from "./limits.ts";
 import { check } from "./schema.ts";
 import { parseStrictJson } from "./strict-json.ts";
@@ -31,12 +30,28 @@ export function preAuthEncoding(type: string, body: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(`DSSEv1 ${Buffer.byteLength(type)} ${type} ${body.length} `), body]);
 }
 
-/** One line of a release: a Sigstore bundle v0.3 with a DSSE envelope, as cosign reads it. No newline at its end. */
-export function signEnvelope(payload: Uint8Array, key: SigningKey): string {
-  const signature = signBytes(preAuthEncoding(payloadType, payload), key);
+/** Signs a payload: one line of a release. No newline at its end. */
+export async function signEnvelope(
+  payload: Uint8Array,
+  signer: Signer,
+  signal: AbortSignal,
+): Promise<string> {
+  return writeEnvelope(
+    payload,
+    signer.public,
+    await signer.sign(preAuthEncoding(payloadType, payload), signal),
+  );
+}
+
+/** A Sigstore bundle v0.3 with a DSSE envelope, as cosign reads it, on one line. */
+export function writeEnvelope(
+  payload: Uint8Array,
+  { hint }: Pick<PublicKey, "hint">,
+  signature: Buffer,
+): string {
   return JSON.stringify({
     mediaType,
-    verificationMaterial: { publicKey: { hint: key.public.hint } },
+    verificationMaterial: { publicKey: { hint } },
     dsseEnvelope: {
       payload: Buffer.from(payload).toString("base64"),
       payloadType,
@@ -61,19 +76,6 @@ export function readEnvelopes(bytes: Buffer): readonly Envelope[] {
     }
   }
   return envelopes;
-}
-
-/** Those of `keys` that signed, each once, whatever number of lines it wrote. Lines of unknown keys count nothing (trust.md 2.5.4). */
-export function signersOf(envelopes: readonly Envelope[], keys: readonly PublicKey[]): readonly PublicKey[] {
-  const signers = new Set<PublicKey>();
-  for (const { payload, signature, hint } of envelopes) {
-    const message = preAuthEncoding(payloadType, payload);
-    const signer = keys.find(
-      (key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key),
-    );
-    if (signer !== undefined) signers.add(signer);
-  }
-  return [...signers];
 }
 
 /** The known parts of a bundle. Proofs that cosign adds (log entries, timestamps) are let through and count nothing. */

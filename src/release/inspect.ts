@@ -5,7 +5,8 @@ import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
 import { readBlob, readExact } from "./body.ts";
 import { mapConcurrently } from "./concurrent.ts";
-import { readEnvelopes, signersOf } from "./envelope.ts";
+import { readEnvelopes } from "./envelope.ts";
+import { signersOf } from "./signers.ts";
 import type { Envelope } from "./envelope.ts";
 import { readHead } from "./head.ts";
 import type { KeyKind } from "./key.ts";
@@ -169,8 +170,9 @@ async function readUnverified(source: Source, digest: string, signal: AbortSigna
 }
 
 function inspectSignature(envelope: Envelope, trust: Trust | undefined): InspectedSignature {
-  const [key] = signersOf([envelope], trust?.keys ?? []);
-  if (key !== undefined) return { keyId: key.id, kind: key.kind, isTrusted: true };
+  const [signer] = trust === undefined ? [] : signersOf([envelope], trust);
+  if (signer !== undefined)
+    return { keyId: signer.id, kind: "kind" in signer ? signer.kind : null, isTrusted: true };
   const claimed = Buffer.from(envelope.hint ?? "", "base64");
   return {
     keyId: claimed.length === 32 ? formatDigest(claimed.toString("hex")) : null,

@@ -23,9 +23,15 @@ export interface PublicKey {
   readonly key: KeyObject;
 }
 
-/** A key that can sign, with its public half. */
-export interface SigningKey {
+/** Whoever signs with a key: a file's key, or a service that keeps one and never hands it out. */
+export interface Signer {
   readonly public: PublicKey;
+  /** The signature over `message`: DER for P-256 with SHA-256, 64 bytes for pure Ed25519. */
+  sign(message: Uint8Array, signal: AbortSignal): Promise<Buffer>;
+}
+
+/** A key at hand that can sign. */
+export interface SigningKey extends Signer {
   readonly key: KeyObject;
 }
 
@@ -86,7 +92,12 @@ export function parsePrivateKey(pem: string, passphrase: string | undefined, wha
       cause: error,
     });
   }
-  return { public: publicKey(createPublicKey(key), what), key };
+  const ours = publicKey(createPublicKey(key), what);
+  return {
+    public: ours,
+    key,
+    sign: (message) => Promise.resolve(sign(digestOf(ours.kind), message, key)),
+  };
 }
 
 /**
@@ -112,11 +123,6 @@ export function generateKey(
     publicPem: String(pair.publicKey.export({ type: "spki", format: "pem" })),
     id: publicKey(pair.publicKey, "the new key").id,
   };
-}
-
-/** The signature over `message`: DER for P-256 with SHA-256, 64 bytes for pure Ed25519. */
-export function signBytes(message: Uint8Array, key: SigningKey): Buffer {
-  return sign(digestOf(key.public.kind), message, key.key);
 }
 
 /** Whether `signature` over `message` is this key's. Anything malformed is false. */

@@ -10,7 +10,7 @@ import type { Composition } from "./compose.ts";
 import { readEarlier } from "./earlier.ts";
 import type { EarlierRelease } from "./earlier.ts";
 import { signEnvelope } from "./envelope.ts";
-import type { PublicKey, SigningKey } from "./key.ts";
+import type { PublicKey, Signer } from "./key.ts";
 import { layout } from "./layout.ts";
 import { writeManifest } from "./manifest.ts";
 import { writeStatement } from "./statement.ts";
@@ -37,7 +37,7 @@ export interface PublishOptions {
   /** digest of the release to continue, where it is not the newest; only with a higher epoch */
   readonly follow?: string | undefined;
   /** each signs; at least one */
-  readonly keys: readonly [SigningKey, ...SigningKey[]];
+  readonly keys: readonly [Signer, ...Signer[]];
   /** what runners will ask for: the head moves only when `keys` meet it. Also names the signers of earlier releases */
   readonly trust?: Trust | undefined;
   readonly allowLate: boolean;
@@ -125,7 +125,7 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   ];
   const onDone = (done: number): void => options.emit({ kind: "object.done", done, total: contents.length });
   const counts = await uploadContents(options.destination, contents, onDone, signal);
-  const lines = options.keys.map((key) => signEnvelope(payload, key));
+  const lines = await Promise.all(options.keys.map((key) => signEnvelope(payload, key, signal)));
   await uploadBundles(options.destination, sha256Hex(payload), lines, signal);
   if (!isThresholdMet(options)) return { ...result, ...counts, outcome: "unsigned", published: false };
   const head = { epoch: statement.epoch, version: statement.version, digest: result.digest };

@@ -1,4 +1,5 @@
 import type { Body, Engine, Migration } from "../migration/migration.ts";
+import type { KnownRoots, RootState } from "./anchor.ts";
 import type { Registry } from "./registry.ts";
 
 /**
@@ -21,8 +22,10 @@ export interface Release {
   readonly registry?: Registry;
   /** when a signed release may no longer be applied */
   readonly expires?: Date;
-  /** `sha256:<hex>` ids of the keys whose signatures counted */
+  /** ids of the keys and identities whose signatures counted */
   readonly signers: readonly string[];
+  /** the root that said whose signatures count; absent where the runner pins them itself */
+  readonly root?: RootState;
   /** what a person should hear of, e.g. files that golang-migrate would read differently */
   readonly warnings: readonly string[];
 }
@@ -62,6 +65,8 @@ export interface AppliedMigration {
 /** Facts that a release is judged against. */
 export interface ReleaseContext {
   readonly highWaterMark: HighWaterMark | undefined;
+  /** absent where no database is asked */
+  readonly knownRoots?: KnownRoots;
   /** digest that the caller expects; another one is `UNEXPECTED_RELEASE` */
   readonly expected: string | undefined;
   /** read once per run */

@@ -1,9 +1,10 @@
 import { RunnerError } from "../error.ts";
 import { formatDigest, parseDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Source, WritableSource } from "../source/source.ts";
-import { readEnvelopes, signEnvelope, signersOf } from "./envelope.ts";
+import { readEnvelopes, signEnvelope } from "./envelope.ts";
+import { signersOf } from "./signers.ts";
 import { readHead } from "./head.ts";
-import type { SigningKey } from "./key.ts";
+import type { Signer } from "./key.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readStatement } from "./statement.ts";
@@ -18,7 +19,7 @@ export interface SignOptions {
   readonly stream: string;
   /** the release that the signer has looked at, `sha256:<hex>` */
   readonly digest: string;
-  readonly keys: readonly [SigningKey, ...SigningKey[]];
+  readonly keys: readonly [Signer, ...Signer[]];
   /** what runners will ask for: the head moves once the keys that have signed meet it */
   readonly trust: Trust;
 }
@@ -57,11 +58,11 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
       },
     );
   }
-  const lines = keys.map((key) => signEnvelope(payload, key));
+  const lines = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
   await uploadBundles(destination, sha256Hex(payload), lines, signal);
   // counted over what is there now: another signer may have added a line at the same time
   const { envelopes } = await readSigned(destination, digest, signal);
-  const signers = signersOf(envelopes, trust.keys).map(({ id }) => id);
+  const signers = signersOf(envelopes, trust).map(({ id }) => id);
   const threshold = Math.max(
     ...statement.environments.map((environment) => ruleFor(trust, environment).threshold),
   );

@@ -11,7 +11,8 @@ import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readPacked } from "./pack.ts";
 import type { ReleaseContext, ReleaseProvider } from "./release.ts";
-import type { Trust } from "./trust.ts";
+import { noKnownRoots, resolveTrust } from "./anchor.ts";
+import type { TrustAnchor } from "./anchor.ts";
 import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
 import type { VerifiedRelease } from "./verify.ts";
 
@@ -21,7 +22,7 @@ export interface SignedOptions {
   readonly stream: string;
   readonly environment: string;
   readonly engine: Engine;
-  readonly trust: Trust;
+  readonly trust: TrustAnchor;
 }
 
 /**
@@ -104,9 +105,13 @@ async function fetchRelease(
       "the release asked for is not named by a digest sha256:<64 hex digits>",
     );
   }
-  const release = await source.read(layout.release(sha256), { maxBytes: releaseLimits.releaseBytes }, signal);
+  const question = { ...options, known: context.knownRoots ?? noKnownRoots, now: context.now };
+  const [{ trust, root }, release] = await Promise.all([
+    resolveTrust(options.trust, question, signal),
+    source.read(layout.release(sha256), { maxBytes: releaseLimits.releaseBytes }, signal),
+  ]);
   if (release === undefined) throw notThere(digest, "the release", source.url);
-  const statement = verifyStatement(release.bytes, { ...options, ...context, expected: digest });
+  const statement = verifyStatement(release.bytes, { ...options, ...context, trust, expected: digest });
   const manifest = await readExact(
     source,
     layout.manifest(statement.manifestSha256),
@@ -114,7 +119,8 @@ async function fetchRelease(
     signal,
   );
   if (manifest === undefined) throw notThere(digest, "the manifest of the release", source.url);
-  return verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
+  const verified = verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
+  return root === null ? verified : { ...verified, root };
 }
 
 async function fetchBodies(

@@ -2,6 +2,7 @@ import * as v from "valibot";
 
 import { RunnerError } from "../error.ts";
 import type { PublicKey } from "./key.ts";
+import type { KnownSigners } from "./signers.ts";
 import { releaseLimits } from "./limits.ts";
 import { check, count, digestText } from "./schema.ts";
 
@@ -10,8 +11,8 @@ import { check, count, digestText } from "./schema.ts";
  *
  * trust.md 2.6, static keys: to rotate, deploy old and new keys, publish, deploy without the old.
  */
-export interface Trust {
-  readonly keys: readonly PublicKey[];
+export interface Trust extends KnownSigners {
+  readonly kind: "fixed";
   /** what holds where `release` says nothing of an environment */
   readonly rule: TrustRule;
   /** by environment */
@@ -20,6 +21,16 @@ export interface Trust {
   readonly minVersion: number;
   /** digests of releases that are refused whoever signed them */
   readonly revoked: ReadonlySet<string>;
+  /** the only epoch whose releases are taken; null: any, so that a stolen key could reach for the highest */
+  readonly epoch: number | null;
+  /** who has to vouch that a release is still the newest; null: nobody, its expiry is enough */
+  readonly timestamp: TimestampRule | null;
+}
+
+/** Who vouches for freshness, and for nothing else (trust.md 2.6, the `timestamp` role). */
+export interface TimestampRule {
+  readonly keys: readonly PublicKey[];
+  readonly threshold: number;
 }
 
 /** What releases for an environment need. */
@@ -83,7 +94,18 @@ export function makeTrust(text: unknown, keys: readonly PublicKey[], what: strin
       fields: { environment, threshold: wanted, keys: keys.length },
     });
   }
-  return { keys, rule, release: new Map(rules), minVersion, revoked: new Set(revoked?.releases) };
+  return {
+    kind: "fixed",
+    keys,
+    identities: [],
+    keyless: null,
+    rule,
+    release: new Map(rules),
+    minVersion,
+    revoked: new Set(revoked?.releases),
+    epoch: null,
+    timestamp: null,
+  };
 }
 
 /**
@@ -102,7 +124,12 @@ export function ruleFor(trust: Trust, environment: string): TrustRule {
 
 /** Several trusts as one: the keys of all, and the strictest of everything else. */
 export function joinTrusts(trusts: readonly [Trust, ...Trust[]]): Trust {
-  return trusts.reduce((left, right) => ({
+  return trusts.reduce(joinTwo);
+}
+
+function joinTwo(left: Trust, right: Trust): Trust {
+  return {
+    ...left,
     keys: [...new Map([...left.keys, ...right.keys].map((key) => [key.id, key])).values()],
     rule: stricter(left.rule, right.rule),
     release: new Map(
@@ -113,7 +140,7 @@ export function joinTrusts(trusts: readonly [Trust, ...Trust[]]): Trust {
     ),
     minVersion: Math.max(left.minVersion, right.minVersion),
     revoked: new Set([...left.revoked, ...right.revoked]),
-  }));
+  };
 }
 
 function stricter(left: TrustRule, right: TrustRule): TrustRule {

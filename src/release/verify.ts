@@ -2,7 +2,8 @@ import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Engine, Migration } from "../migration/migration.ts";
 import { emptyChain, nextChain } from "./chain.ts";
-import { readEnvelopes, signersOf } from "./envelope.ts";
+import { readEnvelopes } from "./envelope.ts";
+import { signersOf } from "./signers.ts";
 import { assertNotBelow } from "./high-water-mark.ts";
 import { readManifest } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
@@ -63,7 +64,7 @@ export function verifyStatement(bytes: Buffer, expectations: Expectations): Veri
   const { trust, environment, stream, now } = expectations;
   // 2.5.4: one payload over all lines; distinct keys are counted, not lines and not the ids they claim
   const envelopes = readEnvelopes(bytes);
-  const signers = signersOf(envelopes, trust.keys);
+  const signers = signersOf(envelopes, trust);
   const rule = ruleFor(trust, environment);
   if (signers.length < rule.threshold) throw tooFewSigners(signers.length, rule.threshold, envelopes.length);
   const payload = envelopes[0]?.payload ?? Buffer.alloc(0);

@@ -5,7 +5,6 @@ import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { sha256Hex } from "../../src/migration/checksum.ts";
-import { signEnvelope } from "../../src/release/envelope.ts";
 import { readHead, writeHead } from "../../src/release/head.ts";
 import { layout } from "../../src/release/layout.ts";
 import { releaseLimits } from "../../src/release/limits.ts";
@@ -26,6 +25,7 @@ import {
   readKey,
   recorded,
   tempFolder,
+  signedLine,
 } from "../support/release.ts";
 import { processorMs } from "../support/processor.ts";
 
@@ -356,7 +356,7 @@ describe("a manifest", () => {
       highWaterMark: undefined,
       expected: undefined,
     } as const;
-    const verified = verifyStatement(Buffer.from(signEnvelope(writeStatement(signed), key)), {
+    const verified = verifyStatement(Buffer.from(signedLine(writeStatement(signed), key)), {
       ...expectations,
       now: statement.issued,
     });
@@ -420,7 +420,7 @@ describe("objects without end", () => {
     await using folder = await tempFolder();
     const { key, trust } = makeKeys();
     const manifest = manifestOf(files);
-    const line = (payload: Buffer) => signEnvelope(payload, key);
+    const line = (payload: Buffer) => signedLine(payload, key);
     for (const lines of [
       (payload: Buffer) => Array.from({ length: 17 }, () => line(payload)),
       (payload: Buffer) => Array.from({ length: 10_000 }, () => line(payload)),

@@ -3,7 +3,8 @@ import { createHash, createHmac, createPublicKey, generateKeyPairSync, sign } fr
 import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
-import { preAuthEncoding, readEnvelopes, signEnvelope, signersOf } from "../../src/release/envelope.ts";
+import { preAuthEncoding, readEnvelopes } from "../../src/release/envelope.ts";
+import { signersOf } from "../../src/release/signers.ts";
 import { generateKey, isSignedBy, parsePrivateKey, parsePublicKey } from "../../src/release/key.ts";
 import type { SigningKey } from "../../src/release/key.ts";
 import { writeStatement } from "../../src/release/statement.ts";
@@ -11,7 +12,7 @@ import { makeTrust } from "../../src/release/trust.ts";
 import type { Trust } from "../../src/release/trust.ts";
 import { verifyStatement } from "../../src/release/verify.ts";
 import type { VerifiedStatement } from "../../src/release/verify.ts";
-import { makeKey, trustOf } from "../support/release.ts";
+import { makeKey, signedLine, trustOf } from "../support/release.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");
 const payload = writeStatement({
@@ -63,7 +64,7 @@ function altered(line: string, path: string, value: unknown): string {
 
 /** A bundle line with this signature, as if it were the key's. */
 function withSignature(key: SigningKey, signature: Buffer, over: Buffer = payload): string {
-  return altered(signEnvelope(over, key), "dsseEnvelope.signatures.0.sig", signature.toString("base64"));
+  return altered(signedLine(over, key), "dsseEnvelope.signatures.0.sig", signature.toString("base64"));
 }
 
 describe("a threshold", () => {
@@ -71,12 +72,12 @@ describe("a threshold", () => {
   const two = trustOf([alice, bob], { threshold: 2 });
 
   test("is met by distinct keys of both kinds, in any order and among lines of strangers", () => {
-    const lines = [eve, bob, alice].map((key) => signEnvelope(payload, key));
+    const lines = [eve, bob, alice].map((key) => signedLine(payload, key));
     expect(judge(lines, two).signers).toEqual([bob.id, alice.id]);
   });
 
   test("attack 20: one key that signs twice counts once: THRESHOLD", () => {
-    const lines = [signEnvelope(payload, alice), signEnvelope(payload, alice)];
+    const lines = [signedLine(payload, alice), signedLine(payload, alice)];
     expect(codeOf(() => judge(lines, two))).toBe("THRESHOLD");
   });
 
@@ -101,15 +102,15 @@ describe("a threshold", () => {
 
   test("of its own holds for an environment that has one", () => {
     const trust = trustOf([alice, bob], { release: { default: { threshold: 2 } } });
-    expect(codeOf(() => judge([signEnvelope(payload, alice)], trust))).toBe("THRESHOLD");
-    expect(codeOf(() => judge([signEnvelope(payload, alice)], trustOf([alice, bob])))).toBe("taken");
+    expect(codeOf(() => judge([signedLine(payload, alice)], trust))).toBe("THRESHOLD");
+    expect(codeOf(() => judge([signedLine(payload, alice)], trustOf([alice, bob])))).toBe("taken");
   });
 });
 
 describe("an envelope", () => {
   const key = makeKey();
   const trust = trustOf([key]);
-  const line = signEnvelope(payload, key);
+  const line = signedLine(payload, key);
 
   test("attack 22: of another payload type is PAYLOAD_TYPE", () => {
     expect(codeOf(() => judge([altered(line, "dsseEnvelope.payloadType", "text/plain")], trust))).toBe(
@@ -126,7 +127,7 @@ describe("an envelope", () => {
       predicate: { org: "acme", version: 2 },
     };
     const bytes = Buffer.from(JSON.stringify(root));
-    expect(codeOf(() => judge([signEnvelope(bytes, key)], trust))).toBe("PREDICATE_TYPE");
+    expect(codeOf(() => judge([signedLine(bytes, key)], trust))).toBe("PREDICATE_TYPE");
   });
 
   test("attack 24: signed over the bare payload is THRESHOLD", () => {
@@ -148,9 +149,9 @@ describe("an envelope", () => {
     expect(codeOf(() => judge([altered(line, path, other.public.hint)], trustOf([key, other])))).toBe(
       "THRESHOLD",
     );
-    expect(
-      codeOf(() => judge([altered(signEnvelope(payload, stranger), path, key.public.hint)], trust)),
-    ).toBe("THRESHOLD");
+    expect(codeOf(() => judge([altered(signedLine(payload, stranger), path, key.public.hint)], trust))).toBe(
+      "THRESHOLD",
+    );
     expect(judge([altered(line, "verificationMaterial.publicKey", {})], trust).signers).toEqual([key.id]);
   });
 
@@ -185,7 +186,7 @@ describe("an envelope", () => {
   });
 
   test("attack 28: beside one with another payload is PAYLOAD_DIFFERS, whichever is first", () => {
-    const other = signEnvelope(
+    const other = signedLine(
       Buffer.from(payload.toString().replace('"version":1', '"version":2')),
       makeKey(),
     );
@@ -205,7 +206,7 @@ describe("an envelope", () => {
     const padded = Buffer.concat([payload, Buffer.from(" ".repeat((4 - (payload.length % 3)) % 3))]);
     const text = padded.toString("base64");
     expect(text.endsWith("==")).toBe(true);
-    const whole = signEnvelope(padded, key);
+    const whole = signedLine(padded, key);
     expect(codeOf(() => judge([altered(whole, "dsseEnvelope.payload", change(text))], trust))).toBe("B64");
   });
 
@@ -271,7 +272,7 @@ describe("the bytes that are signed", () => {
   test("are covered whole: every flipped bit and every cut of a bundle line is refused", () => {
     const key = makeKey();
     const trust = trustOf([key]);
-    const line = Buffer.from(signEnvelope(payload, key));
+    const line = Buffer.from(signedLine(payload, key));
     expect(codeOf(() => judge([line.toString("latin1")], trust))).toBe("taken");
     const taken: string[] = [];
     for (let bit = 0; bit < line.length * 8; bit++) {
@@ -301,9 +302,11 @@ describe("a private key", () => {
     const key = parsePrivateKey(privatePem, "correct horse", "the key");
     expect(key.public.id).toBe(id);
     expect(
-      signersOf(readEnvelopes(Buffer.from(signEnvelope(payload, key))), [
-        parsePublicKey(publicPem, "the key"),
-      ]),
+      signersOf(readEnvelopes(Buffer.from(signedLine(payload, key))), {
+        keys: [parsePublicKey(publicPem, "the key")],
+        identities: [],
+        keyless: null,
+      }),
     ).toHaveLength(1);
   });
 

@@ -5,7 +5,8 @@ import { dirname, join } from "node:path";
 
 import { describe, expect, test } from "vitest";
 
-import { readEnvelopes, signersOf } from "../../src/release/envelope.ts";
+import { readEnvelopes } from "../../src/release/envelope.ts";
+import { signersOf } from "../../src/release/signers.ts";
 import { parsePublicKey } from "../../src/release/key.ts";
 import { layout } from "../../src/release/layout.ts";
 import { findPart } from "../support/parts.ts";
@@ -147,6 +148,8 @@ describe.for(cosigns)("the documented commands of %s", (program) => {
     expect(run(published.path, cosignSign, env)).toMatchObject({ status: 0 });
     const other = parsePublicKey((await readKey(published.source, "cosign.pub")).toString(), "cosign's key");
     const envelopes = readEnvelopes(await readKey(published.source, path));
-    expect(signersOf(envelopes, [key.public, other]).map(({ id }) => id)).toEqual([key.id, other.id]);
+    expect(
+      signersOf(envelopes, { keys: [key.public, other], identities: [], keyless: null }).map(({ id }) => id),
+    ).toEqual([key.id, other.id]);
   });
 });

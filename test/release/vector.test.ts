@@ -6,7 +6,6 @@ import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { emptyChain, nextChain } from "../../src/release/chain.ts";
-import { signEnvelope } from "../../src/release/envelope.ts";
 import { parsePublicKey } from "../../src/release/key.ts";
 import { readManifest, writeManifest } from "../../src/release/manifest.ts";
 import { writeStatement } from "../../src/release/statement.ts";
@@ -15,7 +14,7 @@ import type { Trust } from "../../src/release/trust.ts";
 import { verifyManifest, verifyStatement } from "../../src/release/verify.ts";
 import type { VerifiedRelease } from "../../src/release/verify.ts";
 import { sha256Hex } from "../../src/migration/checksum.ts";
-import { makeKeys, manifestOf } from "../support/release.ts";
+import { makeKeys, manifestOf, signedLine } from "../support/release.ts";
 
 const folder = join(import.meta.dirname, "../vectors/release");
 const names = readdirSync(folder).filter((name) => name.endsWith(".jsonl"));
@@ -112,7 +111,7 @@ describe("the chain", () => {
     const chain = { length: migrations.length, head: migrations.at(-1)?.chain ?? "" };
     const sign = (bytes: Buffer) =>
       Buffer.from(
-        signEnvelope(
+        signedLine(
           writeStatement({
             stream: "orders",
             epoch: 1,

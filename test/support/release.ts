@@ -1,3 +1,4 @@
+import { sign } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -6,7 +7,7 @@ import { pathToFileURL } from "node:url";
 import { sha256Hex } from "../../src/migration/checksum.ts";
 import type { Migration } from "../../src/migration/migration.ts";
 import { emptyChain, nextChain } from "../../src/release/chain.ts";
-import { signEnvelope } from "../../src/release/envelope.ts";
+import { payloadType, preAuthEncoding, writeEnvelope } from "../../src/release/envelope.ts";
 import { writeHead } from "../../src/release/head.ts";
 import { generateKey, parsePrivateKey } from "../../src/release/key.ts";
 import type { KeyKind, SigningKey } from "../../src/release/key.ts";
@@ -101,6 +102,12 @@ export async function publishTo(
   );
 }
 
+/** One signer's line of a release, at once. */
+export function signedLine(payload: Uint8Array, key: SigningKey): string {
+  const digest = key.public.kind === "ed25519" ? null : "sha256";
+  return writeEnvelope(payload, key.public, sign(digest, preAuthEncoding(payloadType, payload), key.key));
+}
+
 /** What {@link plant} signs and writes; everything may be wrong on purpose. */
 export interface Planted {
   /** a manifest, or bytes that stand for one */
@@ -134,7 +141,7 @@ export async function plant(destination: WritableSource, planted: Planted): Prom
     ...planted.statement,
   };
   const payload = (planted.payload ?? writeStatement)(statement);
-  const lines = planted.lines?.(payload) ?? keys.map((key) => signEnvelope(payload, key));
+  const lines = planted.lines?.(payload) ?? keys.map((key) => signedLine(payload, key));
   const sha256 = sha256Hex(payload);
   await overwrite(destination, layout.manifest(statement.manifestSha256), bytes);
   await overwrite(

@@ -1,5 +1,5 @@
 import { RunnerError } from "../../error.ts";
-import type { SigningKey } from "../../release/key.ts";
+import type { Signer } from "../../release/key.ts";
 import type { PublishResult } from "../../release/publish.ts";
 import type { Trust } from "../../release/trust.ts";
 import type { Source } from "../../source/source.ts";
@@ -196,7 +196,7 @@ async function openOtherServices({ get }: Invocation, wiring: Wiring): Promise<r
   return [...named, ...configured.filter(({ url }) => !urls.has(url))];
 }
 
-async function readKeys({ get }: Invocation): Promise<readonly [SigningKey, ...SigningKey[]]> {
+async function readKeys({ get }: Invocation): Promise<readonly [Signer, ...Signer[]]> {
   const [{ readSigningKey }, { readSecretFile }] = await Promise.all([
     import("../../release/key-file.ts"),
     import("../secret-file.ts"),

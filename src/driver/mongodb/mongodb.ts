@@ -2,6 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { RunRecord } from "../../history/run.ts";
 import type { Driver, HistoryQuery, LeaseOptions } from "../driver.ts";
+import type { AuditLog } from "../audit-log.ts";
 import type { ForeignHistories } from "../foreign.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
 import type { AcceptedRun, NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
@@ -44,6 +45,10 @@ export function openMongo(url: string, options: MongoOptions = {}): Driver {
 
 class MongoDriver implements Driver {
   readonly url: string;
+  readonly audit: AuditLog = { append: unbuilt, read: unbuilt };
+  readonly roots = (): Promise<never[]> => Promise.resolve([]);
+  readonly setPaused = unbuilt;
+  readonly resetTrust = unbuilt;
   readonly foreign: ForeignHistories;
   readonly #database: MongoDatabase;
   readonly #times: LeaseTimes;
@@ -159,4 +164,8 @@ function notTheHolder(runId: string, holder: string | null | undefined): RunnerE
 
 function abandoned(reason: string): NonNullable<RunChange["error"]> {
   return { code: "LEASE_LOST", message: `its lease was taken away: ${reason}`, hint: null, fields: {} };
+}
+
+function unbuilt(): Promise<never> {
+  return Promise.reject(new RunnerError("INTERNAL", "not built yet"));
 }

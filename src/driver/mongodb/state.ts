@@ -113,6 +113,7 @@ function stateOf(document: FoundStream, now: Date): StreamState {
     held: document.held ?? null,
     failed: document.failed ?? null,
     paused: document.paused ?? false,
+    rootVersion: null,
     inStep: document.inStep ?? null,
     lease: holderOf(document.lease[0]),
     now,

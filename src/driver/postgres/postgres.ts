@@ -1,6 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { AcceptedRun, NewRun } from "../runs.ts";
+import type { AuditLog } from "../audit-log.ts";
 import type { ForeignHistories } from "../foreign.ts";
 import type { Driver, LeaseOptions } from "../driver.ts";
 import type { LeasedSession } from "../session.ts";
@@ -51,6 +52,10 @@ export function openPostgres(url: string, options: PostgresOptions = {}): Driver
 
 class PostgresDriver implements Driver {
   readonly url: string;
+  readonly audit: AuditLog = { append: unbuilt, read: unbuilt };
+  readonly roots = (): Promise<never[]> => Promise.resolve([]);
+  readonly setPaused = unbuilt;
+  readonly resetTrust = unbuilt;
   readonly foreign: ForeignHistories;
   readonly #database: PostgresDatabase;
   readonly #direct: ConnectionPool | undefined;
@@ -224,4 +229,8 @@ function notTheHolder(runId: string, holder: string | undefined): RunnerError {
 
 function abandoned(reason: string): NonNullable<Parameters<Driver["updateRun"]>[1]["error"]> {
   return { code: "LEASE_LOST", message: `its lease was taken away: ${reason}`, hint: null, fields: {} };
+}
+
+function unbuilt(): Promise<never> {
+  return Promise.reject(new RunnerError("INTERNAL", "not built yet"));
 }

@@ -87,6 +87,7 @@ export function readState(row: Row): StreamState {
     held: row["held"] as Hold | null,
     failed: row["failed"] as FailedRelease | null,
     paused: row["paused"] === true,
+    rootVersion: null,
     inStep: (row["in_step"] ?? null) as ForeignPlace | null,
     lease: readHolder(row),
     now: readInstant(row["now"]),

@@ -1,0 +1,21 @@
+import type { AuditEntry } from "../history/audit.ts";
+
+/** The audit log of one database, over all of its streams: only ever added to. */
+export interface AuditLog {
+  /**
+   * Adds an entry after the newest one; any number of processes may do so at once. Creates our tables where absent.
+   *
+   * @param text - one JSON document without newlines
+   */
+  append(text: string, signal: AbortSignal): Promise<AuditEntry>;
+
+  /** Entries by their numbers, lowest first, at most `limit`; empty before our tables exist. */
+  read(query: AuditQuery, signal: AbortSignal): Promise<readonly AuditEntry[]>;
+}
+
+/** Which entries are wanted. */
+export interface AuditQuery {
+  /** only those after this number; 0: from the first on */
+  readonly after: number;
+  readonly limit: number;
+}
