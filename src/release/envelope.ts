@@ -62,17 +62,19 @@ export function writeEnvelope(
 }
 
 /**
- * The lines of a release, each taken apart, all with the same payload.
+ * The lines of a release, or of another document that is signed so (`what`), each taken apart, all with the same payload.
  *
  * @throws RunnerError `TOO_LARGE`, `JSON_…`, `BUNDLE`, `PAYLOAD_TYPE`, `SIG_COUNT`, `B64`, `PAYLOAD_DIFFERS` — trust.md 2.5.3 and 2.5.4
  */
-export function readEnvelopes(bytes: Buffer): readonly Envelope[] {
-  const envelopes = splitLines(bytes).map(readEnvelope);
+export function readEnvelopes(bytes: Buffer, what = "the release"): readonly Envelope[] {
+  const envelopes = splitLines(bytes, what).map((line, index) =>
+    readEnvelope(line, `line ${index + 1} of ${what}`),
+  );
   const first = envelopes[0];
-  if (first === undefined) throw new RunnerError("BUNDLE", "the release holds no signature");
+  if (first === undefined) throw new RunnerError("BUNDLE", `${what} holds no signature`);
   for (const envelope of envelopes) {
     if (!envelope.payload.equals(first.payload)) {
-      throw new RunnerError("PAYLOAD_DIFFERS", "the lines of the release sign different statements");
+      throw new RunnerError("PAYLOAD_DIFFERS", `the lines of ${what} sign different statements`);
     }
   }
   return envelopes;
@@ -94,8 +96,7 @@ const bundleSchema = v.strictObject({
   }),
 });
 
-function readEnvelope(line: Buffer, index: number): Envelope {
-  const what = `line ${index + 1} of the release`;
+function readEnvelope(line: Buffer, what: string): Envelope {
   const bundle = check(bundleSchema, parseStrictJson(line, what, releaseLimits.bundleBytes), what, "BUNDLE");
   const { payload, payloadType: type, signatures } = bundle.dsseEnvelope;
   if (type !== payloadType) throw new RunnerError("PAYLOAD_TYPE", `${what} signs another type of payload`);
@@ -113,18 +114,18 @@ function readEnvelope(line: Buffer, index: number): Envelope {
 const newline = 0x0a;
 
 /** Lines without their ends; the last one may lack its end, no other may be empty. */
-function splitLines(bytes: Buffer): readonly Buffer[] {
+function splitLines(bytes: Buffer, what: string): readonly Buffer[] {
   if (bytes.length > releaseLimits.releaseBytes) {
     throw new RunnerError(
       "TOO_LARGE",
-      `the release has ${bytes.length} bytes, more than ${releaseLimits.releaseBytes}`,
+      `${what} has ${bytes.length} bytes, more than ${releaseLimits.releaseBytes}`,
     );
   }
   const lines: Buffer[] = [];
   let start = 0;
   while (start < bytes.length) {
     if (lines.length === releaseLimits.bundles) {
-      throw new RunnerError("TOO_LARGE", `the release has more than ${releaseLimits.bundles} lines`);
+      throw new RunnerError("TOO_LARGE", `${what} has more than ${releaseLimits.bundles} lines`);
     }
     const at = bytes.indexOf(newline, start);
     const end = at === -1 ? bytes.length : at;

@@ -46,6 +46,18 @@ export const nameText = v.pipe(
   v.maxLength(releaseLimits.nameLength, `a name of at most ${releaseLimits.nameLength} characters`),
 );
 
+/** Whole seconds in UTC, one spelling a moment. */
+export const timeText = v.pipe(
+  v.string(),
+  v.regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$/, "a time like 2026-11-20T10:00:00Z"),
+  v.check((text) => isMoment(text), "a time that exists"),
+);
+
+/** As {@link timeText} has it; parts of a second are cut off. */
+export function formatTime(date: Date): string {
+  return `${date.toISOString().slice(0, 19)}Z`;
+}
+
 /** A count from `min` up; strict JSON has let through safe integers only. */
 export function count(min: number, max: number = Number.MAX_SAFE_INTEGER) {
   return v.pipe(
@@ -54,6 +66,11 @@ export function count(min: number, max: number = Number.MAX_SAFE_INTEGER) {
     v.minValue(min, `at least ${min}`),
     v.maxValue(max, `at most ${max}`),
   );
+}
+
+function isMoment(text: string): boolean {
+  const date = new Date(text);
+  return !Number.isNaN(date.getTime()) && formatTime(date) === text;
 }
 
 function isUnknownField(issue: v.BaseIssue<unknown>): boolean {
