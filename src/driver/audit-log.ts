@@ -18,4 +18,6 @@ export interface AuditQuery {
   /** only those after this number; 0: from the first on */
   readonly after: number;
   readonly limit: number;
+  /** the newest `limit` of them in place of the oldest; still lowest first */
+  readonly newest?: boolean;
 }
