@@ -17,6 +17,7 @@ import { addPostRunRoute } from "./route/post-run.ts";
 import { addRunRoutes } from "./route/run.ts";
 import { addTargetRoutes } from "./route/target.ts";
 import { addUnlockRoute } from "./route/unlock.ts";
+import { Turns } from "./turns.ts";
 
 /** The HTTP server, less its socket. */
 export interface HttpApp {
@@ -41,6 +42,10 @@ export function createApp(deps: HttpDeps): HttpApp {
     links: linksBelow(deps.publicUrl),
     rateLimit: new RateLimit(),
     applied: new AppliedReleases(),
+    turns: {
+      look: new Turns({ atOnce: limits.looks, waiting: limits.waiting }),
+      verify: new Turns({ atOnce: limits.verifications, waiting: limits.waiting }),
+    },
     watchers: { open: 0 },
   };
   const hono = new Hono<HttpEnv>();

@@ -8,6 +8,7 @@ import type { RateLimit } from "./auth/rate-limit.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
 import type { LogRecord } from "./log.ts";
+import type { Turns } from "./turns.ts";
 
 /** What the server is made of. It builds no client of its own: `bin` gives it opened targets, keys and a log. */
 export interface HttpDeps {
@@ -30,6 +31,8 @@ export interface HttpParts extends HttpDeps {
   readonly links: Links;
   readonly rateLimit: RateLimit;
   readonly applied: AppliedReleases;
+  /** work for callers who only look */
+  readonly turns: { readonly look: Turns; readonly verify: Turns };
   /** long polls and streams open now */
   readonly watchers: { open: number };
 }

@@ -30,7 +30,10 @@ export async function inspect(
   target: Target,
   body: RunBody,
 ): Promise<Response> {
-  const look = (signal: AbortSignal): Promise<object> => lookAt(target, body, parts, signal);
+  const { look: looks, verify } = parts.turns;
+  const turns = body.action === "verify" ? verify : looks;
+  const look = (signal: AbortSignal): Promise<object> =>
+    turns.take(() => lookAt(target, body, parts, signal), signal);
   return c.json(await within(parts.limits.readMs, look, c.req.raw.signal));
 }
 

@@ -20,6 +20,12 @@ export interface HttpLimits {
   readonly streamMs: number;
   /** event streams and long polls open at once in this process */
   readonly watchers: number;
+  /** plans, states and gates worked on at once in this process */
+  readonly looks: number;
+  /** verifications at once: each holds the pending bodies in memory, up to 64 MiB */
+  readonly verifications: number;
+  /** of either, how many more may wait for their turn */
+  readonly waiting: number;
   /** runs of one target open at once in this process; all but one of them wait for the lease */
   readonly runsPerTarget: number;
   /** between two looks for runs that another server left; a third of what a claim lasts */
@@ -42,6 +48,9 @@ export const httpLimits: HttpLimits = {
   heartbeatMs: 15_000,
   streamMs: 15 * 60_000,
   watchers: 256,
+  looks: 16,
+  verifications: 2,
+  waiting: 64,
   runsPerTarget: 8,
   pickUpMs: 15_000,
   readMs: 28_000,

@@ -186,7 +186,10 @@ const paths = {
       operationId: "getTarget",
       summary: "Where a database stands",
       parameters: [targetName],
-      responses: { "200": answer("Its state", ref("Target")), ...problems(400, 401, 403, 404, 503, 504) },
+      responses: {
+        "200": answer("Its state", ref("Target")),
+        ...problems(400, 401, 403, 404, 429, 503, 504),
+      },
     },
   },
   "/v1/targets/{name}/history": {
@@ -220,7 +223,7 @@ const paths = {
       ],
       responses: {
         "200": answer("Applied", ref("GateOpen")),
-        ...problems(400, 401, 403, 404, 409, 503, 504),
+        ...problems(400, 401, 403, 404, 409, 429, 503, 504),
       },
     },
   },

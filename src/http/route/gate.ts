@@ -29,13 +29,14 @@ const querySchema = v.pipe(
 async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
   const { target } = authorize(c, parts, { action: "status", target: c.req.param("name") ?? "" });
   const { release, min } = readQuery(c, querySchema);
+  const look = async (signal: AbortSignal): Promise<{ state: StreamState; isApplied: boolean }> => {
+    const now = await target.driver.state(target.stream, signal);
+    if (release === undefined) return { state: now, isApplied: isAtLeast(now, min ?? "") };
+    return { state: now, isApplied: await parts.applied.has(target, now, release, parts.now(), signal) };
+  };
   const { state, isApplied } = await within(
     parts.limits.readMs,
-    async (signal) => {
-      const now = await target.driver.state(target.stream, signal);
-      if (release === undefined) return { state: now, isApplied: isAtLeast(now, min ?? "") };
-      return { state: now, isApplied: await parts.applied.has(target, now, release, parts.now(), signal) };
-    },
+    (signal) => parts.turns.look.take(() => look(signal), signal),
     c.req.raw.signal,
   );
   if (isApplied) {

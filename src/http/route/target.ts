@@ -27,8 +27,8 @@ export function addTargetRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
   app.get("/v1/targets/:name", async (c) => {
     const { target } = authorize(c, parts, { action: "status", target: c.req.param("name") });
     readQuery(c, v.strictObject({}));
-    return c.json(
-      await within(parts.limits.readMs, (signal) => readTarget(target, parts, signal), c.req.raw.signal),
-    );
+    const look = (signal: AbortSignal): Promise<object> =>
+      parts.turns.look.take(() => readTarget(target, parts, signal), signal);
+    return c.json(await within(parts.limits.readMs, look, c.req.raw.signal));
   });
 }
