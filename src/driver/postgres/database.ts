@@ -8,12 +8,14 @@ import { databaseFailure, serverError } from "./failure.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";
 import { readInstant } from "./instant.ts";
 import { readFacts, readState, selectFacts, selectState, type ServerFacts } from "./state.ts";
-import { createTables, type TableNames } from "./tables.ts";
+import { addColumns, createTables, type TableNames } from "./tables.ts";
 
 /** The oldest server this driver is tested with. */
 const oldestVersion = 140_000;
 /** tries of creating our tables, when other runners do the same */
 const creationTries = 40;
+/** tries of adding columns while transactions are in the way, each of {@link addColumns}' own patience */
+const lockTries = 6;
 
 /** One database with our tables in it, which may not be there yet. */
 export class PostgresDatabase {
@@ -31,7 +33,9 @@ export class PostgresDatabase {
   /** What the database says of a stream; a database without our tables has the state of a fresh one. */
   async readState(connection: Connection, stream: string, signal: AbortSignal): Promise<StreamState> {
     try {
-      const [result] = await connection.send(selectState(this.t, stream), signal);
+      const [result] = await this.#withColumns(connection, signal, () =>
+        connection.send(selectState(this.t, stream), signal),
+      );
       const row = result?.rows[0] ?? {};
       this.#learn(row);
       return readState(row);
@@ -44,24 +48,22 @@ export class PostgresDatabase {
     }
   }
 
-  /** Runs `action`, and where it finds our tables absent creates them first. */
+  /**
+   * Runs `action`; where it finds our tables absent, or of an earlier build, first makes them what they should be.
+   *
+   * @throws RunnerError `LEASE_HELD` - a run under way keeps tables of an earlier build from being brought up to date
+   */
   async withTables<T>(connection: Connection, signal: AbortSignal, action: () => Promise<T>): Promise<T> {
-    try {
-      return await action();
-    } catch (cause) {
-      if (serverError(cause)?.sqlstate !== sqlstate.undefinedTable) throw cause;
-    }
-    await this.knownFacts(connection);
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await connection.send(createTables(this.t), signal);
         return await action();
       } catch (cause) {
-        await connection.send("ROLLBACK").catch(() => undefined);
-        const code = serverError(cause)?.sqlstate;
-        const isClash = code !== undefined && (creationClash.has(code) || code === sqlstate.undefinedTable);
-        if (!isClash || attempt === creationTries) throw cause;
-        await sleep(20 + Math.random() * 30 * Math.min(attempt, 10), undefined, { signal });
+        const remedy = attempt > creationTries ? undefined : remedyFor(this.t, cause);
+        if (remedy === undefined) throw cause;
+        // It may have failed in a transaction.
+        await connection.send("ROLLBACK", signal);
+        await this.knownFacts(connection);
+        await this.#setUp(connection, signal, remedy, attempt);
       }
     }
   }
@@ -70,7 +72,7 @@ export class PostgresDatabase {
   async rows(message: string, signal: AbortSignal): Promise<StatementResult["rows"]> {
     return this.use(signal, async (connection) => {
       try {
-        const results = await connection.send(message, signal);
+        const results = await this.#withColumns(connection, signal, () => connection.send(message, signal));
         return results.at(-1)?.rows ?? [];
       } catch (cause) {
         if (serverError(cause)?.sqlstate === sqlstate.undefinedTable) return [];
@@ -115,6 +117,36 @@ export class PostgresDatabase {
     return this.#facts;
   }
 
+  /** As {@link withTables}, for whoever reads: where there is no table there is nothing to read. */
+  async #withColumns<T>(connection: Connection, signal: AbortSignal, action: () => Promise<T>): Promise<T> {
+    try {
+      return await action();
+    } catch (cause) {
+      if (serverError(cause)?.sqlstate !== sqlstate.undefinedColumn) throw cause;
+      return this.withTables(connection, signal, action);
+    }
+  }
+
+  async #setUp(connection: Connection, signal: AbortSignal, remedy: string, attempt: number): Promise<void> {
+    try {
+      await connection.send(remedy, signal);
+    } catch (cause) {
+      await connection.send("ROLLBACK").catch(() => undefined);
+      const code = serverError(cause)?.sqlstate;
+      if (code === sqlstate.lockNotAvailable && attempt >= lockTries) throw this.#inTheWay(cause);
+      if (code === undefined || !creationClash.has(code)) throw cause;
+      await sleep(20 + Math.random() * 30 * Math.min(attempt, 10), undefined, { signal });
+    }
+  }
+
+  #inTheWay(cause: unknown): RunnerError {
+    return new RunnerError(
+      "LEASE_HELD",
+      `${this.shownUrl}: our tables are of an earlier version of lockkeeper, and a transaction under way keeps them from being brought up to date`,
+      { hint: "try again when the run that is on its way in this database has ended", cause },
+    );
+  }
+
   #learn(row: Row): void {
     this.#facts = readFacts(row);
     if (this.#facts.versionNumber < oldestVersion) {
@@ -126,6 +158,18 @@ export class PostgresDatabase {
         },
       );
     }
+  }
+}
+
+/** What to send after a message of ours has failed on tables that are absent, or of an earlier build. */
+function remedyFor(t: TableNames, cause: unknown): string | undefined {
+  switch (serverError(cause)?.sqlstate) {
+    case sqlstate.undefinedTable:
+      return createTables(t);
+    case sqlstate.undefinedColumn:
+      return addColumns(t);
+    default:
+      return undefined;
   }
 }
 

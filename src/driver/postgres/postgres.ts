@@ -8,6 +8,7 @@ import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
 import { parseAddress } from "./address.ts";
+import { auditLog } from "./audit.ts";
 import { openPool, type Connection, type ConnectionPool } from "./connection.ts";
 import { firstValue, PostgresDatabase } from "./database.ts";
 import { databaseFailure } from "./failure.ts";
@@ -15,6 +16,7 @@ import { foreignHistories } from "./foreign/histories.ts";
 import { readEntry, selectHistory } from "./history.ts";
 import { holdLease } from "./hold-lease.ts";
 import { forceRelease } from "./lease.ts";
+import { changePause, readRoot, resetTrust, selectRoots } from "./remembered-trust.ts";
 import {
   acceptRun,
   pickUpRuns,
@@ -52,10 +54,7 @@ export function openPostgres(url: string, options: PostgresOptions = {}): Driver
 
 class PostgresDriver implements Driver {
   readonly url: string;
-  readonly audit: AuditLog = { append: unbuilt, read: unbuilt };
-  readonly roots = (): Promise<never[]> => Promise.resolve([]);
-  readonly setPaused = unbuilt;
-  readonly resetTrust = unbuilt;
+  readonly audit: AuditLog;
   readonly foreign: ForeignHistories;
   readonly #database: PostgresDatabase;
   readonly #direct: ConnectionPool | undefined;
@@ -63,6 +62,7 @@ class PostgresDriver implements Driver {
 
   constructor(database: PostgresDatabase, direct: ConnectionPool | undefined, times: LeaseTimes) {
     this.url = database.shownUrl;
+    this.audit = auditLog(database);
     this.foreign = foreignHistories(database, direct ?? database.pool);
     this.#database = database;
     this.#direct = direct;
@@ -156,6 +156,27 @@ class PostgresDriver implements Driver {
     });
   }
 
+  async roots(stream: string, signal: AbortSignal): ReturnType<Driver["roots"]> {
+    return (await this.#database.rows(selectRoots(this.#database.t, stream), signal)).map(readRoot);
+  }
+
+  async setPaused(stream: string, paused: boolean, signal: AbortSignal): Promise<boolean> {
+    const database = this.#database;
+    const message = changePause(database.t, stream, paused);
+    return database.use(signal, async (connection) => {
+      const results = await database.withTables(connection, signal, () => connection.send(message, signal));
+      return firstValue(results, "lockkeeper_paused") !== undefined;
+    });
+  }
+
+  async resetTrust(
+    stream: string,
+    what: Parameters<Driver["resetTrust"]>[1],
+    signal: AbortSignal,
+  ): ReturnType<Driver["resetTrust"]> {
+    return resetTrust(this.#database, stream, what, signal);
+  }
+
   async withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T> {
     const { bench, acquiredAt } = await this.#takeLease(options);
     try {
@@ -229,8 +250,4 @@ function notTheHolder(runId: string, holder: string | undefined): RunnerError {
 
 function abandoned(reason: string): NonNullable<Parameters<Driver["updateRun"]>[1]["error"]> {
   return { code: "LEASE_LOST", message: `its lease was taken away: ${reason}`, hint: null, fields: {} };
-}
-
-function unbuilt(): Promise<never> {
-  return Promise.reject(new RunnerError("INTERNAL", "not built yet"));
 }

@@ -24,6 +24,7 @@ import { writeBackStep } from "./foreign/write-back.ts";
 import { runFunction } from "./function.ts";
 import type { NewEntry } from "./history.ts";
 import type { LeaseKey } from "./lease.ts";
+import { raiseRootVersion, rememberRoots } from "./remembered-trust.ts";
 import { mayTryAgain } from "./retry.ts";
 import { beginRun, updateRun } from "./runs.ts";
 import { readState, selectState } from "./state.ts";
@@ -78,9 +79,15 @@ function beginStatements(bench: Workbench, beginning: RunBeginning): string {
     mark === null
       ? ""
       : `, epoch = ${mark.epoch}, version = ${mark.version}, release = ${literal(mark.digest)}, environment = coalesce(environment, ${literal(bench.environment)})`;
+  const { root } = beginning;
+  const known = root === undefined ? "" : `, ${raiseRootVersion(root)}`;
   const held = beginning.held === undefined ? "" : `, held = ${jsonLiteral(beginning.held)}`;
   const { stream, runId } = bench.key();
-  return `UPDATE ${t.streams} SET completed = NULL${raised}${held} WHERE name = ${literal(stream)}; ${beginRun(t, runId, beginning)}`;
+  return [
+    `UPDATE ${t.streams} SET completed = NULL${raised}${known}${held} WHERE name = ${literal(stream)}`,
+    ...(root === undefined ? [] : rememberRoots(t, stream, root)),
+    beginRun(t, runId, beginning),
+  ].join("; ");
 }
 
 function finishStatements(bench: Workbench, end: RunEnd): string {

@@ -59,5 +59,6 @@ export const creationClash: ReadonlySet<string> = new Set([
   "42710", // duplicate_object
   "XX000", // tuple concurrently updated
   sqlstate.deadlockDetected,
+  sqlstate.lockNotAvailable, // a transaction is in the way
   sqlstate.divisionByZero, // the advisory lock that serialises creation is taken
 ]);

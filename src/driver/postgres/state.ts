@@ -87,11 +87,16 @@ export function readState(row: Row): StreamState {
     held: row["held"] as Hold | null,
     failed: row["failed"] as FailedRelease | null,
     paused: row["paused"] === true,
-    rootVersion: null,
+    rootVersion: numberOf(row["root_version"]),
     inStep: (row["in_step"] ?? null) as ForeignPlace | null,
     lease: readHolder(row),
     now: readInstant(row["now"]),
   };
+}
+
+/** A column that a table of an earlier build does not have yet is as one that is NULL. */
+function numberOf(value: unknown): number | null {
+  return value === null || value === undefined ? null : Number(value);
 }
 
 function readHolder(row: Row): LeaseHolder | null {

@@ -39,6 +39,8 @@ export interface TableNames {
   readonly history: string;
   readonly runs: string;
   readonly requests: string;
+  readonly roots: string;
+  readonly audit: string;
   /** key of the advisory locks on this schema's set-up */
   readonly setupLock: string;
 }
@@ -54,8 +56,62 @@ export function tableNames(schema: string): TableNames {
     history: `${quoted}.history`,
     runs: `${quoted}.runs`,
     requests: `${quoted}.requests`,
+    roots: `${quoted}.roots`,
+    audit: `${quoted}.audit`,
     setupLock: `pg_catalog.hashtextextended(${literal(`lockkeeper/setup/${schema}`)}, 0)`,
   };
+}
+
+/** What the tables of the first build did not have; a later build adds its columns here and to {@link createTables}. */
+const laterColumns = {
+  streams: ["failed jsonb", "in_step jsonb", "root_version bigint"],
+  history: ["checkpoint jsonb"],
+  runs: [
+    "run_order jsonb",
+    "attempt int NOT NULL DEFAULT 0",
+    "mark text",
+    "stalls int NOT NULL DEFAULT 0",
+    "claimed_until timestamptz",
+    "backup jsonb",
+  ],
+} as const;
+
+/** milliseconds: whoever waits for a table keeps everybody after him waiting, and heartbeats are among them */
+const setupLockMs = 200;
+
+/** How a message that changes our tables begins: alone, and never long in the way. */
+function beginSetup(t: TableNames): string {
+  return `BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL client_min_messages = warning; SET LOCAL lock_timeout = ${setupLockMs};
+SELECT 1 / pg_catalog.pg_try_advisory_xact_lock(${t.setupLock})::int;`;
+}
+
+/** Raises 42P01 or 42703 where our tables are absent, or of an earlier build; gives no row. */
+export function assertTables(t: TableNames): string {
+  const names = Object.entries(laterColumns).flatMap(([table, columns]) =>
+    columns.map((column) => `${table}.${column.split(" ")[0]}`),
+  );
+  return `SELECT ${names.join(", ")} FROM ${t.streams} streams, ${t.history} history, ${t.runs} runs, ${t.requests}, ${t.roots}, ${t.audit} WHERE false`;
+}
+
+/**
+ * One message that gives tables of an earlier build what they lack. A run of that build may be at work meanwhile: an open
+ * fence on any stream is in the way, so this gives up soon (55P03) and is to be tried again.
+ */
+export function addColumns(t: TableNames): string {
+  const added = Object.entries(laterColumns).map(
+    ([table, columns]) =>
+      `ALTER TABLE ${t[table as keyof typeof laterColumns]} ${columns.map((column) => `ADD COLUMN IF NOT EXISTS ${column}`).join(", ")};`,
+  );
+  return `${beginSetup(t)}
+${added.join("\n")}
+${runIndexes(t)}
+COMMIT`;
+}
+
+function runIndexes(t: TableNames): string {
+  return `CREATE INDEX IF NOT EXISTS runs_target_created ON ${t.runs} (target, created_at, id);
+CREATE INDEX IF NOT EXISTS runs_open ON ${t.runs} (target) WHERE ended_at IS NULL;`;
 }
 
 /**
@@ -67,10 +123,7 @@ export function tableNames(schema: string): TableNames {
  * even by a person's plain UPDATE, take the row lock that conflicts with the fence's KEY SHARE.
  */
 export function createTables(t: TableNames): string {
-  return `
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL client_min_messages = warning;
-SELECT 1 / pg_catalog.pg_try_advisory_xact_lock(${t.setupLock})::int;
+  return `${beginSetup(t)}
 DO ${t.quote}BEGIN
  IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = ${literal(t.plainSchema)}) THEN CREATE SCHEMA ${t.schema}; END IF;
 END${t.quote};
@@ -86,6 +139,7 @@ CREATE TABLE IF NOT EXISTS ${t.streams} (
   failed jsonb,
   paused boolean NOT NULL DEFAULT false,
   in_step jsonb,
+  root_version bigint,
   token bigint NOT NULL DEFAULT 0,
   holder text,
   run_id text,
@@ -153,8 +207,7 @@ CREATE TABLE IF NOT EXISTS ${t.runs} (
   backup jsonb,
   error jsonb
 );
-CREATE INDEX IF NOT EXISTS runs_target_created ON ${t.runs} (target, created_at, id);
-CREATE INDEX IF NOT EXISTS runs_open ON ${t.runs} (target) WHERE ended_at IS NULL;
+${runIndexes(t)}
 CREATE TABLE IF NOT EXISTS ${t.requests} (
   issuer text NOT NULL,
   jti text NOT NULL,
@@ -162,6 +215,20 @@ CREATE TABLE IF NOT EXISTS ${t.requests} (
   run_id text NOT NULL,
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (issuer, jti)
+);
+CREATE TABLE IF NOT EXISTS ${t.roots} (
+  stream text NOT NULL,
+  version bigint NOT NULL,
+  document text NOT NULL,
+  bundles text NOT NULL,
+  PRIMARY KEY (stream, version)
+);
+CREATE TABLE IF NOT EXISTS ${t.audit} (
+  seq bigint PRIMARY KEY,
+  previous text NOT NULL,
+  sha256 text NOT NULL,
+  text text NOT NULL,
+  recorded_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMIT`;
 }

@@ -9,7 +9,7 @@ import { firstValue, type PostgresDatabase } from "./database.ts";
 import { acquire, insertStream, release, selectCancel } from "./lease.ts";
 import { readOrphan, selectOrphans, tokenOfDead } from "./orphan.ts";
 import { endDeadRuns, insertRun, readAttempt, startRun } from "./runs.ts";
-import { literal } from "./tables.ts";
+import { assertTables, literal } from "./tables.ts";
 
 /** A lease that was just taken. */
 export interface TakenLease {
@@ -45,14 +45,11 @@ export async function takeLease(
   for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
     options.signal.throwIfAborted();
     const acquiredAt = performance.now();
-    const taken = isFree
-      ? await database.withTables(connection, options.signal, () =>
-          tryLease(database, connection, options, leaseMs),
-        )
-      : undefined;
-    if (taken !== undefined) return { ...taken, acquiredAt };
+    const tried = isFree ? await tryWithTables(database, connection, options, leaseMs) : undefined;
+    const hindrance = tried instanceof RunnerError ? tried : undefined;
+    if (tried !== undefined && !(tried instanceof RunnerError)) return { ...tried, acquiredAt };
     const state = await database.readState(connection, options.stream, options.signal);
-    if (!state.exists) {
+    if (!state.exists && hindrance === undefined) {
       await connection.send(insertStream(database.t, options.stream), options.signal);
       continue;
     }
@@ -63,8 +60,10 @@ export async function takeLease(
     if (state.lease !== null) options.onWaiting(state.lease);
     const orphan = isFree ? await lookForOrphans(database, connection, options, state) : undefined;
     await assertNotCanceled(database, connection, options);
-    if (performance.now() >= giveUpAt)
+    if (performance.now() >= giveUpAt) {
+      if (hindrance !== undefined && state.lease === null) throw hindrance;
       throw heldBy(state, orphan, `and did not finish within ${Math.round(options.waitMs / 1000)} s`);
+    }
     await sleep(delayMs * (0.5 + Math.random()), undefined, { signal: options.signal }).catch(() =>
       options.signal.throwIfAborted(),
     );
@@ -97,6 +96,23 @@ async function assertNotCanceled(
   if (typeof reason === "string") throw new RunnerError("CANCELED", `the run was asked to stop: ${reason}`);
 }
 
+/** As {@link tryLease}; what is in the way of bringing our tables up to date is waited for like a lease. */
+async function tryWithTables(
+  database: PostgresDatabase,
+  connection: Connection,
+  options: LeaseOptions,
+  leaseMs: number,
+): Promise<Omit<TakenLease, "acquiredAt"> | RunnerError | undefined> {
+  try {
+    return await database.withTables(connection, options.signal, () =>
+      tryLease(database, connection, options, leaseMs),
+    );
+  } catch (cause) {
+    if (cause instanceof RunnerError && cause.code === "LEASE_HELD") return cause;
+    throw cause;
+  }
+}
+
 async function tryLease(
   { t }: PostgresDatabase,
   connection: Connection,
@@ -108,6 +124,7 @@ async function tryLease(
   const isHolder = `EXISTS (SELECT FROM ${t.streams} WHERE name = ${literal(stream)} AND run_id = ${literal(run.id)}
  AND xmin = pg_catalog.pg_current_xact_id_if_assigned()::xid)`;
   const also = [
+    assertTables(t),
     endDeadRuns(t, stream, run.id, isHolder),
     startRun(t, run.id, isHolder),
     insertRun(t, run, "running", isHolder),
