@@ -18,20 +18,24 @@ if (major < oldest.major || (major === oldest.major && minor < oldest.minor)) {
 
 /** All imports come after the check: an older Node may not even read them. */
 async function start(): Promise<void> {
-  const [{ abortOnInterrupt }, { main }, { sinkOf }, { readVariables }] = await Promise.all([
+  const [{ abortOnInterrupt }, { lastWords, main }, { sinkOf }, { readVariables }] = await Promise.all([
     import("../cli/interrupt.ts"),
     import("../cli/main.ts"),
     import("../cli/terminal.ts"),
     import("./config.ts"),
   ]);
   const variables = readVariables();
-  process.exitCode = await main(process.argv.slice(2), {
+  const argv = process.argv.slice(2);
+  const context = {
     variables,
     stdout: sinkOf(process.stdout),
     stderr: sinkOf(process.stderr),
     signal: abortOnInterrupt(),
     wire: async () => (await import("./wire.ts")).makeWiring(variables),
-  });
+  };
+  // Also promises that were rejected and not waited for. Nothing is known of the state any more, so nothing goes on.
+  process.on("uncaughtException", (thrown) => process.exit(lastWords(thrown, argv, context)));
+  process.exitCode = await main(argv, context);
   // What a migration that is a program left running, because it was not waited for any more, keeps nobody here.
   setTimeout(() => process.exit(), leftoverMs).unref();
 }

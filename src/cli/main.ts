@@ -50,6 +50,16 @@ export async function main(argv: readonly string[], context: Context): Promise<n
   }
 }
 
+/**
+ * Shows an error that nobody caught, as any other one: without the stack and the secrets that Node's own last words may
+ * hold. Gives the exit code; the process is not to go on.
+ */
+export function lastWords(thrown: unknown, argv: readonly string[], context: Context): number {
+  const error = toRunnerError(thrown);
+  showFailure(error, guessOutput(argv, context));
+  return exitOf(error);
+}
+
 /** After an interrupt, whatever was thrown by the call that it cut off is no defect. */
 function nameFailure(thrown: unknown, signal: AbortSignal): RunnerError {
   if (thrown instanceof RunnerError || !signal.aborted) return toRunnerError(thrown);
@@ -71,7 +81,7 @@ async function readCommandLine(argv: readonly string[], context: Context): Promi
     return { kind: "text", text: mainHelp() };
   }
   if (first === "--version" || first === "-V") {
-    const { version } = await import("./build.ts");
+    const { version } = await import("../build.ts");
     return { kind: "text", text: `lockkeeper ${version()}\n` };
   }
   const words = first === "help" ? [...rest, "--help"] : argv;
