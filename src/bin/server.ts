@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { version } from "../cli/build.ts";
+import { version } from "../build.ts";
 import { RunnerError } from "../error.ts";
 import { createTokenVerifier, fetchedKeys, pinnedKeys, type IssuerKeys } from "../http/auth/token.ts";
 import { parsePolicy, type Issuer, type Policy } from "../http/auth/policy.ts";
