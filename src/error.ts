@@ -172,9 +172,9 @@ export class RunnerError extends Error {
     message: string,
     options: { hint?: string; fields?: ErrorFields; cause?: unknown } = {},
   ) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(presentable(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : presentable(options.hint);
     this.fields = options.fields ?? {};
   }
 
@@ -189,6 +189,19 @@ export class RunnerError extends Error {
   get retryable(): boolean {
     return traits[this.code].retry;
   }
+}
+
+/** What a terminal takes for a command or shows in another order, except line ends and tabs: a hostile bucket may have named something so. */
+const unpresentable = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+/** Characters; a list of fifty problems has fewer. */
+const maxTextLength = 12_000;
+
+function presentable(text: string): string {
+  const visible = text.replace(
+    unpresentable,
+    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
+  );
+  return visible.length > maxTextLength ? `${visible.slice(0, maxTextLength).toWellFormed()}…` : visible;
 }
 
 /** Whatever was thrown, as a {@link RunnerError}; what nobody named becomes `INTERNAL` with its cause kept. */

@@ -54,7 +54,13 @@ export function parseConfig(
   | { readonly kind: "config"; readonly config: ConfigText }
   | { readonly kind: "problems"; readonly problems: readonly ConfigProblem[] } {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: "1.2" });
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    version: "1.2",
+    // the library would print what it warns of with a piece of the file, and that may be a password
+    logLevel: "error",
+  });
   if (document.errors.length > 0) {
     return {
       kind: "problems",

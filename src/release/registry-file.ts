@@ -44,6 +44,8 @@ export async function readRegistry(bytes: Uint8Array, versions: readonly string[
     schema: "failsafe",
     lineCounter: lines,
     prettyErrors: false,
+    // the library would print what it warns of, with a piece of the file
+    logLevel: "error",
   });
   const at = (offset: number): Place => {
     const { line, col } = lines.linePos(offset);

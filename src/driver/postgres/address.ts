@@ -163,7 +163,9 @@ function unknownParameter(name: string): RunnerError {
   const hint = name.startsWith("x-")
     ? "it belongs to golang-migrate; remove it, and use our own flags for time-outs"
     : `known parameters: ${[...known].join(", ")}`;
-  return new RunnerError("USAGE", `unknown parameter "${name}" in the database URL`, { hint });
+  // after a password with a `?` that was not encoded, a piece of it stands where a name should
+  const shown = /^[a-z][a-z_-]{2,40}$/i.test(name) ? `"${name}"` : "whose name is not shown";
+  return new RunnerError("USAGE", `unknown parameter ${shown} in the database URL`, { hint });
 }
 
 function unusable(why: string): RunnerError {
