@@ -34,9 +34,10 @@ build() {
 hash_of() { cat "$@" | sha256sum | cut -c1-16; }
 
 # go_program LINK FOLDER TAGS MODULE: installs a published program, named as the last part of its module's path.
+# Without what only a debugger reads: linking takes a third of the time.
 go_program() {
   local module=${4%@*}
-  build "$2" env GOBIN="$2" go install -tags "$3" "$4" && link "$2/${module##*/}" "$1"
+  build "$2" env GOBIN="$2" go install -trimpath -ldflags='-s -w' -tags "$3" "$4" && link "$2/${module##*/}" "$1"
 }
 
 # go_folder LINK FOLDER: builds a program of ours, named as its folder.

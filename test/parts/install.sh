@@ -18,6 +18,7 @@ source "$here/go-peers.sh"
 uv_version=0.13.8
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fake_gcs_server=github.com/fsouza/fake-gcs-server@v1.56.1
+cosign=github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 flyway=10.20.1
 maven_dependency_plugin=3.6.1
 
@@ -54,7 +55,7 @@ go_parts() {
   # Where Go's own instructions put it.
   local PATH=$PATH:/usr/local/go/bin
   if ! command -v go >/dev/null; then
-    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas: need Go 1.25 or newer (https://go.dev/dl)'
+    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign: need Go 1.25 or newer (https://go.dev/dl)'
     return 0
   fi
   go_program bin/versitygw "$cache/versitygw-${versitygw##*@}" '' "$versitygw" || missing 'versitygw: see above'
@@ -62,6 +63,7 @@ go_parts() {
   goose_peer || missing 'goose: see above'
   golang_migrate_peer peers/golang-migrate 'postgres mongodb file' || missing 'golang-migrate: see above'
   go_folder peers/atlas "$here/atlas" || missing 'atlas: see above'
+  go_program bin/cosign "$cache/cosign-${cosign##*@}" '' "$cosign" || missing 'cosign: see above'
 }
 
 # dbmate, node-pg-migrate, migrate-mongo and umzug: published packages, with a lock of their own.

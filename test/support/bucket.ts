@@ -45,9 +45,19 @@ const region = "us-east-1";
 
 let buckets = 0;
 
-/** Starts a real S3 server on a free port of loopback. The file needs `needs(name)`, and `stop` in its `afterAll`. */
-export async function startS3(name: S3ServerName): Promise<S3Server> {
-  const { endpoint, stop } = await start(name, s3Commands[name]);
+/**
+ * Starts a real S3 server on a free port of loopback. The file needs `needs(name)`, and `stop` in its `afterAll`.
+ *
+ * @param services - of LocalStack, what it loads in place of S3 alone; MiniStack has all, at once
+ */
+export async function startS3(name: S3ServerName, services?: string): Promise<S3Server> {
+  const { args, env, health } = s3Commands[name];
+  const more: Readonly<Record<string, string>> = services === undefined ? {} : { SERVICES: services };
+  const { endpoint, stop } = await start(name, {
+    args,
+    env: (port, folder) => ({ ...env(port, folder), ...more }),
+    health,
+  });
   const credentials = s3Credentials[name];
   const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
   return {

@@ -114,8 +114,9 @@ const parts = {
   openssl: { variable: "LOCKKEEPER_TEST_OPENSSL", program: "openssl", how: "your system's openssl package" },
   cosign: {
     variable: "LOCKKEEPER_TEST_COSIGN",
+    installed: "bin/cosign",
     program: "cosign",
-    how: "https://docs.sigstore.dev/cosign/system_config/installation",
+    how: "npm run parts; needs Go",
   },
   buildah: {
     variable: "LOCKKEEPER_TEST_BUILDAH",
