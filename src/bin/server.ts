@@ -75,13 +75,10 @@ export function logTo(
 ): (record: LogRecord) => void {
   return ({ level, event, fields }) => {
     if (level === "debug") return;
-    const clean = Object.fromEntries(
-      Object.entries(fields).map(([key, value]) => [
-        key,
-        typeof value === "string" ? redactText(value) : value,
-      ]),
-    );
-    stream.write(`${JSON.stringify({ time: now().toISOString(), level, event, ...clean })}\n`);
+    const line = { time: now().toISOString(), level, event, ...fields };
+    const clean = (_: string, value: unknown): unknown =>
+      typeof value === "string" ? redactText(value) : value;
+    stream.write(`${JSON.stringify(line, clean)}\n`);
   };
 }
 

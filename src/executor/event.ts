@@ -1,6 +1,7 @@
 import type { ErrorFields, RunnerErrorCode } from "../error.ts";
 import type { BackfillProgress, ProbeVerdict } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
+import type { AuditEntry } from "../history/audit.ts";
 import type { BackupRecord } from "../history/run.ts";
 import type { Direction } from "../migration/migration.ts";
 
@@ -104,6 +105,8 @@ export type RunEvent =
   | ({ readonly kind: "backup.done" } & BackupRecord)
   /** a migration failed: the run goes back to where it began, by `steps` down files */
   | { readonly kind: "rollback.started"; readonly steps: number; readonly to: string | null }
+  /** an entry of the audit log was written */
+  | ({ readonly kind: "audit" } & AuditEntry)
   | { readonly kind: "warning"; readonly message: string }
   | {
       readonly kind: "run.done";

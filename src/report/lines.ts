@@ -116,6 +116,7 @@ export function describeEvent(event: RunEvent, isVerbose: boolean): string | und
     case "lease.acquired":
     case "step.started":
     case "statement.done":
+    case "audit":
     case "run.done":
       return isVerbose ? describeDetail(event) : undefined;
   }
@@ -153,6 +154,7 @@ type Detail = Extract<
       | "lease.acquired"
       | "step.started"
       | "statement.done"
+      | "audit"
       | "run.done";
   }
 >;
@@ -173,6 +175,8 @@ function describeDetail(event: Detail): string {
       return `${event.path} begins (${event.index + 1}/${event.total})`;
     case "statement.done":
       return `${event.path} statement ${event.statement}/${event.statements} done`;
+    case "audit":
+      return `audit entry ${event.seq}:${event.sha256}`;
     case "run.done":
       return `run ${event.runId} ${event.status}${event.outcome === null ? "" : `, ${event.outcome}`}`;
   }

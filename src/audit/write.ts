@@ -1,0 +1,81 @@
+import type { AuditLog } from "../driver/audit-log.ts";
+import { RunnerError, toRunnerError } from "../error.ts";
+import type { AuditEntry } from "../history/audit.ts";
+import { type AuditFacts, makeRecord, writeRecord } from "./record.ts";
+
+/** An entry's place in the chain: what to write down elsewhere, so that nobody can change it or anything before it unseen. */
+export type AuditLink = Pick<AuditEntry, "seq" | "sha256">;
+
+/** What a writer is given besides the facts. */
+export interface AuditWriting {
+  readonly signal: AbortSignal;
+  now(): Date;
+  /** told of each entry that was added */
+  onEntry(entry: AuditEntry): void;
+}
+
+/**
+ * Adds a record to the audit log.
+ *
+ * @throws RunnerError `AUDIT_UNAVAILABLE` - it could not be added, whatever the reason; where the signal has aborted, what it was aborted with
+ */
+export async function writeAudit(
+  log: AuditLog,
+  facts: AuditFacts,
+  { signal, now, onEntry }: AuditWriting,
+): Promise<AuditEntry> {
+  const text = writeRecord(makeRecord(facts, now()));
+  const entry = await log.append(text, signal).catch((cause: unknown) => {
+    if (signal.aborted) throw cause;
+    throw unavailable(toRunnerError(cause));
+  });
+  onEntry(entry);
+  return entry;
+}
+
+/**
+ * Does something by hand between two records: that it is about to be done, and how it ended.
+ *
+ * @param learned - what is known when it was done
+ * @throws RunnerError `AUDIT_UNAVAILABLE` - nothing was done, or it was done and its end could not be recorded; the message says which
+ */
+export async function recorded<T>(
+  log: AuditLog,
+  facts: AuditFacts,
+  writing: AuditWriting,
+  act: () => Promise<T>,
+  learned: (result: T) => Partial<AuditFacts> = () => ({}),
+): Promise<{ readonly result: T; readonly link: AuditLink }> {
+  await writeAudit(log, facts, writing);
+  // The end is recorded whatever the act's own signal says by then.
+  const atEnd = { ...writing, signal: AbortSignal.timeout(endMs) };
+  let result: T;
+  try {
+    result = await act();
+  } catch (cause) {
+    const { code, exit } = toRunnerError(cause);
+    const outcome = exit === 20 || exit === 30 || exit === 2 ? "refused" : "failed";
+    await writeAudit(log, { ...facts, outcome, code }, atEnd).catch(() => undefined);
+    throw cause;
+  }
+  const end = { ...facts, outcome: "done", ...learned(result) } as const;
+  const { seq, sha256 } = await writeAudit(log, end, atEnd).catch((cause: unknown) => {
+    throw new RunnerError("AUDIT_UNAVAILABLE", "it was done, but that it was could not be recorded", {
+      hint: "the audit log says that it was about to be done; look why it cannot be written",
+      cause,
+    });
+  });
+  return { result, link: { seq, sha256 } };
+}
+
+/** milliseconds to record how something ended */
+const endMs = 15_000;
+
+function unavailable(cause: RunnerError): RunnerError {
+  if (cause.code === "AUDIT_UNAVAILABLE") return cause;
+  return new RunnerError("AUDIT_UNAVAILABLE", `the audit log cannot be written: ${cause.message}`, {
+    hint: cause.hint ?? "nothing is changed that could not be recorded; mend the database or its rights",
+    fields: { ...cause.fields, reason: cause.code },
+    cause,
+  });
+}
