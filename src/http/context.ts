@@ -2,8 +2,10 @@ import type { Context } from "hono";
 import type { Target } from "../runner.ts";
 import type { AppliedReleases } from "./applied-release.ts";
 import type { ActiveRuns } from "./active-runs.ts";
-import type { Principal, TokenVerifier } from "./auth/token.ts";
-import type { Policy, Rule } from "./auth/policy.ts";
+import type { Principal } from "./auth/principal.ts";
+import type { TokenVerifier } from "./auth/token.ts";
+import type { Policy } from "./auth/policy.ts";
+import type { Rule } from "./auth/rule.ts";
 import type { RateLimit } from "./auth/rate-limit.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
@@ -37,8 +39,13 @@ export interface HttpParts extends HttpDeps {
   readonly watchers: { open: number };
 }
 
-/** What a request carries along, by hono's `Variables`. */
+/** What a request carries along, by hono. */
 export interface HttpEnv {
+  /** what the program's entry was called with; absent on a socket */
+  Bindings: {
+    /** Lambda's event, as it came: what of it a gateway wrote can be believed, what a caller sent cannot */
+    readonly event?: unknown;
+  };
   Variables: {
     requestId: string;
     /** who asks; set for all of `/v1` */

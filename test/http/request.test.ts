@@ -273,7 +273,7 @@ describe("who may ask", () => {
       expect([status, body.code, body.detail]).toEqual([
         403,
         "NOT_ALLOWED",
-        "no rule of the policy matches this token",
+        "no rule of the policy matches this caller",
       ]);
     }
   });

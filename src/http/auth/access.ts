@@ -1,8 +1,8 @@
 import { RunnerError } from "../../error.ts";
 import type { Target } from "../../runner.ts";
 import type { HttpContext, HttpParts } from "../context.ts";
-import { decide } from "./decision.ts";
-import type { Action, Rule } from "./policy.ts";
+import { decide, digestRequiredIn } from "./decision.ts";
+import type { Action, Rule } from "./rule.ts";
 
 /** What a caller was let through to. */
 export interface Access {
@@ -26,11 +26,12 @@ export function authorize(
 ): Access {
   c.get("note")["target"] = question.target;
   const { action, target: name, hasDigest = true } = question;
-  const decision = decide(c.get("rules"), { action, target: name, hasDigest });
+  const environment = parts.targets.get(name)?.environment;
+  const decision = decide(c.get("rules"), { action, target: name, environment, hasDigest });
   switch (decision.kind) {
     case "stranger":
-      throw new RunnerError("NOT_ALLOWED", "no rule of the policy matches this token", {
-        hint: "compare the token's claims with the rules for its issuer",
+      throw new RunnerError("NOT_ALLOWED", "no rule of the policy matches this caller", {
+        hint: "compare the token's claims with the rules for its issuer; lockkeeper policy check explains",
       });
     case "unseen":
       throw unseen(name, place.run);
@@ -42,7 +43,9 @@ export function authorize(
     case "digest-required":
       throw new RunnerError(
         "DIGEST_REQUIRED",
-        `rule "${decision.rule.id}" wants the digest of the release to be named`,
+        decision.by === "rule"
+          ? `rule "${decision.rule.id}" wants the digest of the release to be named`
+          : `"${name}" is a ${digestRequiredIn} database: name the release's digest`,
         {
           hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
         },

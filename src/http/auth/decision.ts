@@ -1,10 +1,13 @@
-import type { Action, ClaimValue, Policy, Rule } from "./policy.ts";
+import type { Policy } from "./policy.ts";
+import type { Action, ClaimMatch, Rule } from "./rule.ts";
 
 /** What is asked of the policy. */
 export interface Question {
   readonly action: Action;
   readonly target: string;
-  /** whether the request names the release's digest */
+  /** of the target; undefined where there is no such target */
+  readonly environment: string | undefined;
+  /** whether the request names the release's digest, or is one that needs none */
   readonly hasDigest: boolean;
 }
 
@@ -17,8 +20,11 @@ export type Decision =
   | { readonly kind: "unseen" }
   /** the target is the caller's, the action is not */
   | { readonly kind: "denied"; readonly rules: readonly string[] }
-  /** all but the digest is right */
-  | { readonly kind: "digest-required"; readonly rule: Rule };
+  /** all but the digest is right; it is wanted by the rule, or by the environment whatever the rule says */
+  | { readonly kind: "digest-required"; readonly rule: Rule; readonly by: "rule" | "environment" };
+
+/** In environments of this name a release is only applied when the caller names its digest, so that a bucket cannot choose which. */
+export const digestRequiredIn = "production";
 
 /** The rules whose every match holds for a verified token of `issuer`. */
 export function rulesFor(
@@ -27,31 +33,50 @@ export function rulesFor(
   claims: Readonly<Record<string, unknown>>,
 ): readonly Rule[] {
   return policy.rules.filter(
-    (rule) =>
-      rule.issuer === issuer &&
-      rule.match.every(({ claim, anyOf }) => matches(claimAt(claims, claim), anyOf)),
+    ({ from }) =>
+      from.kind === "issuer" &&
+      from.issuer === issuer &&
+      from.match.every((match) => compare(match, claims).isEqual),
   );
+}
+
+/** The rules for a webhook that was authenticated. */
+export function rulesForHook(policy: Policy, hook: string): readonly Rule[] {
+  return policy.rules.filter(({ from }) => from.kind === "hook" && from.hook === hook);
 }
 
 /** Whether one of the caller's rules allows what is asked; the first that does is the one that is recorded. */
 export function decide(rules: readonly Rule[], question: Question): Decision {
   if (rules.length === 0) return { kind: "stranger" };
-  const onTarget = rules.filter(
-    (rule) => rule.targets.includes("*") || rule.targets.includes(question.target),
-  );
+  const onTarget = rules.filter((rule) => isFor(rule, question.target));
   if (onTarget.length === 0) return { kind: "unseen" };
   const allowing = onTarget.filter((rule) => rule.actions.includes(question.action));
-  const rule = allowing.find((candidate) => question.hasDigest || !candidate.isDigestRequired);
-  if (rule !== undefined) return { kind: "allowed", rule };
-  const strict = allowing[0];
-  return strict === undefined
-    ? { kind: "denied", rules: onTarget.map(({ id }) => id) }
-    : { kind: "digest-required", rule: strict };
+  const [first] = allowing;
+  if (first === undefined) return { kind: "denied", rules: onTarget.map(({ id }) => id) };
+  if (question.hasDigest) return { kind: "allowed", rule: first };
+  if (question.environment === digestRequiredIn)
+    return { kind: "digest-required", rule: first, by: "environment" };
+  const lenient = allowing.find((rule) => !rule.isDigestRequired);
+  return lenient === undefined
+    ? { kind: "digest-required", rule: first, by: "rule" }
+    : { kind: "allowed", rule: lenient };
 }
 
-/** Equal in type and value to one of them; `"true"` is not `true`, and what is missing, a list or an object equals nothing. */
-function matches(value: unknown, anyOf: readonly ClaimValue[]): boolean {
-  return anyOf.some((wanted) => wanted === value);
+/** Whether a rule says anything about a target. */
+export function isFor(rule: Rule, target: string): boolean {
+  return rule.targets.includes("*") || rule.targets.includes(target);
+}
+
+/**
+ * One claim held against a rule. Equal in type and value to one of those wanted; `"true"` is not `true`, and what is
+ * missing, a list or an object equals nothing.
+ */
+export function compare(
+  { claim, anyOf }: ClaimMatch,
+  claims: Readonly<Record<string, unknown>>,
+): { readonly found: unknown; readonly isEqual: boolean } {
+  const found = claimAt(claims, claim);
+  return { found, isEqual: anyOf.some((wanted) => wanted === found) };
 }
 
 /** A claim by name, or by JSON Pointer (RFC 6901) through objects; own properties only. */

@@ -1,38 +1,17 @@
 import { createHash } from "node:crypto";
-import {
-  createLocalJWKSet,
-  createRemoteJWKSet,
-  customFetch,
-  jwtVerify,
-  type JSONWebKeySet,
-  type JWTVerifyGetKey,
-} from "jose";
+import { jwtVerify, type JWTVerifyGetKey } from "jose";
 import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
 import { parseStrictJson } from "../json.ts";
-import { readCapped } from "../read-capped.ts";
-import type { Issuer } from "./policy.ts";
-
-/** A token that was verified, reduced to what the rest of the program may know of it. */
-export interface Principal {
-  /** `iss` */
-  readonly issuer: string;
-  /** name of the issuer in the policy */
-  readonly issuerName: string;
-  /** `sub` */
-  readonly subject: string;
-  readonly claims: Readonly<Record<string, unknown>>;
-  /** `jti`; where the issuer gives none, a digest of the decoded claims, which whitespace in the token or another signature over them does not change */
-  readonly jti: string;
-  readonly expiresAt: Date;
-}
+import type { Issuer } from "./issuer.ts";
+import { plain, type TokenPrincipal } from "./principal.ts";
 
 /** Checks bearer tokens. */
 export interface TokenVerifier {
   /**
    * @throws RunnerError `UNAUTHENTICATED` — always the same one; the reason is its cause, for the log only
    */
-  verify(token: string): Promise<Principal>;
+  verify(token: string): Promise<TokenPrincipal>;
 }
 
 /** An issuer with the keys its tokens are checked with; key sets are never merged across issuers. */
@@ -42,12 +21,7 @@ export interface IssuerKeys {
 }
 
 const clockToleranceSeconds = 30;
-const jwksBytes = 256 * 1024;
-const jwksTimeoutMs = 5_000;
 const compactToken = /^([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{1,8192})\.([A-Za-z0-9_-]{1,4096})$/;
-
-/** Kept in databases and shown to people, so without control characters and halves of surrogate pairs. */
-const plain = v.pipe(v.string(), v.regex(/^[^\p{Cc}\p{Cs}]+$/u));
 
 const claimsSchema = v.looseObject({
   iss: v.string(),
@@ -67,7 +41,7 @@ export function createTokenVerifier(options: {
 }): TokenVerifier {
   const byIssuer = new Map(options.issuers.map((entry) => [entry.issuer.issuer, entry]));
 
-  async function check(token: string): Promise<Principal> {
+  async function check(token: string): Promise<TokenPrincipal> {
     if (token.length > options.maxTokenChars) throw new Error("the token is too long");
     const [, header = "", payload = ""] = compactToken.exec(token) ?? [];
     if (payload === "") throw new Error("not a compact JWT");
@@ -88,6 +62,8 @@ export function createTokenVerifier(options: {
       maxTokenAge: entry.issuer.maxTokenAgeMs / 1000,
       clockTolerance: clockToleranceSeconds,
       currentDate: options.now(),
+      // compared as RFC 7515 says: in any case, with or without "application/"
+      ...(entry.issuer.typ === null ? {} : { typ: entry.issuer.typ }),
     });
     // `claims` are of the very bytes that were just verified, read more strictly than the library does
     const known = v.safeParse(claimsSchema, claims);
@@ -118,64 +94,6 @@ export function createTokenVerifier(options: {
       }
     },
   };
-}
-
-/** Keys fetched from an issuer's `jwksUri`: cached 10 minutes, asked again for an unknown key at most every 30 s. */
-export function fetchedKeys(uri: string): JWTVerifyGetKey {
-  return createRemoteJWKSet(new URL(uri), {
-    timeoutDuration: jwksTimeoutMs,
-    cooldownDuration: 30_000,
-    cacheMaxAge: 600_000,
-    [customFetch]: fetchCapped,
-  });
-}
-
-const keySetSchema = v.object({
-  keys: v.pipe(
-    v.array(
-      v.pipe(
-        v.looseObject({
-          kty: v.picklist(["RSA", "EC", "OKP"], "keys are RSA, EC or OKP; a shared secret is none"),
-        }),
-        v.check((key) => !("d" in key) && !("k" in key), "holds a private key"),
-      ),
-    ),
-    v.minLength(1, "holds no key"),
-  ),
-});
-
-/**
- * Keys pinned by a JWKS file.
- *
- * @throws RunnerError `CONFIG` — when it is no set of public keys
- */
-export function pinnedKeys(jwks: string, fileName: string): JWTVerifyGetKey {
-  try {
-    const keys: JSONWebKeySet = v.parse(keySetSchema, parseStrictJson(jwks, 8));
-    return createLocalJWKSet(keys);
-  } catch (cause) {
-    const reason =
-      cause instanceof v.ValiError || cause instanceof SyntaxError ? cause.message : "not a key set";
-    throw new RunnerError("CONFIG", `the key set "${fileName}" cannot be used: ${reason}`, {
-      hint: "give the issuer's public JWKS document",
-      cause,
-    });
-  }
-}
-
-/** `fetch` that reads at most 256 KiB; redirects are not followed, so the host stays the configured one. */
-export async function fetchCapped(url: string, init: RequestInit): Promise<Response> {
-  const response = await fetch(url, { ...init, redirect: "manual" });
-  if (response.status !== 200 || response.body === null) {
-    await response.body?.cancel();
-    throw new Error(`the key set answered ${response.status}`);
-  }
-  const bytes = await readCapped(response.body, jwksBytes);
-  if (bytes === undefined) throw new Error(`the key set is larger than ${jwksBytes} bytes`);
-  return new Response(new Uint8Array(bytes), {
-    status: 200,
-    headers: { "content-type": "application/json" },
-  });
 }
 
 /** One base64url part as an object; strict where a lenient reader could see other claims than we do. */

@@ -14,13 +14,14 @@ export function addTargetRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
     readQuery(c, v.strictObject({}));
     const rules = c.get("rules");
     if (rules.length === 0) {
-      throw new RunnerError("NOT_ALLOWED", "no rule of the policy matches this token", {
+      throw new RunnerError("NOT_ALLOWED", "no rule of the policy matches this caller", {
         hint: "compare the token's claims with the rules for its issuer",
       });
     }
     const visible = [...parts.targets.values()].filter(
       (target) =>
-        decide(rules, { action: "status", target: target.name, hasDigest: true }).kind === "allowed",
+        decide(rules, { action: "status", target: target.name, environment: undefined, hasDigest: true })
+          .kind === "allowed",
     );
     return c.json({ targets: visible.map((target) => summarizeTarget(target, parts.links)) });
   });

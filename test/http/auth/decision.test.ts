@@ -1,30 +1,35 @@
 import { describe, expect, test } from "vitest";
 import { decide, rulesFor, type Decision, type Question } from "../../../src/http/auth/decision.ts";
-import type { ClaimValue, Policy, Rule } from "../../../src/http/auth/policy.ts";
+import type { Policy } from "../../../src/http/auth/policy.ts";
+import type { ClaimValue, Rule } from "../../../src/http/auth/rule.ts";
 
 function ruleOf(
-  change: Partial<Omit<Rule, "match">> & {
+  change: Partial<Omit<Rule, "from">> & {
+    readonly issuer?: string;
     readonly match?: Readonly<Record<string, ClaimValue | readonly ClaimValue[]>>;
   } = {},
 ): Rule {
-  const { match = { sub: "ci" }, ...rest } = change;
+  const { issuer = "ci", match = { sub: "ci" }, ...rest } = change;
   return {
     id: "rule",
-    issuer: "ci",
     targets: ["orders-prod"],
     actions: ["apply", "status"],
     isDigestRequired: false,
     perHour: null,
     ...rest,
-    match: Object.entries(match).map(([claim, value]) => ({
-      claim,
-      anyOf: typeof value === "object" ? value : [value],
-    })),
+    from: {
+      kind: "issuer",
+      issuer,
+      match: Object.entries(match).map(([claim, value]) => ({
+        claim,
+        anyOf: typeof value === "object" ? value : [value],
+      })),
+    },
   };
 }
 
 function policyOf(...rules: readonly Rule[]): Policy {
-  return { audience: "a", issuers: [], rules, warnings: [] };
+  return { audience: "a", issuers: [], fronts: [], hooks: [], rules, warnings: [] };
 }
 
 /** Whether a rule that compares `match` knows a token with `claims`. */
@@ -103,7 +108,13 @@ describe("a rule's match", () => {
 
 describe("what rules allow", () => {
   const ask = (rules: readonly Rule[], question: Partial<Question> = {}): Decision =>
-    decide(rules, { action: "apply", target: "orders-prod", hasDigest: true, ...question });
+    decide(rules, {
+      action: "apply",
+      target: "orders-prod",
+      environment: "default",
+      hasDigest: true,
+      ...question,
+    });
 
   test("nothing, without a rule that knows the caller", () => {
     expect(ask([])).toEqual({ kind: "stranger" });

@@ -68,6 +68,7 @@ describe("a policy file", () => {
         keys: { kind: "uri", uri: "https://token.actions.githubusercontent.com/.well-known/jwks" },
         algorithms: ["RS256"],
         maxTokenAgeMs: 600_000,
+        typ: null,
       },
       {
         name: "cluster",
@@ -75,15 +76,19 @@ describe("a policy file", () => {
         keys: { kind: "file", path: "cluster.jwks.json" },
         algorithms: ["RS256", "ES256"],
         maxTokenAgeMs: 600_000,
+        typ: null,
       },
     ]);
     expect(policy.rules[0]).toEqual({
       id: "deploy",
-      issuer: "github",
-      match: [
-        { claim: "repository_id", anyOf: ["456789"] },
-        { claim: "event_name", anyOf: ["push", "workflow_dispatch"] },
-      ],
+      from: {
+        kind: "issuer",
+        issuer: "github",
+        match: [
+          { claim: "repository_id", anyOf: ["456789"] },
+          { claim: "event_name", anyOf: ["push", "workflow_dispatch"] },
+        ],
+      },
       targets: ["orders-prod"],
       actions: ["apply", "plan", "status"],
       isDigestRequired: true,
@@ -203,14 +208,5 @@ describe("a policy file", () => {
     expect(refusalOfText("schema: x")).toContain("not JSON");
     expect(refusalOfText(`${text} `.repeat(2))).toContain("not JSON");
     expect(refusalOfText('{"__proto__":{}}')).toContain("__proto__");
-  });
-
-  test("warns of one-claim rules and of sub for GitHub, which has changed its form", () => {
-    const rule = { ...good.rules[0], match: { sub: "repo:acme/shop:ref:refs/heads/main" } };
-    const { warnings } = parsePolicy(JSON.stringify({ ...good, rules: [rule] }), targets);
-    expect(warnings).toEqual([
-      expect.stringContaining("one claim only"),
-      expect.stringContaining('compares "sub"'),
-    ]);
   });
 });

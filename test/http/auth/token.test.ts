@@ -3,14 +3,9 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { RunnerError } from "../../../src/error.ts";
-import type { Issuer } from "../../../src/http/auth/policy.ts";
-import {
-  createTokenVerifier,
-  fetchCapped,
-  fetchedKeys,
-  pinnedKeys,
-  type TokenVerifier,
-} from "../../../src/http/auth/token.ts";
+import type { Issuer } from "../../../src/http/auth/issuer.ts";
+import { fetchCapped, fetchedKeys, pinnedKeys } from "../../../src/http/auth/key-set.ts";
+import { createTokenVerifier, type TokenVerifier } from "../../../src/http/auth/token.ts";
 import { base64url, createIssuer, signRaw, testAudience, type TestIssuer } from "../../support/token.ts";
 
 const now = new Date("2026-11-21T06:00:00Z");
@@ -27,6 +22,7 @@ function entryOf(
       keys: { kind: "file", path: "jwks.json" },
       algorithms,
       maxTokenAgeMs: 600_000,
+      typ: null,
     },
     keys: pinnedKeys(issuer.jwks, "jwks.json"),
   };
@@ -98,6 +94,28 @@ describe("a token that is accepted", () => {
     await expect(
       verifierFor(entryOf(issuer, ["RS256"])).verify(await issuer.token({}, { now })),
     ).resolves.toBeDefined();
+  });
+});
+
+describe("a token's type", () => {
+  test.for([
+    ["at+jwt", "at+jwt", true],
+    ["at+jwt", "application/at+jwt", true],
+    ["at+jwt", "AT+JWT", true],
+    ["application/at+jwt", "at+jwt", true],
+    ["at+jwt", "JWT", false],
+    ["at+jwt", undefined, false],
+    ["at+jwt", "x/at+jwt", false],
+    ["at+jwt", "at+jwt2", false],
+    [null, "JWT", true],
+    [null, undefined, true],
+  ] as const)("%s in the policy, %s in the token", async ([wanted, typ, isTaken]) => {
+    const issuer = await createIssuer();
+    const { keys, issuer: entry } = entryOf(issuer);
+    const verifier = verifierFor({ keys, issuer: { ...entry, typ: wanted } });
+    const token = await issuer.token({}, { now, header: { typ } });
+    if (isTaken) await expect(verifier.verify(token)).resolves.toMatchObject({ subject: "ci" });
+    else expect(await refusal(verifier, token)).toContain("typ");
   });
 });
 
