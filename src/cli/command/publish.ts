@@ -1,7 +1,5 @@
 import { RunnerError } from "../../error.ts";
-import type { Signer } from "../../release/key.ts";
 import type { PublishResult } from "../../release/publish.ts";
-import type { Trust } from "../../release/trust.ts";
 import type { Source } from "../../source/source.ts";
 import {
   choiceFlag,
@@ -18,6 +16,7 @@ import { allowLate, chooseStorage, config, format, placeholders, storageFlags, t
 import type { Wiring } from "../context.ts";
 import { formatPairs } from "../output.ts";
 import type { Paint } from "../output.ts";
+import { key, openSigners, passphraseFile } from "../signing-keys.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
 const name = required(
@@ -28,14 +27,6 @@ const name = required(
     }),
   ),
 );
-const key = listFlag("key", {
-  placeholder: "<file>",
-  text: "private key to sign with; can be repeated, each signs; required",
-});
-const passphraseFile = textFlag("passphrase-file", {
-  placeholder: "<file>",
-  text: "file with the passphrase of the private keys",
-});
 const environments = named(
   listFlag("environment", {
     placeholder: "<name>",
@@ -146,7 +137,7 @@ export const publish: Verb = {
       import("../../release/folder-engine.ts"),
       import("../reporter.ts"),
     ]);
-    const keys = await readKeys(invocation);
+    const keys = await openSigners(invocation);
     const storage = chooseStorage(invocation);
     const folder = await wiring.openSource(word("folder") ?? "", storage);
     const engine = get(engineFlag) ?? (await engineOfFolder(folder, signal));
@@ -196,37 +187,10 @@ async function openOtherServices({ get }: Invocation, wiring: Wiring): Promise<r
   return [...named, ...configured.filter(({ url }) => !urls.has(url))];
 }
 
-async function readKeys({ get }: Invocation): Promise<readonly [Signer, ...Signer[]]> {
-  const [{ readSigningKey }, { readSecretFile }] = await Promise.all([
-    import("../../release/key-file.ts"),
-    import("../secret-file.ts"),
-  ]);
-  const file = get(passphraseFile);
-  const passphrase = file === undefined ? undefined : await readSecretFile(file, "--passphrase-file");
-  const [first, ...rest] = await Promise.all(
-    get(key).map((path) =>
-      readSigningKey(path, passphrase).catch((error: unknown) => tellPassphrase(error, file)),
-    ),
-  );
-  if (first !== undefined) return [first, ...rest];
-  throw new RunnerError("USAGE", "--key <file> (or LOCKKEEPER_KEY) is missing", {
-    hint: 'make a key pair with "lockkeeper keygen --out FILE"',
-  });
-}
-
-function tellPassphrase(error: unknown, file: string | undefined): never {
-  if (!(error instanceof RunnerError) || error.code !== "KEY_PASSPHRASE") throw error;
-  const hint =
-    file === undefined
-      ? "name a file with the passphrase: --passphrase-file"
-      : "check what --passphrase-file holds";
-  throw new RunnerError(error.code, error.message, { hint, cause: error });
-}
-
-async function readTrust(paths: readonly string[]): Promise<Trust | undefined> {
+async function readTrust(paths: readonly string[]): Promise<TrustAnchor | undefined> {
   const [first, ...rest] = paths;
   if (first === undefined) return undefined;
-  return (await import("../../release/key-file.ts")).readTrustFiles([first, ...rest]);
+  return (await import("../../release/trust-file.ts")).readTrustFiles([first, ...rest]);
 }
 
 function describePublished(result: PublishResult, streamName: string): Record<string, unknown> {
