@@ -11,9 +11,9 @@ import { makePlan } from "./plan/make-plan.ts";
 import type { Plan, Step } from "./plan/plan.ts";
 import { isComplete } from "./plan/repeatable.ts";
 import type { Release } from "./release/release.ts";
-import { assertNotExpired } from "./release/expiry.ts";
+import { assertFresh } from "./release/freshness.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
-import { isLeftBehind, isRecorded, isToClear } from "./run/at-rest.ts";
+import { isLeftBehind, isNoNews, isRecorded, isToClear } from "./run/at-rest.ts";
 import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
@@ -53,7 +53,7 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     if (plan === "done") return await log.noop(state.position, release.digest);
     const isAtRest = isRecorded(release, state) && !isToClear(state, request) && !isLeftBehind(state);
     if (plan.steps.length === 0 && isAtRest) return await log.noop(state.position, release.digest);
-    if (plan.steps.length > 0) assertNotExpired(release, log.startedAt);
+    if (plan.steps.length > 0) assertFresh(release, log.startedAt);
     const { signal, emit } = log;
     const waitMs = target.dependencies === "wait" ? request.limits.waitMs : 0;
     if (!isRollingBack(state, request))
@@ -109,7 +109,7 @@ async function prepare(request: RunRequest, target: Target, log: RunLog): Promis
     target.driver.state(target.stream, log.signal),
     request.release ?? target.releases.head(log.signal),
   ]);
-  log.from(state.position);
+  log.seen(state, request.release === null ? head : undefined);
   const isIdle =
     request.goal.kind === "latest" &&
     request.plan === null &&
@@ -217,6 +217,8 @@ async function runUnderLease(
   const progress = assertProgress(state, session.attempt);
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) {
+    if (!isNoNews(release, state, request))
+      await log.begins(state, { steps: [], to: state.position }, session);
     // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
     if (release.rank !== undefined)
       await session.begin(beginning(release, state.position, state.position, 0));
@@ -246,6 +248,7 @@ async function runUnderLease(
     appliedBy: request.caller.subject,
     emit: log.emit,
   };
+  await log.begins(state, { steps, to: isBack && back !== undefined ? back.start : plan.to }, session);
   if (isBack && back !== undefined) {
     const entries = await target.driver.history(target.stream, { runId: request.id }, session.signal);
     throw log.rolledBack(await resumeRollBack(plan, back, entries, state, session, options));

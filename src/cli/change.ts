@@ -96,12 +96,14 @@ export function describeResult(result: RunResult): Record<string, unknown> {
     status: result.status,
     outcome: result.outcome,
     release: result.release,
+    fresh: result.fresh,
     from: result.from?.version ?? null,
     to: result.to?.version ?? null,
     done: result.done,
     left: result.left,
     durationMs: result.durationMs,
     backup: result.backup,
+    audit: result.audit,
     error: result.error === null ? null : describeFailure(result.error),
   };
 }

@@ -1,4 +1,5 @@
 import { placeName } from "../history/foreign.ts";
+import { emptyChain, formatChainEnd } from "../release/chain.ts";
 import type { TargetStatus } from "../status/status.ts";
 import { formatDuration } from "../report/duration.ts";
 import { redactText } from "../report/redact.ts";
@@ -17,9 +18,14 @@ export function describeStatus(status: TargetStatus): Record<string, unknown> {
     environment: status.environment,
     version: status.position.version,
     applied: status.position.length,
+    chain: formatChainEnd({
+      length: status.position.length,
+      head: status.position.chain ?? emptyChain(status.stream),
+    }),
     completed: status.completed,
     release: status.release,
     fresh: status.fresh,
+    stale: status.stale === null ? null : describeFailure(status.stale),
     pending: status.pending,
     attention: status.unfinished,
     held: status.held,
@@ -73,11 +79,15 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
   return `${head}\n\n${formatTable(["pending", "migration"], rows, paint)}${more > 0 ? `\n… and ${more} more` : ""}`;
 }
 
-function releaseOf({ release, completed, fresh }: TargetStatus, paint: Paint): string | undefined {
+function releaseOf({ release, completed, stale }: TargetStatus, paint: Paint): string | undefined {
   if (release === null) return undefined;
   const version = release.version === null ? "" : ` version ${release.version}`;
-  const state = !fresh
-    ? paint.bad(", expired: publish it anew")
+  const state = stale
+    ? paint.bad(
+        stale.code === "RELEASE_EXPIRED"
+          ? ", expired: publish it anew"
+          : `, not fresh: ${stale.message} (${stale.code})`,
+      )
     : completed === release.digest
       ? ", applied whole"
       : "";

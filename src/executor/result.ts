@@ -1,4 +1,5 @@
 import type { RunnerError } from "../error.ts";
+import type { AuditLink } from "../history/audit.ts";
 import type { Position } from "../history/entry.ts";
 import type { BackupRecord, RunOutcome } from "../history/run.ts";
 import type { Direction } from "../migration/migration.ts";
@@ -11,6 +12,8 @@ export interface RunResult {
   readonly status: "succeeded" | "failed" | "canceled" | "handing_over";
   readonly outcome: RunOutcome | null;
   readonly release: { readonly digest: string; readonly version: number | null } | null;
+  /** false: the release has expired, or nobody vouches that it is the newest; null where it was not looked at, for nothing was to do */
+  readonly fresh: boolean | null;
   /** null where the database could not be asked */
   readonly from: Position | null;
   readonly to: Position | null;
@@ -21,6 +24,8 @@ export interface RunResult {
   readonly durationMs: number;
   /** null where none was made */
   readonly backup: BackupRecord | null;
+  /** its last entry in the audit log; null where it has none */
+  readonly audit: AuditLink | null;
   readonly error: RunnerError | null;
 }
 

@@ -196,7 +196,11 @@ export const schemas = {
     position,
     completed: { ...textOrNull, description: "Digest of the release last applied whole" },
     release: nullable(object({ digest: text, version: { type: ["integer", "null"] }, expires: timeOrNull })),
-    fresh: { ...flag, description: "false: the release has expired" },
+    fresh: {
+      ...flag,
+      description: "false: the release has expired, or nobody vouches that it is the newest",
+    },
+    stale: nullable(local("RunError")),
     pending: object({
       total: count,
       next: { type: "array", items: object({ version, path: text }), description: "The first fifty" },

@@ -1,3 +1,4 @@
+import type { RunnerError } from "../error.ts";
 import { placeName } from "../history/foreign.ts";
 import type { Target } from "../runner.ts";
 import { readStatus } from "../status/status.ts";
@@ -36,8 +37,10 @@ export interface TargetView extends TargetSummary {
     readonly version: number | null;
     readonly expires: string | null;
   } | null;
-  /** false: the release has expired, nothing of it can be applied any more */
+  /** false: the release has expired, or nobody vouches that it is the newest; nothing of it would be applied */
   readonly fresh: boolean;
+  /** why it is not fresh */
+  readonly stale: ErrorView | null;
   readonly pending: {
     readonly total: number;
     readonly next: readonly { readonly version: string; readonly path: string }[];
@@ -106,6 +109,7 @@ export async function readTarget(
             expires: release.expires?.toISOString() ?? null,
           },
     fresh: status.fresh,
+    stale: status.stale === null ? null : viewFailure(status.stale),
     pending: {
       total: pending.length,
       next: pending.slice(0, shownPending).map(({ version, path }) => ({ version, path })),
@@ -127,14 +131,10 @@ export async function readTarget(
             expiresAt: lease.expiresAt.toISOString(),
           },
     lastRun: lastRun === undefined ? null : viewRun(lastRun, links),
-    problem:
-      problem === null
-        ? null
-        : viewError({
-            code: problem.code,
-            message: problem.message,
-            hint: problem.hint ?? null,
-            fields: problem.fields,
-          }),
+    problem: problem === null ? null : viewFailure(problem),
   };
+}
+
+function viewFailure({ code, message, hint, fields }: RunnerError): ErrorView {
+  return viewError({ code, message, hint: hint ?? null, fields });
 }

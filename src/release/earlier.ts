@@ -1,15 +1,20 @@
 import { RunnerError } from "../error.ts";
-import { parseDigest } from "../migration/checksum.ts";
+import { parseDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
 import { readExact } from "./body.ts";
 import { readEnvelopes } from "./envelope.ts";
+import { knownSigners } from "./environment-trust.ts";
+import type { EnvironmentTrusts } from "./environment-trust.ts";
 import { readHead } from "./head.ts";
 import type { Head } from "./head.ts";
 import type { PublicKey } from "./key.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
+import { readManifest } from "./manifest.ts";
+import type { KnownSigners } from "./signers.ts";
 import { readStatement } from "./statement.ts";
+import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
 import { verifyManifest, verifyStatement } from "./verify.ts";
 import type { Expectations, VerifiedRelease, VerifiedStatement } from "./verify.ts";
@@ -19,6 +24,8 @@ export interface EarlierRelease {
   readonly head: Head;
   /** state of `head.json`, for the compare-and-swap */
   readonly headVersion: string;
+  /** the release object: one bundle a line */
+  readonly bytes: Buffer;
   readonly statement: VerifiedStatement;
   readonly release: VerifiedRelease;
 }
@@ -26,18 +33,30 @@ export interface EarlierRelease {
 /** What a release must be to be continued. */
 export interface EarlierExpectations {
   readonly stream: string;
-  readonly engine: Engine;
-  readonly keys: readonly PublicKey[];
+  /** default: what its manifest says */
+  readonly engine?: Engine | undefined;
   /** digest of the release to continue in place of the newest: the way back after a stolen key has published */
   readonly follow?: string | undefined;
+  readonly judge: Judge;
 }
 
 /**
- * The newest release under a prefix, signed by one of `keys` at least, whatever its time; `undefined` for an empty prefix.
+ * Verifies a release that is to be continued. `claim` is what it says of itself, unproven: it may choose by whom and as of
+ * when the bytes are judged, and nothing more.
+ */
+export type Judge = (bytes: Buffer, claim: Claim) => VerifiedStatement | Promise<VerifiedStatement>;
+
+/** What a judge needs besides trust: as {@link Expectations}, of the time when the release was issued. */
+export interface Claim extends Omit<Expectations, "trust" | "environment"> {
+  readonly environments: readonly string[];
+}
+
+/**
+ * The newest release under a prefix, verified by the judge, whatever its time; `undefined` for an empty prefix.
  *
  * It is verified though it is only continued: whoever writes the bucket could else choose the order that the next signer signs.
  *
- * @throws RunnerError `WRONG_STREAM` — the prefix is of another stream; `THRESHOLD` — none of `keys` signed it; the codes of `verify.ts`
+ * @throws RunnerError `WRONG_STREAM` — the prefix is of another stream; what the judge refuses it for; the codes of `verify.ts`
  */
 export async function readEarlier(
   source: Source,
@@ -56,7 +75,7 @@ export async function readEarlier(
   );
   // Read before its signatures are counted, to say of which stream it is and to judge it by its own time; refusing needs no proof.
   const claimed = readStatement(readEnvelopes(bytes)[0]?.payload ?? Buffer.alloc(0));
-  const { engine, keys, stream } = expectations;
+  const { engine, judge, stream } = expectations;
   if (claimed.stream !== stream) {
     throw new RunnerError(
       "WRONG_STREAM",
@@ -67,10 +86,10 @@ export async function readEarlier(
       },
     );
   }
-  const statement = verifyEarlier(bytes, keys, {
+  const statement = await judge(bytes, {
     stream,
-    engine,
-    environment: claimed.environments[0] ?? "",
+    engine: engine ?? "postgres",
+    environments: claimed.environments,
     highWaterMark: undefined,
     expected: digest,
     now: claimed.issued,
@@ -81,41 +100,72 @@ export async function readEarlier(
     statement.manifestSize,
     signal,
   );
-  return { head, headVersion: object.version, statement, release: verifyManifest(statement, manifest) };
+  const judged = { ...statement, engine: engine ?? engineOf(statement, manifest) };
+  return {
+    head,
+    headVersion: object.version,
+    bytes,
+    statement,
+    release: verifyManifest(judged, manifest),
+  };
 }
 
-function verifyEarlier(
-  bytes: Buffer,
-  keys: readonly PublicKey[],
-  expectations: Omit<Expectations, "trust">,
-): VerifiedStatement {
-  const rule = { threshold: 1, maxValidityDays: Infinity };
-  const trust: Trust = {
-    kind: "fixed",
-    keys,
-    identities: [],
-    keyless: null,
-    rule,
-    release: new Map(),
-    minVersion: 1,
-    revoked: new Set<string>(),
-    epoch: null,
-    timestamp: null,
+/**
+ * Judges by one good signature of these: enough to continue what one of us has begun.
+ *
+ * @throws RunnerError `THRESHOLD` — none of them signed it; the codes of `verify.ts`
+ */
+export function signedByOneOf(signers: KnownSigners): Judge {
+  return (bytes, claim) => {
+    const rule = { threshold: 1, maxValidityDays: Infinity };
+    const trust: Trust = {
+      ...signers,
+      kind: "fixed",
+      rule,
+      release: new Map(),
+      minVersion: 1,
+      revoked: new Set<string>(),
+      epoch: null,
+      timestamp: null,
+    };
+    try {
+      return verifyStatement(bytes, { ...claim, environment: claim.environments[0] ?? "", trust });
+    } catch (error) {
+      if (!(error instanceof RunnerError) || error.code !== "THRESHOLD") throw error;
+      throw new RunnerError(
+        "THRESHOLD",
+        "none of the given keys signed the release that this one would continue",
+        {
+          hint: "name the public keys of the earlier signers with --trust",
+          fields: error.fields,
+          cause: error,
+        },
+      );
+    }
   };
-  try {
-    return verifyStatement(bytes, { ...expectations, trust });
-  } catch (error) {
-    if (!(error instanceof RunnerError) || error.code !== "THRESHOLD") throw error;
-    throw new RunnerError(
-      "THRESHOLD",
-      "none of the given keys signed the release that this one would continue",
-      {
-        hint: "name the public keys of the earlier signers with --trust",
-        fields: error.fields,
-        cause: error,
-      },
-    );
-  }
+}
+
+/**
+ * Judges as the runners of each environment would, whatever its validity and expiry; tells also which of our `own` keys
+ * have signed, whether those trust them or not.
+ *
+ * @throws RunnerError the codes of `verify.ts`
+ */
+export function trustedIn(trusts: EnvironmentTrusts, own: readonly PublicKey[]): Judge {
+  return (bytes, claim) => {
+    for (const environment of claim.environments) {
+      const trust = trusts.get(environment);
+      if (trust === undefined) throw new RunnerError("INTERNAL", "no trust was read for an environment");
+      const rule = { ...ruleFor(trust, environment), maxValidityDays: Infinity };
+      verifyStatement(bytes, { ...claim, environment, trust: { ...trust, rule, release: new Map() } });
+    }
+    return signedByOneOf(knownSigners(trusts, own))(bytes, claim);
+  };
+}
+
+/** Of a manifest that is the signed one; whether it is, is for `verifyManifest` to say. */
+function engineOf({ manifestSha256, engine }: VerifiedStatement, manifest: Buffer): Engine {
+  return sha256Hex(manifest) === manifestSha256 ? readManifest(manifest).engine : engine;
 }
 
 async function readPart(source: Source, key: string, size: number, signal: AbortSignal): Promise<Buffer> {

@@ -8,6 +8,12 @@ export const releaseLimits = {
   bundles: 16,
   /** bytes of one bundle line */
   bundleBytes: 65_536,
+  /** bytes of a signer's certificate; Fulcio's have some 1,700 */
+  certificateBytes: 8_192,
+  /** log entries, and likewise signed times, of one bundle; there is a use for one or two */
+  proofs: 8,
+  /** bytes of a timestamp: its bundles, one a line */
+  timestampBytes: 131_072,
   /** bytes of a manifest */
   manifestBytes: 32 * 1_048_576,
   /** migrations in one manifest */
@@ -34,6 +40,12 @@ export const releaseLimits = {
   descriptionLength: 500,
   /** keys that one trust names */
   keys: 32,
+  /** keys of the root role: two roots' signatures have to fit into the lines of one file */
+  rootKeys: 8,
+  /** bytes of a root document */
+  rootBytes: 65_536,
+  /** roots after the pinned one */
+  rootSteps: 32,
   /** bytes of a key file or trust file */
   keyFileBytes: 65_536,
 } as const;

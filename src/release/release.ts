@@ -1,3 +1,4 @@
+import type { RunnerError } from "../error.ts";
 import type { Body, Engine, Migration } from "../migration/migration.ts";
 import type { KnownRoots, RootState } from "./anchor.ts";
 import type { Registry } from "./registry.ts";
@@ -22,6 +23,8 @@ export interface Release {
   readonly registry?: Registry;
   /** when a signed release may no longer be applied */
   readonly expires?: Date;
+  /** why nobody vouches that it is the newest, where the trust wants that; absent where somebody does, or nobody need */
+  readonly stale?: RunnerError;
   /** ids of the keys and identities whose signatures counted */
   readonly signers: readonly string[];
   /** the root that said whose signatures count; absent where the runner pins them itself */

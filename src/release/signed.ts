@@ -7,12 +7,14 @@ import { assertRunBytes, readBlob, readExact } from "./body.ts";
 import { mapConcurrently } from "./concurrent.ts";
 import { readHead } from "./head.ts";
 import type { Head } from "./head.ts";
+import { requestTimestamp, whyStale } from "./freshness.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readPacked } from "./pack.ts";
 import type { ReleaseContext, ReleaseProvider } from "./release.ts";
 import { noKnownRoots, resolveTrust } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
+import type { TimestampRule, Trust } from "./trust.ts";
 import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
 import type { VerifiedRelease } from "./verify.ts";
 
@@ -29,8 +31,8 @@ export interface SignedOptions {
  * The signed releases under a prefix. What the bucket answers is believed only as far as `verify.ts` proves it,
  * and no object is read twice: the bytes that were verified are the bytes that are used.
  *
- * Requests: one for `head`, two more for `fetch` (its release and manifest; with an expected digest no head is read),
- * one for each body, or one for a pack of them.
+ * Requests: one for `head`, two more for `fetch` (its release and manifest; with an expected digest no head is read, else
+ * a timestamp at the same time where the trust wants one), one for each body, or one for a pack of them.
  */
 export function signedReleases(options: SignedOptions): ReleaseProvider {
   const head = new HeadReader(options.source);
@@ -42,7 +44,11 @@ export function signedReleases(options: SignedOptions): ReleaseProvider {
     fetch: async (context, signal) => {
       const digest = context.expected ?? (await head.take(signal))?.digest;
       if (digest === undefined) throw nothingPublished(options.source.url);
-      return fetchRelease(options, context, digest, signal);
+      const release = await fetchRelease(options, context, digest, signal);
+      if (release.stale?.code !== "STALE_RELEASE") return release;
+      // the newer one may have been published, and vouched for, since the head was read
+      const newest = (await head.take(signal))?.digest ?? digest;
+      return newest === digest ? release : fetchRelease(options, context, newest, signal);
     },
     bodies: async (release, bodies, signal) => {
       if (!isVerified(release))
@@ -106,9 +112,13 @@ async function fetchRelease(
     );
   }
   const question = { ...options, known: context.knownRoots ?? noKnownRoots, now: context.now };
-  const [{ trust, root }, release] = await Promise.all([
-    resolveTrust(options.trust, question, signal),
+  const resolving = resolveTrust(options.trust, question, signal);
+  const [{ trust, root }, release, timestamp] = await Promise.all([
+    resolving,
     source.read(layout.release(sha256), { maxBytes: releaseLimits.releaseBytes }, signal),
+    resolving.then((found) =>
+      voucherOf(found.trust, context) ? requestTimestamp(source, signal) : undefined,
+    ),
   ]);
   if (release === undefined) throw notThere(digest, "the release", source.url);
   const statement = verifyStatement(release.bytes, { ...options, ...context, trust, expected: digest });
@@ -120,7 +130,17 @@ async function fetchRelease(
   );
   if (manifest === undefined) throw notThere(digest, "the manifest of the release", source.url);
   const verified = verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
-  return root === null ? verified : { ...verified, root };
+  const rule = voucherOf(trust, context);
+  const stale = rule && whyStale(statement, timestamp, { rule, stream: options.stream, now: context.now });
+  return { ...verified, ...(root !== null && { root }), ...(stale && { stale }) };
+}
+
+/**
+ * A caller who names a digest has it from the publisher and past the bucket, so nothing newer can be held back from it:
+ * what was asked for is what is taken. Only a head needs somebody who vouches that it is the newest.
+ */
+function voucherOf({ timestamp }: Trust, { expected }: ReleaseContext): TimestampRule | null {
+  return expected === undefined ? timestamp : null;
 }
 
 async function fetchBodies(

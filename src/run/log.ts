@@ -1,4 +1,5 @@
-import type { Hold, LeaseHolder } from "../driver/stream-state.ts";
+import type { AuditedMigration } from "../audit/record.ts";
+import type { Hold, LeaseHolder, StreamState } from "../driver/stream-state.ts";
 import type { LeasedSession } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
 import type { RunChange } from "../driver/runs.ts";
@@ -7,8 +8,11 @@ import type { Emit } from "../executor/event.ts";
 import type { RunResult, StepResult } from "../executor/result.ts";
 import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type BackupRecord, type RunOutcome, type RunStatus } from "../history/run.ts";
-import type { Plan } from "../plan/plan.ts";
+import type { Direction } from "../migration/migration.ts";
+import type { Plan, Step } from "../plan/plan.ts";
+import { whyNotFresh } from "../release/freshness.ts";
 import type { Release } from "../release/release.ts";
+import { AuditTrail } from "./audit-trail.ts";
 import { entryError, isStop, outcomeOf } from "./outcome.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
@@ -32,12 +36,19 @@ export class RunLog {
   readonly #began = performance.now();
   readonly #limit: TimeLimit;
   readonly #notice: WaitNotice;
-  readonly #done: StepResult[] = [];
+  readonly #trail: AuditTrail;
+  readonly #done: DoneStep[] = [];
+  /** what the run may do, by {@link stepName} */
+  readonly #steps = new Map<string, Step>();
   #from: Position | null = null;
   #release: RunResult["release"] = null;
+  /** why the release is not fresh; undefined before one was looked at */
+  #stale: RunnerError | null | undefined;
   #plan: Plan | undefined;
   #session: LeasedSession | undefined;
   #hasBegun = false;
+  /** it did not answer when it was told how the run ended */
+  #isAway = false;
   #backup: BackupRecord | null = null;
   #rollback: "none" | "begun" | "whole" = "none";
 
@@ -46,11 +57,12 @@ export class RunLog {
     this.#target = target;
     this.startedAt = options.now();
     this.emit = (event) => {
-      if (event.kind === "step.succeeded") this.#done.push(stepOf(event));
+      if (event.kind === "step.succeeded") this.#done.push(doneStep(event, this.#steps));
       if (event.kind === "backup.done") this.#backup = backupOf(event);
       if (event.kind === "rollback.started") this.#rollback = "begun";
       options.emit(event);
     };
+    this.#trail = new AuditTrail(request, target, { now: options.now, emit: this.emit });
     this.#hasBegun = request.resumed?.hasBegun ?? false;
     this.#limit = new TimeLimit(request, options);
     this.#notice = new WaitNotice(this.emit);
@@ -67,13 +79,17 @@ export class RunLog {
     return this.#limit.msLeft();
   }
 
-  from(position: Position): void {
-    this.#from = position;
+  /** @param offered - what the bucket calls its newest release */
+  seen(state: StreamState, offered: string | undefined): void {
+    this.#from = state.position;
+    this.#trail.seen(state, offered);
   }
 
   verified(release: Release): void {
+    this.#trail.verified(release);
     const version = release.rank?.version ?? null;
     this.#release = { digest: release.digest, version };
+    this.#stale = whyNotFresh(release, this.startedAt);
     for (const message of release.warnings) this.emit({ kind: "warning", message });
     const { digest, migrations, signers } = release;
     this.emit({ kind: "release.verified", digest, version, migrations: migrations.length, signers });
@@ -108,6 +124,20 @@ export class RunLog {
   hasLease(session: LeasedSession): void {
     this.#session = session;
     this.emit({ kind: "lease.acquired", token: session.token });
+  }
+
+  /**
+   * Records that the run is about to change something, by some of `steps`.
+   *
+   * @throws RunnerError `AUDIT_UNAVAILABLE` - then it must not
+   */
+  async begins(
+    state: StreamState,
+    { steps, to }: { readonly steps: readonly Step[]; readonly to: Position },
+    session: LeasedSession,
+  ): Promise<void> {
+    for (const step of steps) this.#steps.set(stepName(step.direction, step.body.path), step);
+    await this.#trail.begin(state, to, session);
   }
 
   /** From here on the database may have been changed by this run. */
@@ -205,6 +235,7 @@ export class RunLog {
     const [done, to] = this.#hasBegun
       ? await Promise.all([this.#stepsDone(), this.#positionNow()])
       : [[], this.#from];
+    if (this.#hasBegun && to === null) this.#isAway = true;
     const left = this.#leftAt(to, done.length);
     return this.#end({ status, outcome, to, done, left, error });
   }
@@ -259,7 +290,9 @@ export class RunLog {
     };
     await this.#target.driver
       .updateRun(this.#request.id, change, AbortSignal.timeout(lastWordMs))
-      .catch(() => undefined);
+      .catch(() => {
+        this.#isAway = true;
+      });
   }
 
   #change(status: RunStatus, outcome: RunOutcome | null, error: RunnerError | null): RunChange {
@@ -274,7 +307,7 @@ export class RunLog {
   }
 
   /** After a failure the history knows best: a message may have committed although its answer was lost. */
-  async #stepsDone(): Promise<readonly StepResult[]> {
+  async #stepsDone(): Promise<readonly DoneStep[]> {
     const query = { runId: this.#request.id };
     const entries = await this.#target.driver
       .history(this.#target.stream, query, AbortSignal.timeout(lastWordMs))
@@ -282,7 +315,14 @@ export class RunLog {
     if (entries === undefined) return this.#done;
     return entries
       .filter((entry) => entry.status === "done" && (entry.origin === "run" || entry.origin === "checkpoint"))
-      .map(({ version, path, direction, durationMs }) => ({ version, path, direction, durationMs }));
+      .map(({ version, path, direction, durationMs, seq, sha256 }) => ({
+        version,
+        path,
+        direction,
+        durationMs,
+        seq,
+        sha256,
+      }));
   }
 
   /** Steps that were taken back are left again. */
@@ -300,16 +340,35 @@ export class RunLog {
     return state?.position ?? null;
   }
 
-  #end(end: Pick<RunResult, "status" | "outcome" | "to" | "done" | "left" | "error">): RunResult {
+  async #end({
+    done,
+    ...end
+  }: Pick<RunResult, "status" | "outcome" | "to" | "left" | "error"> & {
+    readonly done: readonly DoneStep[];
+  }): Promise<RunResult> {
     const { id } = this.#request;
+    const audit = await this.#trail.end({
+      ...end,
+      migrations: done.map(auditedStep),
+      isAway: this.#isAway,
+    });
+    const stale = this.#stale;
+    // Where something was pending, this was the run's error.
+    if (stale && end.status === "succeeded") {
+      const message = `${stale.message} (${stale.code}): nothing more of it would be applied`;
+      this.emit({ kind: "warning", message });
+    }
     this.emit({ kind: "run.done", runId: id, status: end.status, outcome: end.outcome });
     return {
       runId: id,
       target: this.#target.name,
       release: this.#release,
+      fresh: stale === undefined ? null : stale === null,
       from: this.#from,
       durationMs: performance.now() - this.#began,
       backup: this.#backup,
+      audit,
+      done: done.map(stepOf),
       ...end,
     };
   }
@@ -319,6 +378,23 @@ export class RunLog {
 export function holdOf(runId: string, to: Position, release: Release, reason: string): Hold {
   const highWaterMark = release.rank === undefined ? null : { ...release.rank, digest: release.digest };
   return { runId, version: to.version, reason, highWaterMark };
+}
+
+/** What a record of a step needs besides its result. */
+interface DoneStep extends StepResult, Pick<AuditedMigration, "seq" | "sha256"> {}
+
+function doneStep(step: StepResult, known: ReadonlyMap<string, Step>): DoneStep {
+  const planned = known.get(stepName(step.direction, step.path));
+  return { ...stepOf(step), seq: planned?.migration.seq ?? 0, sha256: planned?.body.sha256 ?? "" };
+}
+
+/** A path is there once in each direction: a repeatable migration has none of its own. */
+function stepName(direction: Direction, path: string): string {
+  return `${direction} ${path}`;
+}
+
+function auditedStep({ seq, path, direction, sha256, durationMs }: DoneStep): AuditedMigration {
+  return { seq, path, direction, sha256, ms: Math.round(durationMs) };
 }
 
 function stepOf({ version, path, direction, durationMs }: StepResult): StepResult {

@@ -5,6 +5,7 @@ import type { ForeignPlace } from "../history/foreign.ts";
 import type { HistoryEntry, Position } from "../history/entry.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
 import { pendingRepeatables } from "../plan/repeatable.ts";
+import { whyNotFresh } from "../release/freshness.ts";
 import type { Release } from "../release/release.ts";
 import type { Target } from "../run/target.ts";
 
@@ -23,8 +24,10 @@ export interface TargetStatus {
     readonly expires: Date | null;
     readonly kind: Release["kind"];
   } | null;
-  /** false: the release has expired, so nothing of it can be applied any more */
+  /** false: the release has expired, or nobody vouches that it is the newest, so nothing of it would be applied */
   readonly fresh: boolean;
+  /** why it is not fresh; null where it is, or there is no release */
+  readonly stale: RunnerError | null;
   /** repeatable ones come last, without a version */
   readonly pending: readonly PendingMigration[];
   readonly applied: readonly HistoryEntry[];
@@ -71,6 +74,7 @@ export async function readStatus(
     if (!(cause instanceof RunnerError)) throw cause;
     problem = cause;
   }
+  const stale = release === null ? null : whyNotFresh(release, now);
   return {
     target: target.name,
     stream,
@@ -86,7 +90,8 @@ export async function readStatus(
             expires: release.expires ?? null,
             kind: release.kind,
           },
-    fresh: release?.expires === undefined || release.expires > now,
+    fresh: stale === null,
+    stale,
     pending: problem === null ? pendingIn(release, state) : [],
     applied,
     unfinished: state.unfinished,

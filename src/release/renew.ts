@@ -1,0 +1,105 @@
+import { RunnerError } from "../error.ts";
+import { formatDigest, sha256Hex } from "../migration/checksum.ts";
+import { noKnownRoots } from "./anchor.ts";
+import { readEarlier, signedByOneOf, trustedIn } from "./earlier.ts";
+import type { EarlierRelease, Judge } from "./earlier.ts";
+import { resolveTrusts } from "./environment-trust.ts";
+import { describeIssued, epochOf, isCurrent, issue, nextRank, nextStatement, readTerms } from "./issue.ts";
+import type { IssuedRelease, IssueOutcome, Terms } from "./issue.ts";
+import type { PublicKey } from "./key.ts";
+import type { KnownSigners } from "./signers.ts";
+import { writeStatement } from "./statement.ts";
+import type { VerifiedStatement } from "./verify.ts";
+
+/** Which stream's newest release to give a new expiry, and in whose name. */
+export interface RenewOptions extends Omit<Terms, "environments" | "epoch"> {
+  /** default: those of the newest release */
+  readonly environments?: readonly string[] | undefined;
+  /** renew also what has more than half of its time left */
+  readonly force?: boolean | undefined;
+  /** everything but the writing */
+  readonly dryRun?: boolean | undefined;
+}
+
+/** What a renewal came to: the new release, or the newest one where it is not yet time. */
+export interface RenewResult extends IssuedRelease {
+  readonly outcome: IssueOutcome;
+  /** whether the head moved */
+  readonly published: boolean;
+}
+
+/**
+ * Issues the newest release of a stream again: next version, same manifest, same bodies, new expiry (trust.md 2.6).
+ *
+ * It may run every day, unattended: while more than half of the time is left nothing is written. Whoever renews on one
+ * day (UTC) signs the same bytes, so signers on machines of their own meet a threshold without waiting for each other.
+ *
+ * What is renewed must satisfy the trust itself, in every environment that it is for; without a trust, each of `keys`
+ * must have signed it. Else a bucket's writer with one stolen key could have the others sign whatever he likes.
+ *
+ * @throws RunnerError `RELEASE_NOT_FOUND` — there is nothing to renew; `THRESHOLD`, `RELEASE_REVOKED`, `WRONG_EPOCH` and the other codes of `verify.ts`
+ * @throws RunnerError `SOURCE_CONFLICT` — another publisher was faster; `VALIDITY` — longer than the trust allows
+ */
+export async function renewRelease(options: RenewOptions, signal: AbortSignal): Promise<RenewResult> {
+  const { destination, keys } = options;
+  const own = keys.map((key) => key.public);
+  const earlier = await readNewest(options, own, signal);
+  const { statement: before } = earlier;
+  const terms = { ...options, environments: options.environments ?? before.environments };
+  const trusts = await readTerms(terms, signal);
+  const epoch = epochOf({}, trusts);
+  if (options.force !== true && isCurrent(earlier, terms, epoch)) {
+    const same = describeIssued(before, before.digest, before.signers);
+    return { ...same, outcome: "unchanged", published: false };
+  }
+  const { manifestSha256, manifestSize, chain, source } = before;
+  const content = { manifestSha256, manifestSize, chain, ...(source && { source }) };
+  const statement = nextStatement(terms, content, nextRank(epoch, earlier), issueTime(earlier, options.now));
+  const digest = formatDigest(sha256Hex(writeStatement(statement)));
+  const result = describeIssued(
+    statement,
+    digest,
+    own.map(({ id }) => id),
+  );
+  if (options.dryRun === true) return { ...result, outcome: "dry-run", published: false };
+  const published = await issue(statement, { destination, keys }, trusts, earlier.headVersion, signal);
+  return { ...result, outcome: published ? "published" : "unsigned", published };
+}
+
+const dayMs = 86_400_000;
+
+/** The day's beginning, so that everybody who renews on it signs the same; never before what is renewed. */
+function issueTime({ statement }: EarlierRelease, now: Date): Date {
+  const day = Math.floor(now.getTime() / dayMs) * dayMs;
+  return new Date(Math.max(day, statement.issued.getTime()));
+}
+
+async function readNewest(
+  { destination, stream, trust, now }: RenewOptions,
+  own: readonly PublicKey[],
+  signal: AbortSignal,
+): Promise<EarlierRelease> {
+  const question = { source: destination, stream, known: noKnownRoots, now };
+  const judge: Judge = async (bytes, claim) => {
+    if (trust === undefined) return signedByAll(own, await signedByOneOf(onlyKeys(own))(bytes, claim));
+    const trusts = await resolveTrusts(trust, question, claim.environments, signal);
+    return trustedIn(trusts, own)(bytes, claim);
+  };
+  const earlier = await readEarlier(destination, { stream, judge }, signal);
+  if (earlier !== undefined) return earlier;
+  throw new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${destination.url}`, {
+    hint: "check the prefix, or publish",
+  });
+}
+
+function onlyKeys(keys: readonly PublicKey[]): KnownSigners {
+  return { keys, identities: [], keyless: null };
+}
+
+function signedByAll(keys: readonly PublicKey[], statement: VerifiedStatement): VerifiedStatement {
+  const missing = keys.find(({ id }) => !statement.signers.includes(id));
+  if (missing === undefined) return statement;
+  throw new RunnerError("THRESHOLD", `the newest release is not signed by ${missing.id}`, {
+    hint: "name the public keys of its signers with --trust",
+  });
+}
