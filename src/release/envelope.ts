@@ -10,7 +10,8 @@ import { parseStrictJson } from "./strict-json.ts";
 /** What the envelope says its payload is. */
 export const payloadType = "application/vnd.in-toto+json";
 
-const mediaType = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/** What every line is. */
+export const mediaType = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /** One signer's bundle, taken apart; nothing in it is trusted yet. */
 export interface Envelope {
@@ -19,6 +20,17 @@ export interface Envelope {
   readonly signature: Buffer;
   /** which key it claims to be of; may only narrow the search */
   readonly hint: string | undefined;
+  /** what a signer without a key of its own brings along; undefined: it is signed by a key */
+  readonly keyless: KeylessProof | undefined;
+}
+
+/** Proofs of whose a signature is, and of when it was made; what is in them is for Sigstore's library to judge. */
+export interface KeylessProof {
+  /** DER, unless the signer made it up */
+  readonly certificate: Buffer;
+  readonly tlogEntries: readonly unknown[];
+  /** by RFC 3161 */
+  readonly timestamps: readonly unknown[];
 }
 
 /**
@@ -80,14 +92,30 @@ export function readEnvelopes(bytes: Buffer, what = "the release"): readonly Env
   return envelopes;
 }
 
-/** The known parts of a bundle. Proofs that cosign adds (log entries, timestamps) are let through and count nothing. */
+/** Each costs whoever verifies it some signatures and hashes. */
+const proofs = v.pipe(
+  v.array(v.unknown()),
+  v.maxLength(releaseLimits.proofs, `at most ${releaseLimits.proofs} proofs`),
+);
+
+/** The known parts of a bundle. Log entries and timestamps beside a key, which cosign adds, count nothing. */
 const bundleSchema = v.strictObject({
   mediaType: v.literal(mediaType),
-  verificationMaterial: v.strictObject({
-    publicKey: v.strictObject({ hint: v.exactOptional(v.string()) }),
-    tlogEntries: v.exactOptional(v.array(v.unknown())),
-    timestampVerificationData: v.exactOptional(v.unknown()),
-  }),
+  verificationMaterial: v.pipe(
+    v.strictObject({
+      publicKey: v.exactOptional(v.strictObject({ hint: v.exactOptional(v.string()) })),
+      certificate: v.exactOptional(v.strictObject({ rawBytes: v.string() })),
+      tlogEntries: v.exactOptional(proofs, []),
+      timestampVerificationData: v.exactOptional(
+        v.strictObject({ rfc3161Timestamps: v.exactOptional(proofs, []) }),
+        {},
+      ),
+    }),
+    v.check(
+      ({ publicKey, certificate }) => (publicKey === undefined) !== (certificate === undefined),
+      "either a publicKey or a certificate",
+    ),
+  ),
   dsseEnvelope: v.strictObject({
     payload: v.string(),
     payloadType: v.string(),
@@ -107,7 +135,27 @@ function readEnvelope(line: Buffer, what: string): Envelope {
   return {
     payload: decodeBase64(payload, `the payload of ${what}`),
     signature: decodeBase64(signature.sig, `the signature of ${what}`),
-    hint: bundle.verificationMaterial.publicKey.hint,
+    hint: bundle.verificationMaterial.publicKey?.hint,
+    keyless: readKeyless(bundle.verificationMaterial, what),
+  };
+}
+
+function readKeyless(
+  material: v.InferOutput<typeof bundleSchema>["verificationMaterial"],
+  what: string,
+): KeylessProof | undefined {
+  if (material.certificate === undefined) return undefined;
+  const certificate = decodeBase64(material.certificate.rawBytes, `the certificate of ${what}`);
+  if (certificate.length > releaseLimits.certificateBytes) {
+    throw new RunnerError(
+      "TOO_LARGE",
+      `the certificate of ${what} has ${certificate.length} bytes, more than ${releaseLimits.certificateBytes}`,
+    );
+  }
+  return {
+    certificate,
+    tlogEntries: material.tlogEntries,
+    timestamps: material.timestampVerificationData.rfc3161Timestamps,
   };
 }
 

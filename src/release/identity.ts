@@ -27,9 +27,12 @@ export interface KeylessVerifier {
    * the reason. Never throws.
    */
   signerOf(envelope: Envelope, identities: readonly Identity[]): Identity | undefined;
+
+  /** Why that is none of them, as part of a sentence for people; may quote the certificate, in printable ASCII. */
+  whyNot(envelope: Envelope, identities: readonly Identity[]): string | undefined;
 }
 
-/** What is compared is text of a certificate: printable ASCII, as Fulcio's issuers, names and claims are. */
+/** What is compared is text of a certificate: printable ASCII, which names and URLs of certificates are by their format. */
 const certificateText = v.pipe(
   v.string(),
   v.regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, "printable ASCII text"),
@@ -56,7 +59,7 @@ export const identitySchema = v.strictObject({
   type: v.literal("sigstore"),
   trustDomain: nameText,
   issuer: certificateText,
-  san: certificateText,
+  san: v.pipe(certificateText, v.regex(/[:@]/, "a URI or an e-mail address")),
   oids: v.exactOptional(v.record(fulcioOid, certificateText)),
 });
 

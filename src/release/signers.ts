@@ -12,18 +12,23 @@ export interface KnownSigners {
   readonly keyless: KeylessVerifier | null;
 }
 
-/** Those that signed, each once, whatever number of lines it wrote. Lines of unknown keys count nothing (trust.md 2.5.4). */
+/**
+ * Those that signed, each once, whatever number of lines it wrote and of certificates it was given. Lines of unknown keys
+ * and identities count nothing (trust.md 2.5.4).
+ */
 export function signersOf(
   envelopes: readonly Envelope[],
-  { keys }: KnownSigners,
+  known: KnownSigners,
 ): readonly (PublicKey | Identity)[] {
-  const signers = new Set<PublicKey | Identity>();
-  for (const { payload, signature, hint } of envelopes) {
-    const message = preAuthEncoding(payloadType, payload);
-    const signer = keys.find(
-      (key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key),
-    );
-    if (signer !== undefined) signers.add(signer);
-  }
-  return [...signers];
+  const signers = envelopes.map((envelope) =>
+    envelope.keyless === undefined
+      ? keyOf(envelope, known.keys)
+      : known.keyless?.signerOf(envelope, known.identities),
+  );
+  return [...new Set(signers)].filter((signer) => signer !== undefined);
+}
+
+function keyOf({ payload, signature, hint }: Envelope, keys: readonly PublicKey[]): PublicKey | undefined {
+  const message = preAuthEncoding(payloadType, payload);
+  return keys.find((key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key));
 }
