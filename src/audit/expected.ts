@@ -1,9 +1,9 @@
 import * as v from "valibot";
 
 import { RunnerError } from "../error.ts";
+import type { AuditLink } from "../history/audit.ts";
 import { parseJson } from "./read.ts";
 import { broken } from "./verify.ts";
-import type { AuditLink } from "./write.ts";
 
 const linkSchema = v.object({
   seq: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),

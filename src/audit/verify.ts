@@ -1,7 +1,6 @@
 import type { AuditLog } from "../driver/audit-log.ts";
 import { RunnerError } from "../error.ts";
-import { type AuditEntry, firstLink, linkOf } from "../history/audit.ts";
-import type { AuditLink } from "./write.ts";
+import { type AuditEntry, type AuditLink, firstLink, linkOf } from "../history/audit.ts";
 
 /** What a whole audit log is. */
 export interface VerifiedAudit {

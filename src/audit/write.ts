@@ -1,10 +1,7 @@
 import type { AuditLog } from "../driver/audit-log.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
-import type { AuditEntry } from "../history/audit.ts";
+import type { AuditEntry, AuditLink } from "../history/audit.ts";
 import { type AuditFacts, makeRecord, writeRecord } from "./record.ts";
-
-/** An entry's place in the chain: what to write down elsewhere, so that nobody can change it or anything before it unseen. */
-export type AuditLink = Pick<AuditEntry, "seq" | "sha256">;
 
 /** What a writer is given besides the facts. */
 export interface AuditWriting {

@@ -12,6 +12,9 @@ export interface AuditEntry {
   readonly text: string;
 }
 
+/** An entry's place in the chain: what to write down elsewhere, so that nobody can change it or anything before it unseen. */
+export type AuditLink = Pick<AuditEntry, "seq" | "sha256">;
+
 /** What the first entry is linked to. */
 export const firstLink = "0".repeat(64);
 

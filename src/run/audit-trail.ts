@@ -1,10 +1,10 @@
 import type { AuditedMigration, AuditFacts, AuditOutcome } from "../audit/record.ts";
-import { type AuditLink, writeAudit } from "../audit/write.ts";
+import { writeAudit } from "../audit/write.ts";
 import type { LeasedSession } from "../driver/session.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
-import type { AuditEntry } from "../history/audit.ts";
+import type { AuditEntry, AuditLink } from "../history/audit.ts";
 import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type RunOutcome } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
@@ -22,6 +22,8 @@ export interface TrailEnd {
   readonly error: RunnerError | null;
   readonly to: Position | null;
   readonly migrations: readonly AuditedMigration[];
+  /** the database does not answer any more, so it need not be tried */
+  readonly isAway: boolean;
 }
 
 /** What the audit log is told of one run: which of it, `audit/record.ts` says. */
@@ -73,6 +75,7 @@ export class AuditTrail {
     const facts = this.#endFacts(end);
     if (!(await this.#isToRecord(end, facts))) return this.#begun;
     try {
+      if (end.isAway) throw new RunnerError("DATABASE_UNAVAILABLE", "the database does not answer");
       return await this.#write(facts, AbortSignal.timeout(lastRecordMs));
     } catch (cause) {
       const { message } = toRunnerError(cause);
@@ -81,8 +84,9 @@ export class AuditTrail {
     }
   }
 
-  async #isToRecord({ outcome, error }: TrailEnd, facts: AuditFacts): Promise<boolean> {
+  async #isToRecord({ status, outcome, error, isAway }: TrailEnd, facts: AuditFacts): Promise<boolean> {
     if (this.#begun !== null) return true;
+    if (status === "handing_over" || isAway) return false;
     // It was just tried.
     if (error?.code === "AUDIT_UNAVAILABLE") return false;
     if (this.#request.isAccepted) return true;
