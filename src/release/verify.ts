@@ -73,6 +73,7 @@ export function verifyStatement(bytes: Buffer, expectations: Expectations): Veri
   const digest = formatDigest(sha256Hex(payload));
   // 2.5.7: for us, and of this time
   assertForUs(statement, stream, environment);
+  assertEpoch(statement, trust);
   assertTimes(statement, now, rule.maxValidityDays);
   assertNotRevoked(statement, digest, trust);
   // 2.5.8: not older than what the database knows, and the one that was asked for
@@ -108,8 +109,7 @@ export function verifyManifest(statement: VerifiedStatement, bytes: Buffer): Ver
     });
   }
   const manifest = readManifest(bytes);
-  assertManifestForUs(manifest, statement);
-  assertChain(manifest.migrations, statement);
+  assertManifestOf(statement, manifest);
   return {
     kind: "signed",
     stream: statement.stream,
@@ -126,6 +126,19 @@ export function verifyManifest(statement: VerifiedStatement, bytes: Buffer): Ver
     manifest,
     [releaseProof]: true,
   };
+}
+
+/**
+ * What step 9 asks of a manifest besides its bytes; also before somebody signs it.
+ *
+ * @throws RunnerError `WRONG_STREAM`, `WRONG_ENGINE`, `SEQ`, `CHAIN`, `CHAIN_HEAD`
+ */
+export function assertManifestOf(
+  statement: ReleaseStatement & Pick<VerifiedStatement, "engine">,
+  manifest: Manifest,
+): void {
+  assertManifestForUs(manifest, statement);
+  assertChain(manifest.migrations, statement);
 }
 
 /**
@@ -184,6 +197,22 @@ function assertForUs(statement: ReleaseStatement, stream: string, environment: s
   }
 }
 
+/** The way out after a stolen key has signed the highest version there is: trust begins anew, and so do versions. */
+function assertEpoch({ epoch }: ReleaseStatement, trust: Trust): void {
+  if (trust.epoch === null || trust.epoch === epoch) return;
+  throw new RunnerError(
+    "WRONG_EPOCH",
+    `the release is of epoch ${epoch}, and the trust takes epoch ${trust.epoch} only`,
+    {
+      hint:
+        epoch < trust.epoch
+          ? `publish with --epoch ${trust.epoch}, following the last good release with --follow`
+          : "find out who signed it; a new epoch begins in the trust first",
+      fields: { expected: trust.epoch, actual: epoch },
+    },
+  );
+}
+
 function assertTimes({ issued, expires }: ReleaseStatement, now: Date, maxValidityDays: number): void {
   if (issued.getTime() > now.getTime() + clockToleranceMs) {
     throw new RunnerError(
@@ -220,7 +249,10 @@ function assertNotRevoked(
   });
 }
 
-function assertManifestForUs(manifest: Manifest, statement: VerifiedStatement): void {
+function assertManifestForUs(
+  manifest: Manifest,
+  statement: ReleaseStatement & Pick<VerifiedStatement, "engine">,
+): void {
   if (manifest.stream !== statement.stream) {
     throw new RunnerError(
       "WRONG_STREAM",
