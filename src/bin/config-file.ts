@@ -54,13 +54,9 @@ export function parseConfig(
   | { readonly kind: "config"; readonly config: ConfigText }
   | { readonly kind: "problems"; readonly problems: readonly ConfigProblem[] } {
   const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    version: "1.2",
-    // the library would print what it warns of with a piece of the file, and that may be a password
-    logLevel: "error",
-  });
+  const document = documentOf(text, lines);
+  if (document === undefined)
+    return { kind: "problems", problems: [{ line: 1, column: 1, path: "", message: "nested too deep" }] };
   if (document.errors.length > 0) {
     return {
       kind: "problems",
@@ -99,6 +95,17 @@ export function configError(file: string, problems: readonly ConfigProblem[]): R
       fields: { file, problems: problems.length, line: first?.line ?? 1, column: first?.column ?? 1 },
     },
   );
+}
+
+/** Undefined where the text is nested so deep that the library has no stack left for it. */
+function documentOf(text: string, lineCounter: LineCounter): Document | undefined {
+  try {
+    // the library would print what it warns of with a piece of the file, and that may be a password
+    return parseDocument(text, { lineCounter, prettyErrors: false, version: "1.2", logLevel: "error" });
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
 }
 
 /** Aliases that multiply without end are refused by the library; that is a problem of the file like any other. */
@@ -222,9 +229,16 @@ function knownKeys(keys: readonly unknown[]): readonly string[] {
 function innermost(schema: unknown): unknown {
   if (schema === null || typeof schema !== "object") return schema;
   if ("wrapped" in schema) return innermost(schema.wrapped);
-  if ("pipe" in schema && Array.isArray(schema.pipe) && schema.pipe[0] !== schema)
-    return innermost(schema.pipe[0]);
+  if ("pipe" in schema && Array.isArray(schema.pipe) && schema.pipe[0] !== schema) {
+    // a map is checked before it is taken as a record
+    const [first, last]: readonly unknown[] = [schema.pipe[0], schema.pipe.at(-1)];
+    return innermost(isUnknownSchema(first) ? last : first);
+  }
   return schema;
+}
+
+function isUnknownSchema(schema: unknown): boolean {
+  return schema !== null && typeof schema === "object" && "type" in schema && schema.type === "unknown";
 }
 
 function hasEntries(schema: unknown): schema is { readonly entries: Readonly<Record<string, unknown>> } {

@@ -5,8 +5,8 @@ import { detectedFormat, isFormatName, namedFormat } from "../migration/format/c
 import type { ChooseFormat } from "../migration/format/choose-format.ts";
 import { formatNames } from "../migration/format/format.ts";
 import type { Engine } from "../migration/migration.ts";
+import type { TrustAnchor } from "../release/anchor.ts";
 import type { ReleaseProvider } from "../release/release.ts";
-import type { Trust } from "../release/trust.ts";
 import { protectedEnvironments } from "../run/usable.ts";
 import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
@@ -70,9 +70,11 @@ export async function openReleases(
   return signedReleases({ source, stream, environment, engine, trust: await readTrustOf(trust) });
 }
 
-/** The keys that count, from their files. */
-export async function readTrustOf(settings: Exclude<TrustSettings, { kind: "unsigned" }>): Promise<Trust> {
-  const { readTrust, readTrustFiles } = await import("../release/key-file.ts");
+/** Whose signatures count, from files. */
+export async function readTrustOf(
+  settings: Exclude<TrustSettings, { kind: "unsigned" }>,
+): Promise<TrustAnchor> {
+  const { readTrust, readTrustFiles } = await import("../release/trust-file.ts");
   if (settings.kind === "section") return readTrust(settings.value, settings.folder, settings.what);
   const [first, ...rest] = settings.paths;
   if (first === undefined) throw new RunnerError("USAGE", "--trust names no file");

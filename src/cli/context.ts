@@ -1,8 +1,8 @@
 import type { Driver, OrphanPolicy } from "../driver/driver.ts";
 import type { ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Engine } from "../migration/migration.ts";
+import type { TrustAnchor } from "../release/anchor.ts";
 import type { ReleaseProvider } from "../release/release.ts";
-import type { Trust } from "../release/trust.ts";
 import type { Sink } from "../report/sink.ts";
 import type { DependencyPolicy } from "../run/target.ts";
 import type { Limits, Target } from "../runner.ts";
@@ -106,7 +106,7 @@ export type OpenReleases =
   | {
       readonly kind: "signed";
       readonly source: Source;
-      readonly trust: Trust | undefined;
+      readonly trust: TrustAnchor | undefined;
       readonly stream: string | undefined;
       readonly environment: string | undefined;
     }

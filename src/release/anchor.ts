@@ -1,4 +1,6 @@
+import { RunnerError } from "../error.ts";
 import type { Source } from "../source/source.ts";
+import type { KnownSigners } from "./signers.ts";
 import type { Trust } from "./trust.ts";
 
 /** What a runner's own deployment pins: keys and identities themselves, or a root that names them and its own successors. */
@@ -47,6 +49,8 @@ export interface ResolvedTrust {
   readonly trust: Trust;
   /** null for fixed trust */
   readonly root: RootState | null;
+  /** whose releases may be continued by a new one: also whom an earlier root trusted with the stream */
+  readonly earlier: KnownSigners;
 }
 
 /** The root in use, and what a database should remember of it. */
@@ -59,11 +63,32 @@ export interface RootState {
 /** Nothing is remembered: for whoever looks at a release without a database. */
 export const noKnownRoots: KnownRoots = { version: null, files: () => Promise.resolve([]) };
 
-/** Trust as of now; a fixed one is what it is. */
+/**
+ * Trust as of now; a fixed one is what it is.
+ *
+ * @throws RunnerError `ROOT_ROLLBACK` — see {@link assertRootKnown}; for managed trust see {@link ManagedTrust.resolve}
+ */
 export async function resolveTrust(
   anchor: TrustAnchor,
   question: TrustQuestion,
   signal: AbortSignal,
 ): Promise<ResolvedTrust> {
-  return anchor.kind === "managed" ? anchor.resolve(question, signal) : { trust: anchor, root: null };
+  if (anchor.kind === "managed") return anchor.resolve(question, signal);
+  assertRootKnown(null, question.known.version);
+  return { trust: anchor, root: null, earlier: anchor };
+}
+
+/**
+ * A database never goes back behind a root that a release was begun under, also not to keys that its runner pins itself:
+ * a deployment that was forgotten could still pin those that the root has withdrawn since.
+ *
+ * @throws RunnerError `ROOT_ROLLBACK`
+ */
+export function assertRootKnown(root: Pick<RootState, "version"> | null, known: number | null): void {
+  if (known === null || (root !== null && root.version >= known)) return;
+  const used = root === null ? "the trust here pins keys, no root" : `root ${root.version} is older`;
+  throw new RunnerError("ROOT_ROLLBACK", `${used}, and this database knows root ${known}`, {
+    hint: "publish the newest root again, or pin it; lockkeeper trust reset forgets what the database knows",
+    fields: { version: root?.version ?? null, known },
+  });
 }

@@ -1,4 +1,6 @@
 import { RunnerError, toRunnerError } from "../error.ts";
+import { noKnownRoots, resolveTrust } from "./anchor.ts";
+import type { TrustAnchor } from "./anchor.ts";
 import { formatDigest, parseDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Engine } from "../migration/migration.ts";
 import { sourceLimits } from "../source/source.ts";
@@ -27,7 +29,7 @@ export interface InspectOptions {
   /** default: what the head names */
   readonly digest?: string | undefined;
   /** without it nothing is verified, only shown */
-  readonly trust?: Trust | undefined;
+  readonly trust?: TrustAnchor | undefined;
   /** what a target would compare with; default: what the release says of itself */
   readonly stream?: string | undefined;
   readonly environment?: string | undefined;
@@ -100,15 +102,17 @@ export async function inspectRelease(options: InspectOptions, signal: AbortSigna
   const shown = await readUnverified(source, digest, signal);
   const { statement, envelopes } = shown;
   const environment = options.environment ?? statement.environments[0] ?? "";
+  const trust = await resolve(options, statement.stream, environment, signal);
+  const known = trust instanceof RunnerError ? undefined : trust;
   return {
     url: source.url,
     digest,
     isNewest: digest === newest,
     statement,
     isExpired: now >= statement.expires,
-    signatures: envelopes.map((envelope) => inspectSignature(envelope, options.trust)),
-    threshold: options.trust === undefined ? null : ruleFor(options.trust, environment).threshold,
-    verdict: judge(options, shown, environment),
+    signatures: envelopes.map((envelope) => inspectSignature(envelope, known)),
+    threshold: known === undefined ? null : ruleFor(known, environment).threshold,
+    verdict: judge(options, trust, shown, environment),
     manifest: shown.manifest,
     changes: await readChanges(source, shown, signal),
     bodies: options.withBodies ? await checkBodies(source, shown.manifest, signal) : null,
@@ -181,14 +185,37 @@ function inspectSignature(envelope: Envelope, trust: Trust | undefined): Inspect
   };
 }
 
-function judge(options: InspectOptions, shown: Shown, environment: string): Verdict {
-  if (options.trust === undefined) return { kind: "unknown" };
+/** A root that is refused is a verdict on every release under it, and the release is shown all the same. */
+async function resolve(
+  { source, stream, trust, now }: InspectOptions,
+  ofRelease: string,
+  environment: string,
+  signal: AbortSignal,
+): Promise<Trust | RunnerError | undefined> {
+  if (trust === undefined) return undefined;
+  const question = { source, stream: stream ?? ofRelease, environment, known: noKnownRoots, now };
+  try {
+    return (await resolveTrust(trust, question, signal)).trust;
+  } catch (error) {
+    if (error instanceof RunnerError && !error.code.startsWith("SOURCE_")) return error;
+    throw error;
+  }
+}
+
+function judge(
+  options: InspectOptions,
+  trust: Trust | RunnerError | undefined,
+  shown: Shown,
+  environment: string,
+): Verdict {
+  if (trust === undefined) return { kind: "unknown" };
+  if (trust instanceof RunnerError) return { kind: "refused", error: trust };
   try {
     const statement = verifyStatement(shown.bytes, {
       stream: options.stream ?? shown.statement.stream,
       environment,
       engine: options.engine ?? shown.manifest.engine,
-      trust: options.trust,
+      trust,
       highWaterMark: undefined,
       expected: shown.digest,
       now: options.now,

@@ -18,7 +18,7 @@ export function check<S extends v.GenericSchema>(
   const result = v.safeParse(schema, value, { abortEarly: true, abortPipeEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;
-  const field = v.getDotPath(issue);
+  const field = shown(v.getDotPath(issue));
   const isNumber = issue.kind === "schema" && issue.expected === "number" && issue.received !== "undefined";
   const problem = isUnknownField(issue) ? "is not a field of this format" : `must be ${describe(issue)}`;
   throw new RunnerError(
@@ -46,6 +46,14 @@ export const nameText = v.pipe(
   v.maxLength(releaseLimits.nameLength, `a name of at most ${releaseLimits.nameLength} characters`),
 );
 
+/** An object as a map. Names that a record would pass over in silence, such as `__proto__`, are refused. */
+export function mapOf<K extends v.GenericSchema<string, string>, S extends v.GenericSchema>(
+  name: K,
+  value: S,
+) {
+  return v.pipe(v.unknown(), v.check(hasPlainNames, "an object with plain names"), v.record(name, value));
+}
+
 /** Whole seconds in UTC, one spelling a moment. */
 export const timeText = v.pipe(
   v.string(),
@@ -68,9 +76,24 @@ export function count(min: number, max: number = Number.MAX_SAFE_INTEGER) {
   );
 }
 
+const passedOver: ReadonlySet<string> = new Set(["__proto__", "prototype", "constructor"]);
+
+function hasPlainNames(value: unknown): boolean {
+  return (
+    value === null ||
+    typeof value !== "object" ||
+    !Object.getOwnPropertyNames(value).some((name) => passedOver.has(name))
+  );
+}
+
 function isMoment(text: string): boolean {
   const date = new Date(text);
   return !Number.isNaN(date.getTime()) && formatTime(date) === text;
+}
+
+/** A name that stands in the text is anybody's: it may not begin a line of its own, nor be longer than one. */
+function shown(field: string | null): string | null {
+  return field === null ? null : field.slice(0, 120).replace(/\s/g, " ");
 }
 
 function isUnknownField(issue: v.BaseIssue<unknown>): boolean {

@@ -15,6 +15,8 @@ targets:
   orders: { engine: postgres, stream: orders, source: ./releases, database: { url: postgres://h/orders } }
 `;
 
+const workload = '{ "oidc:a": { type: sigstore, trustDomain: p, issuer: "https://i", san: "https://s" } }';
+
 /** Documents and whether the file's shape allows them. */
 const documents: readonly (readonly [string, boolean, string])[] = [
   ["the smallest file", true, minimal],
@@ -34,6 +36,12 @@ trust:
     release: { staging: { threshold: 1 } }
     minVersion: 3
     revoked: { releases: ["sha256:${"0".repeat(64)}"] }
+    epoch: 2
+    identities:
+      oidc:ci: { type: sigstore, trustDomain: public, issuer: "https://i", san: "https://s", oids: { 1.3.6.1.4.1.57264.1.15: "4" } }
+    trustDomains: { public: trusted_root.json }
+    timestamp: { keys: [clock.pub], threshold: 1 }
+  managed: { root: 1.root.json, sha256: "${"0".repeat(64)}", minRootVersion: 2, trustDomains: {} }
 s3: { endpoint: "http://127.0.0.1:9000", region: eu-west-1, pathStyle: true }
 gcs: { endpoint: "http://127.0.0.1:4443" }
 targets:
@@ -77,6 +85,19 @@ targets:
   ["a public URL that is none", false, `${minimal}publicUrl: migrate.example\n`],
   ["a listen address without a port", false, `${minimal}listen: localhost\n`],
   ["a trust without keys", false, `${minimal}trust: { prod: { keys: [] } }\n`],
+  ["a trust of identities only", true, `${minimal}trust: { prod: { identities: ${workload} } }\n`],
+  ["a trust of no identity", false, `${minimal}trust: { prod: { identities: {} } }\n`],
+  ["an identity that is none", false, `${minimal}trust: { prod: { identities: { "oidc:a": {} } } }\n`],
+  [
+    "an identity under a key's name",
+    false,
+    `${minimal}trust: { prod: { identities: { "sha256:a": {} } } }\n`,
+  ],
+  ["a trust in nothing", false, `${minimal}trust: { prod: { threshold: 1 } }\n`],
+  ["a root and keys", false, `${minimal}trust: { prod: { root: 1.root.json, keys: [a] } }\n`],
+  ["a root and an epoch", false, `${minimal}trust: { prod: { root: 1.root.json, epoch: 2 } }\n`],
+  ["keys and a root version", false, `${minimal}trust: { prod: { keys: [a], minRootVersion: 2 } }\n`],
+  ["a root by a number", false, `${minimal}trust: { prod: { root: 1 } }\n`],
   ["a threshold of nothing", false, `${minimal}trust: { prod: { threshold: 0, keys: [a] } }\n`],
   [
     "a backup by a webhook",
@@ -162,6 +183,8 @@ function isValid(value: unknown, schema: JsonSchema): boolean {
           ? others.length === 0
           : others.every((name) => isValid(value[name], rule as JsonSchema));
       }
+      case "anyOf":
+        return (rule as JsonSchema[]).some((inner) => isValid(value, inner));
       case "oneOf":
         return (rule as JsonSchema[]).filter((inner) => isValid(value, inner)).length === 1;
       default:
@@ -202,6 +225,9 @@ function keysOfJson(schema: JsonSchema): Keys | null {
 function keysOfValibot(schema: unknown): Keys | null {
   if (!isObject(schema)) return null;
   if ("wrapped" in schema) return keysOfValibot(schema["wrapped"]);
+  // a map is checked before it is taken as a record, which would drop some names
+  if (schema["type"] === "unknown" && Array.isArray(schema["pipe"]))
+    return keysOfValibot(schema["pipe"].at(-1));
   if (isObject(schema["entries"])) {
     return Object.fromEntries(
       Object.entries(schema["entries"]).map(([name, inner]) => [name, keysOfValibot(inner)]),

@@ -3,9 +3,10 @@ import { join } from "node:path";
 
 import { describe, expect, test } from "vitest";
 
-import { readSigningKey, readTrust, readTrustFiles, writeKeyFiles } from "../../src/release/key-file.ts";
+import { readSigningKey, writeKeyFiles } from "../../src/release/key-file.ts";
+import { readTrust } from "../../src/release/trust-file.ts";
 import { ruleFor } from "../../src/release/trust.ts";
-import { makeKey, publishTo, tempFolder } from "../support/release.ts";
+import { makeKey, publishTo, readFixedTrust, tempFolder } from "../support/release.ts";
 
 describe("a new key pair", () => {
   test("lies in two files, the private one for its owner only", async () => {
@@ -14,7 +15,7 @@ describe("a new key pair", () => {
     const { privatePath, publicPath, id } = await writeKeyFiles(path, "ecdsa-p256", undefined);
     expect([privatePath, publicPath]).toEqual([path, `${path}.pub`]);
     expect((await stat(privatePath)).mode & 0o777).toBe(0o600);
-    expect((await readTrustFiles([publicPath])).keys.map((key) => key.id)).toEqual([id]);
+    expect((await readFixedTrust([publicPath])).keys.map((key) => key.id)).toEqual([id]);
     expect((await readSigningKey(privatePath, undefined)).public.id).toBe(id);
   });
 
@@ -46,7 +47,7 @@ describe("a new key pair", () => {
       code: "KEY_INVALID",
       hint: "name the file without .pub",
     });
-    await expect(readTrustFiles([path])).rejects.toMatchObject({ code: "KEY_PRIVATE" });
+    await expect(readFixedTrust([path])).rejects.toMatchObject({ code: "KEY_PRIVATE" });
   });
 });
 
@@ -62,7 +63,7 @@ describe("a trust", () => {
     });
     await mkdir(join(folder.path, "elsewhere"));
     await writeFile(join(folder.path, "trust.json"), text);
-    const trust = await readTrustFiles([join(folder.path, "trust.json")]);
+    const trust = await readFixedTrust([join(folder.path, "trust.json")]);
     expect(trust.keys.map(({ id }) => id)).toEqual([alice.id, bob.id]);
     expect(ruleFor(trust, "staging")).toEqual({ threshold: 2, maxValidityDays: 400 });
     expect(ruleFor(trust, "production")).toEqual({ threshold: 2, maxValidityDays: 30 });
@@ -80,7 +81,7 @@ describe("a trust", () => {
       string,
       ...string[],
     ];
-    const trust = await readTrustFiles(paths);
+    const trust = await readFixedTrust(paths);
     expect(trust.keys.map(({ id }) => id)).toEqual([carol.id, alice.id, bob.id]);
     expect(ruleFor(trust, "default")).toEqual({ threshold: 2, maxValidityDays: 10 });
   });
@@ -105,7 +106,7 @@ describe("a trust", () => {
       ["long.pub", "TRUST_INVALID"],
       ["bad.json", "JSON_SYNTAX"],
     ] as const) {
-      await expect(readTrustFiles([join(folder.path, name)])).rejects.toMatchObject({ code });
+      await expect(readFixedTrust([join(folder.path, name)])).rejects.toMatchObject({ code });
     }
   });
 });

@@ -18,6 +18,7 @@ import { publishRelease } from "../../src/release/publish.ts";
 import type { PublishOptions, PublishResult } from "../../src/release/publish.ts";
 import { writeStatement } from "../../src/release/statement.ts";
 import type { ReleaseStatement } from "../../src/release/statement.ts";
+import { readTrustFiles } from "../../src/release/trust-file.ts";
 import { makeTrust } from "../../src/release/trust.ts";
 import type { Trust } from "../../src/release/trust.ts";
 import { openFolder } from "../../src/source/folder.ts";
@@ -55,6 +56,13 @@ export function trustOf(keys: readonly SigningKey[], rest: object = {}): Trust {
     keys.map((key) => key.public),
     "the test's trust",
   );
+}
+
+/** A trust from files that pin keys or identities. */
+export async function readFixedTrust(paths: readonly [string, ...string[]]): Promise<Trust> {
+  const trust = await readTrustFiles(paths);
+  if (trust.kind === "fixed") return trust;
+  throw new Error("these files pin a root");
 }
 
 /** A folder of its own with these files in it; gone with `[Symbol.asyncDispose]`. */

@@ -1,0 +1,140 @@
+import { dirname, resolve } from "node:path";
+
+import { RunnerError } from "../error.ts";
+import { sha256Hex } from "../migration/checksum.ts";
+import type { TrustAnchor } from "./anchor.ts";
+import type { KeylessVerifier } from "./identity.ts";
+import { parsePublicKey } from "./key.ts";
+import type { PublicKey } from "./key.ts";
+import { releaseLimits } from "./limits.ts";
+import { makeRoot, readRoot } from "./root.ts";
+import type { Root } from "./root.ts";
+import { managedTrust } from "./root-trust.ts";
+import { readSmallFile } from "./small-file.ts";
+import { parseStrictJson } from "./strict-json.ts";
+import { joinTrusts, makeTrust } from "./trust.ts";
+import type { FixedTrustText, Trust } from "./trust.ts";
+import { isManagedText, isRootDocument, readTrustText } from "./trust-text.ts";
+import type { ManagedTrustText } from "./trust-text.ts";
+
+/**
+ * One trust from files, each a public key, a trust file or a root document, as `--trust` names them: the signers of all, and the
+ * strictest rules. A root stands alone: who else is trusted is its own to say.
+ *
+ * @throws RunnerError `TRUST_INVALID`, `KEY_PRIVATE`, `KEY_ALG`, `KEY_INVALID`, `ROOT_INVALID`
+ */
+export async function readTrustFiles(paths: readonly [string, ...string[]]): Promise<TrustAnchor> {
+  const [first, ...rest] = paths;
+  const one = await readTrustFile(first);
+  if (rest.length === 0) return one;
+  return joinTrusts([
+    assertFixed(one, first),
+    ...(await Promise.all(rest.map(async (path) => assertFixed(await readTrustFile(path), path)))),
+  ]);
+}
+
+/**
+ * A trust as the configuration has it; paths in it are taken from `folder`.
+ *
+ * @throws RunnerError as {@link readTrustFiles}
+ */
+export async function readTrust(value: unknown, folder: string, what: string): Promise<TrustAnchor> {
+  const text = readTrustText(value, what);
+  return isManagedText(text) ? readManaged(text, folder, what) : readFixed(text, folder, what);
+}
+
+async function readTrustFile(path: string): Promise<TrustAnchor> {
+  const bytes = await readSmallFile(path, "TRUST_INVALID");
+  const what = `"${path}"`;
+  const text = bytes.toString();
+  if (!text.trimStart().startsWith("{"))
+    return makeTrust({ keys: [text] }, [parsePublicKey(text, what)], what);
+  const value = parseStrictJson(bytes, what, releaseLimits.keyFileBytes);
+  return readTrust(isRootDocument(value) ? { root: text } : value, dirname(path), what);
+}
+
+async function readFixed(text: FixedTrustText, folder: string, what: string): Promise<Trust> {
+  const { keys = [], identities = {}, timestamp } = text;
+  const domains = new Set(Object.values(identities).map(({ trustDomain }) => trustDomain));
+  const known = text.trustDomains ?? {};
+  const unknown = [...domains].find((name) => !Object.hasOwn(known, name));
+  if (unknown !== undefined) {
+    throw new RunnerError("TRUST_INVALID", `${what} has no trusted root for "${unknown}"`, {
+      hint: "name its trusted_root.json under trustDomains",
+    });
+  }
+  const readKeys = (names: readonly string[]): Promise<readonly PublicKey[]> =>
+    Promise.all(names.map((key) => readPublicKey(key, folder)));
+  return makeTrust(text, await readKeys(keys), what, {
+    timestampKeys: await readKeys(timestamp?.keys ?? []),
+    keyless: domains.size === 0 ? null : await openKeyless(await readTrustDomains(known, folder)),
+  });
+}
+
+async function readManaged(text: ManagedTrustText, folder: string, what: string): Promise<TrustAnchor> {
+  return managedTrust({
+    root: await readPinned(text, folder, what),
+    minRootVersion: text.minRootVersion ?? 1,
+    trustDomains: await readTrustDomains(text.trustDomains ?? {}, folder),
+  });
+}
+
+async function readPinned({ root, sha256 }: ManagedTrustText, folder: string, what: string): Promise<Root> {
+  const title = `the root of ${what}`;
+  if (typeof root !== "string") {
+    if (sha256 === undefined) return makeRoot(root, title);
+    throw new RunnerError("TRUST_INVALID", `${what} pins the bytes of a root that it holds as an object`, {
+      hint: "leave sha256 out, or name the root's file",
+    });
+  }
+  const isText = root.trimStart().startsWith("{");
+  const bytes = isText ? Buffer.from(root) : await readSmallFile(resolve(folder, root), "TRUST_INVALID");
+  if (sha256 !== undefined && sha256Hex(bytes) !== sha256) {
+    throw new RunnerError("TRUST_INVALID", `${title} is not the file that is pinned`, {
+      hint: "restore the file; a newer root is found by itself, and is pinned only to begin from it",
+      fields: { expected: sha256, actual: sha256Hex(bytes) },
+    });
+  }
+  return readRoot(bytes, title);
+}
+
+async function readPublicKey(key: string, folder: string): Promise<PublicKey> {
+  if (key.includes("-----BEGIN ")) return parsePublicKey(key, "a key in the trust");
+  return parsePublicKey(String(await readSmallFile(resolve(folder, key), "KEY_INVALID")), `"${key}"`);
+}
+
+async function readTrustDomains(
+  paths: Readonly<Record<string, string>>,
+  folder: string,
+): Promise<ReadonlyMap<string, unknown>> {
+  const read = async ([name, path]: readonly [string, string]) => {
+    const bytes = await readSmallFile(resolve(folder, path), "TRUST_INVALID");
+    return [name, parseJson(bytes, `the trusted root of "${name}"`)] as const;
+  };
+  return new Map(await Promise.all(Object.entries(paths).map(read)));
+}
+
+/** Not strict: it is Sigstore's format and the deployment's own file. */
+function parseJson(bytes: Buffer, what: string): unknown {
+  try {
+    return JSON.parse(bytes.toString());
+  } catch (cause) {
+    throw new RunnerError("TRUST_INVALID", `${what} is not valid JSON`, { cause });
+  }
+}
+
+async function openKeyless(trustDomains: ReadonlyMap<string, unknown>): Promise<KeylessVerifier> {
+  const { loadKeyless } = await import("./keyless.ts");
+  return loadKeyless(trustDomains);
+}
+
+function assertFixed(trust: TrustAnchor, path: string): Trust {
+  if (trust.kind === "fixed") return trust;
+  throw new RunnerError(
+    "TRUST_INVALID",
+    `"${path}" pins a root, and a root is not joined with other trusts`,
+    {
+      hint: "name the root alone; keys are added by its next version",
+    },
+  );
+}
