@@ -4,8 +4,10 @@ import type { AuditEntry } from "../history/audit.ts";
 export interface AuditLog {
   /**
    * Adds an entry after the newest one; any number of processes may do so at once. Creates our tables where absent.
+   * Where it throws, the entry may have been added all the same: only the answer was lost.
    *
    * @param text - one JSON document without newlines
+   * @throws RunnerError `AUDIT_UNAVAILABLE` — other writers were quicker all the time; `DATABASE_…`
    */
   append(text: string, signal: AbortSignal): Promise<AuditEntry>;
 

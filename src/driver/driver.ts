@@ -60,7 +60,12 @@ export interface Driver {
   /** Roots that were remembered with `session.begin`, oldest first; empty before our tables exist. */
   roots(stream: string, signal: AbortSignal): Promise<readonly RootFile[]>;
 
-  /** Sets or ends a stream's pause, which stops every run of it; creates its row where there is none. @returns whether that changed anything */
+  /**
+   * Sets or ends a stream's pause, which stops every run of it that has not begun; creates its row where there is none.
+   *
+   * @returns whether that changed anything
+   * @throws RunnerError `LEASE_HELD` — on MongoDB, where a transaction of a run that is under way does not end
+   */
   setPaused(stream: string, paused: boolean, signal: AbortSignal): Promise<boolean>;
 
   /**

@@ -32,6 +32,8 @@ export function trustSuite(start: Start): void {
     expectChain(added);
     expect(await driver.audit.read({ after: 1, limit: 1 }, never)).toEqual([added[1]]);
     expect(await driver.audit.read({ after: 3, limit: 10 }, never)).toEqual([]);
+    expect(await driver.audit.read({ after: 0, limit: 2, newest: true }, never)).toEqual(added.slice(1));
+    expect(await driver.audit.read({ after: 2, limit: 2, newest: true }, never)).toEqual(added.slice(2));
   });
 
   test("44. 32 writers at once, on a fresh database: no number is missing or given twice, and every entry is linked to the one before it", async () => {
@@ -100,7 +102,7 @@ export function trustSuite(start: Start): void {
     await driver.withLease(leaseOptions(), async (session) => {
       await session.begin(beginning({}));
       expect(await other.setPaused("orders", true, never)).toBe(true);
-      expect(await session.state()).toMatchObject({ paused: true, highWaterMark });
+      expect(await session.state()).toMatchObject({ paused: true, targetId: "t", highWaterMark });
     });
     expect(await paused()).toBe(true);
     expect(await other.setPaused("orders", false, never)).toBe(true);

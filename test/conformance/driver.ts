@@ -1,6 +1,7 @@
 import { leaseSuite } from "./driver-lease.ts";
 import { runSuite } from "./driver-run.ts";
 import { type DriverUnderTest, starter } from "./driver-start.ts";
+import { trustSuite } from "./driver-trust.ts";
 import { workSuite } from "./driver-work.ts";
 
 /** The numbered promises of `Driver` and `LeasedSession`; every implementation keeps all of them. */
@@ -9,4 +10,5 @@ export function driverSuite(fresh: () => Promise<DriverUnderTest>): void {
   leaseSuite(start);
   workSuite(start);
   runSuite(start);
+  trustSuite(start);
 }

@@ -29,6 +29,7 @@ export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
 export interface BenchParts {
   readonly database: MongoDatabase;
   readonly environment: string;
+  readonly targetId: string;
   readonly times: LeaseTimes;
   readonly orphans: OrphanRules;
   /** the server's clock when the lease was taken, and `performance.now()` then */
@@ -45,6 +46,7 @@ const againMs = { first: 50, longest: 1_000 };
 export class Bench {
   readonly database: MongoDatabase;
   readonly environment: string;
+  readonly targetId: string;
   readonly times: LeaseTimes;
   readonly orphans: OrphanRules;
   /** id of the newest history entry that this run added */
@@ -61,6 +63,7 @@ export class Bench {
   constructor(parts: BenchParts, key: LeaseKey) {
     this.database = parts.database;
     this.environment = parts.environment;
+    this.targetId = parts.targetId;
     this.times = parts.times;
     this.orphans = parts.orphans;
     this.#acquiredAt = parts.acquiredAt;

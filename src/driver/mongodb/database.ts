@@ -4,7 +4,7 @@ import { MongoClient, MongoNetworkError, type Db, type Document } from "mongodb"
 
 import { RunnerError } from "../../error.ts";
 import type { Address } from "./address.ts";
-import { collectionsOf, createCollections, type Collections } from "./documents.ts";
+import { collectionsOf, createCollections, createRoots, type Collections } from "./documents.ts";
 import { databaseFailure, Silence } from "./failure.ts";
 
 /** milliseconds in which the server answers to one of our own commands, or the network lets nothing through */
@@ -40,6 +40,7 @@ export class MongoDatabase {
   #isDown = false;
   #isReadOnly = false;
   #isPrepared = false;
+  #hasRoots = false;
 
   /**
    * @throws RunnerError `USAGE` - the official driver does not take the URL; `CONFIG` - MongoDB takes no such prefix
@@ -111,6 +112,13 @@ export class MongoDatabase {
     await this.assertWritable(signal);
     await createCollections(this.collections, answerMs);
     this.#isPrepared = true;
+  }
+
+  /** Creates the collection of roots where nobody has, in a database that an earlier build has prepared, too. */
+  async prepareRoots(): Promise<void> {
+    if (this.#hasRoots) return;
+    await createRoots(this.collections, answerMs);
+    this.#hasRoots = true;
   }
 
   /** A stream's document was seen: our collections are there. */

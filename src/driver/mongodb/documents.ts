@@ -1,9 +1,11 @@
 import type { Binary, Collection, Db } from "mongodb";
 
 import { RunnerError } from "../../error.ts";
+import type { AuditEntry } from "../../history/audit.ts";
 import type { EntryError, HistoryEntry } from "../../history/entry.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
 import type { BackupRecord, Caller, RunRecord } from "../../history/run.ts";
+import type { RootFile } from "../../release/anchor.ts";
 import type { HighWaterMark } from "../../release/release.ts";
 import type { FailedRelease, Hold } from "../stream-state.ts";
 
@@ -30,6 +32,7 @@ export interface StreamDocument {
   readonly targetId: string | null;
   readonly environment?: string;
   readonly highWaterMark?: HighWaterMark;
+  readonly rootVersion?: number;
   readonly completed?: string | null;
   readonly held?: Hold | null;
   readonly failed?: FailedRelease | null;
@@ -102,12 +105,29 @@ export interface RunDocument extends Pick<
   readonly error?: EntryError | null;
 }
 
+/** One version of the root that a stream was begun under. */
+export interface RootDocument extends RootFile {
+  /** `<stream>/<version>` */
+  readonly _id: string;
+  readonly stream: string;
+}
+
+/** One entry of the audit log. */
+export interface AuditDocument extends Omit<AuditEntry, "seq"> {
+  /** its number */
+  readonly _id: number;
+  /** by the server's clock */
+  readonly recordedAt: Date;
+}
+
 /** Our collections in one database. */
 export interface Collections {
   readonly streams: Collection<StreamDocument>;
   readonly leases: Collection<LeaseDocument>;
   readonly history: Collection<EntryDocument>;
   readonly runs: Collection<RunDocument>;
+  readonly roots: Collection<RootDocument>;
+  readonly audit: Collection<AuditDocument>;
 }
 
 /**
@@ -134,6 +154,8 @@ export function collectionsOf(db: Db, prefix: string): Collections {
     leases: db.collection(`${prefix}.leases`, safe),
     history: db.collection(`${prefix}.history`, safe),
     runs: db.collection(`${prefix}.runs`, safe),
+    roots: db.collection(`${prefix}.roots`, safe),
+    audit: db.collection(`${prefix}.audit`, safe),
   };
 }
 
@@ -160,4 +182,9 @@ export async function createCollections({ history, runs }: Collections, maxTimeM
       { maxTimeMS },
     ),
   ]);
+}
+
+/** Creates the collection of roots where it is absent. */
+export async function createRoots({ roots }: Collections, maxTimeMS: number): Promise<void> {
+  await roots.createIndexes([{ key: { stream: 1, version: 1 }, name: "stream_version" }], { maxTimeMS });
 }

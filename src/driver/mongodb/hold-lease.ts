@@ -43,10 +43,9 @@ export async function holdLease<T>(
   try {
     key = await passOn(database, key, lease.sessions, { ...options, signal: kept.signal });
     const clock = { server: lease.acquiredAt, local: acquiredAt };
-    const bench = new Bench(
-      { database, environment: options.environment, times, orphans: options, acquiredAt: clock },
-      key,
-    );
+    const { environment, targetId } = options;
+    const parts = { database, environment, targetId, times, orphans: options, acquiredAt: clock };
+    const bench = new Bench(parts, key);
     bench.guardBy(kept);
     await beginAttempt(bench, options);
     return await work(openSession(bench));

@@ -92,9 +92,10 @@ export async function renew({ collections }: MongoDatabase, key: LeaseKey): Prom
   return matchedCount === 1;
 }
 
-/** Gives the lease back, if it is still ours. */
-export async function release({ collections }: MongoDatabase, key: LeaseKey): Promise<void> {
-  await collections.leases.updateOne(isOurs(key), { $set: { runId: null } }, limit);
+/** Gives the lease back, if it is still ours; not `isClean` where something of an earlier holder may still be under way. */
+export async function release({ collections }: MongoDatabase, key: LeaseKey, isClean = true): Promise<void> {
+  const left = isClean ? {} : { wasTaken: true };
+  await collections.leases.updateOne(isOurs(key), { $set: { runId: null, ...left } }, limit);
 }
 
 /**
@@ -118,7 +119,7 @@ export async function takeAway(
 export async function insertStream(
   { collections }: MongoDatabase,
   stream: string,
-  targetId: string,
+  targetId: string | null,
 ): Promise<void> {
   try {
     await collections.streams.updateOne(

@@ -10,6 +10,7 @@ import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { acceptRun, pickUpRuns } from "./accept-run.ts";
 import { parseAddress } from "./address.ts";
+import { auditLog } from "./audit.ts";
 import { MongoDatabase, within } from "./database.ts";
 import { databaseFailure } from "./failure.ts";
 import { foreignHistories } from "./foreign/histories.ts";
@@ -17,10 +18,13 @@ import { readHistory } from "./history.ts";
 import { holdLease } from "./hold-lease.ts";
 import { expiryOf, takeAway } from "./lease.ts";
 import { passOn } from "./pass-on.ts";
+import { setPaused } from "./pause.ts";
+import { readRoots } from "./roots.ts";
 import { requestCancel, updateRun } from "./runs.ts";
 import { listRuns, readRuns } from "./run-list.ts";
 import { readStream } from "./state.ts";
 import { takeLease } from "./take-lease.ts";
+import { resetTrust } from "./trust-reset.ts";
 
 /** milliseconds that `unlock` waits for a transaction of the dead holder that the server has not ended yet */
 const unlockMs = 15_000;
@@ -45,16 +49,14 @@ export function openMongo(url: string, options: MongoOptions = {}): Driver {
 
 class MongoDriver implements Driver {
   readonly url: string;
-  readonly audit: AuditLog = { append: unbuilt, read: unbuilt };
-  readonly roots = (): Promise<never[]> => Promise.resolve([]);
-  readonly setPaused = unbuilt;
-  readonly resetTrust = unbuilt;
+  readonly audit: AuditLog;
   readonly foreign: ForeignHistories;
   readonly #database: MongoDatabase;
   readonly #times: LeaseTimes;
 
   constructor(database: MongoDatabase, times: LeaseTimes) {
     this.url = database.shownUrl;
+    this.audit = auditLog(database);
     this.foreign = foreignHistories(database);
     this.#database = database;
     this.#times = times;
@@ -95,6 +97,22 @@ class MongoDriver implements Driver {
 
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
     return this.#database.use(signal, () => acceptRun(this.#database, run, signal));
+  }
+
+  roots(stream: string, signal: AbortSignal): ReturnType<Driver["roots"]> {
+    return this.#database.use(signal, () => readRoots(this.#database, stream));
+  }
+
+  setPaused(stream: string, paused: boolean, signal: AbortSignal): Promise<boolean> {
+    return setPaused(this.#database, stream, paused, signal);
+  }
+
+  resetTrust(
+    stream: string,
+    what: Parameters<Driver["resetTrust"]>[1],
+    signal: AbortSignal,
+  ): ReturnType<Driver["resetTrust"]> {
+    return this.#database.use(signal, () => resetTrust(this.#database, stream, what, signal));
   }
 
   async unlock(
@@ -164,8 +182,4 @@ function notTheHolder(runId: string, holder: string | null | undefined): RunnerE
 
 function abandoned(reason: string): NonNullable<RunChange["error"]> {
   return { code: "LEASE_LOST", message: `its lease was taken away: ${reason}`, hint: null, fields: {} };
-}
-
-function unbuilt(): Promise<never> {
-  return Promise.reject(new RunnerError("INTERNAL", "not built yet"));
 }

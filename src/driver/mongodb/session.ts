@@ -9,6 +9,7 @@ import { writeBack } from "./foreign/write-back.ts";
 import { applyFunction } from "./function.ts";
 import { withSession, type NewEntry } from "./history.ts";
 import { isOurs, leaseLost } from "./lease.ts";
+import { rememberRoots } from "./roots.ts";
 import { beginRun, updateRun } from "./runs.ts";
 import { readStream } from "./state.ts";
 import { applyStatements } from "./statements.ts";
@@ -46,14 +47,24 @@ async function readOwnState(bench: Bench): Promise<StreamState> {
   return state;
 }
 
-/** The stream first: what is raised or held before a death stands; a run that has not begun begins again. */
+/**
+ * Roots first: where more of them are known than the version says, nothing is missing. Then the stream: what is raised or
+ * held before a death stands; a run that has not begun begins again.
+ */
 async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
-  const { highWaterMark, held } = beginning;
-  const { environment } = await readOwnState(bench);
+  const { highWaterMark, held, root } = beginning;
+  const { environment, targetId, rootVersion } = await readOwnState(bench);
+  // Before the transaction: some servers create no collection in one.
+  if (root !== undefined) await bench.again(() => bench.database.prepareRoots());
   await bench.write(async (session) => {
+    if (root !== undefined)
+      await bench.own(session, () => rememberRoots(bench.database, bench.key().stream, root.files, session));
     await changeStream(bench, session, {
       completed: null,
+      // A pause may have made the stream's document.
+      ...(targetId === null ? { targetId: bench.targetId } : {}),
       ...(highWaterMark === null ? {} : { highWaterMark, environment: environment ?? bench.environment }),
+      ...(root === undefined ? {} : { rootVersion: Math.max(root.version, rootVersion ?? 0) }),
       ...(held === undefined ? {} : { held }),
     });
     await bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session));

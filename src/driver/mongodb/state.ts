@@ -113,7 +113,7 @@ function stateOf(document: FoundStream, now: Date): StreamState {
     held: document.held ?? null,
     failed: document.failed ?? null,
     paused: document.paused ?? false,
-    rootVersion: null,
+    rootVersion: document.rootVersion ?? null,
     inStep: document.inStep ?? null,
     lease: holderOf(document.lease[0]),
     now,

@@ -65,12 +65,13 @@ export async function takeLease(
   }
 }
 
-function isFree({ lease, state }: SeenStream): boolean {
+/** Whether nobody holds the lease, or it has expired. */
+export function isFree({ lease, state }: SeenStream): boolean {
   return lease === undefined || lease.runId === null || expiryOf(lease) < state.now;
 }
 
 /** Whether whoever had the lease last did not give it back: what he sent may still be under way. */
-function isLeftBehind({ lease }: SeenStream): boolean {
+export function isLeftBehind({ lease }: SeenStream): boolean {
   return lease !== undefined && (lease.runId !== null || lease.wasTaken === true);
 }
 

@@ -136,7 +136,7 @@ function readTls(
     case "verify-full":
       return { tls: "require", tlsOptions: { ...base, rejectUnauthorized: true } };
     default:
-      throw unusable(`sslmode "${mode}" is none of disable, allow, prefer, require, verify-ca, verify-full`);
+      throw unusable("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full");
   }
 }
 

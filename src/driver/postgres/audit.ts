@@ -88,9 +88,8 @@ COMMIT`;
 }
 
 function selectEntries(t: TableNames, { after, limit, newest = false }: AuditQuery): string {
-  const wanted = (order: string): string =>
-    `SELECT ${columns} FROM ${t.audit} WHERE seq > ${after} ORDER BY seq ${order} LIMIT ${limit}`;
-  return newest ? `SELECT * FROM (${wanted("DESC")}) newest ORDER BY seq` : wanted("ASC");
+  const order = newest ? "DESC" : "ASC";
+  return `SELECT * FROM (SELECT ${columns} FROM ${t.audit} WHERE seq > ${after} ORDER BY seq ${order} LIMIT ${limit}) wanted ORDER BY seq`;
 }
 
 function readEntry(row: Row): AuditEntry {

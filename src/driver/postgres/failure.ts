@@ -1,4 +1,5 @@
 import { RunnerError, toRunnerError, type ErrorFields, type RunnerErrorCode } from "../../error.ts";
+import { withoutValues } from "./error-text.ts";
 import { endsSession, notReadyYet, sqlstate } from "./sqlstate.ts";
 
 /** What the server said, as far as it may be shown: no `detail` (it holds row data), no `where` (it holds SQL). */
@@ -33,7 +34,7 @@ export function serverError(thrown: unknown): ServerError | undefined {
   const position = Number(read("position"));
   return {
     sqlstate: thrown.code,
-    message: thrown.message,
+    message: withoutValues(thrown.message, thrown.code),
     hint: read("hint"),
     position: Number.isInteger(position) && position > 0 ? position : undefined,
     fields,

@@ -16,7 +16,8 @@ import { foreignHistories } from "./foreign/histories.ts";
 import { readEntry, selectHistory } from "./history.ts";
 import { holdLease } from "./hold-lease.ts";
 import { forceRelease } from "./lease.ts";
-import { changePause, readRoot, resetTrust, selectRoots } from "./remembered-trust.ts";
+import { changePause } from "./pause.ts";
+import { readRoot, selectRoots } from "./roots.ts";
 import {
   acceptRun,
   pickUpRuns,
@@ -31,6 +32,7 @@ import {
 import { readState, selectState } from "./state.ts";
 import { literal, tableNames } from "./tables.ts";
 import { takeLease } from "./take-lease.ts";
+import { resetTrust } from "./trust-reset.ts";
 import { Workbench } from "./workbench.ts";
 
 /** Settings of a PostgreSQL driver; all but the URL have defaults. */

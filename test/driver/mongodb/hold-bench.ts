@@ -47,6 +47,7 @@ export async function holdBench(
     {
       database,
       environment: "default",
+      targetId: "t",
       times,
       orphans: { orphans: "wait", onOrphan: () => undefined },
       acquiredAt: { server: now, local },

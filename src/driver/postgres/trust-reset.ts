@@ -1,54 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../../error.ts";
-import type { RootFile, RootState } from "../../release/anchor.ts";
 import type { TrustReset } from "../driver.ts";
 import type { StreamState } from "../stream-state.ts";
 import type { Row } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
-import { begin, insertStream } from "./lease.ts";
+import { begin } from "./lease.ts";
 import { literal, type TableNames } from "./tables.ts";
 
 /** tries of a reset while somebody else writes to the stream's row, and the milliseconds between them */
-const resetTries = 20;
-const resetDelayMs = 50;
-
-/** Roots that a stream was begun under, oldest first. */
-export function selectRoots(t: TableNames, stream: string): string {
-  return `SELECT version, document, bundles FROM ${t.roots} WHERE stream = ${literal(stream)} ORDER BY version`;
-}
-
-/** One row of {@link selectRoots}. */
-export function readRoot(row: Row): RootFile {
-  return {
-    version: Number(row["version"]),
-    document: String(row["document"]),
-    bundles: String(row["bundles"]),
-  };
-}
-
-/** Remembers roots that were proven just now; a version that is there is what was proven now. */
-export function rememberRoots(t: TableNames, stream: string, root: RootState): readonly string[] {
-  return root.files.map(
-    ({ version, document, bundles }) =>
-      `INSERT INTO ${t.roots} AS known (stream, version, document, bundles) VALUES (${literal(stream)}, ${version}, ${literal(document)}, ${literal(bundles)})
- ON CONFLICT (stream, version) DO UPDATE SET document = excluded.document, bundles = excluded.bundles
- WHERE (known.document, known.bundles) IS DISTINCT FROM (excluded.document, excluded.bundles)`,
-  );
-}
-
-/** The assignment that raises a stream's root version, and never lowers it. */
-export function raiseRootVersion({ version }: RootState): string {
-  return `root_version = greatest(root_version, ${version})`;
-}
-
-/** Sets or ends a pause; a row when that changed anything. A heartbeat or a fence is in nobody's way. */
-export function changePause(t: TableNames, stream: string, paused: boolean): string {
-  const added = paused ? `${insertStream(t, stream)};` : "";
-  return `${begin}; SET LOCAL synchronous_commit = on; ${added}
-UPDATE ${t.streams} SET paused = ${paused} WHERE name = ${literal(stream)} AND paused <> ${paused} RETURNING 1 AS lockkeeper_paused;
-COMMIT`;
-}
+const mostTries = 20;
+const delayMs = 50;
 
 /**
  * Makes a stream forget what it remembers of trust, and tells what that was. The token grows: a holder whose lease has
@@ -71,8 +33,8 @@ export async function resetTrust(
       const state = await database.readState(connection, stream, signal);
       if (!state.exists) return { rootVersion: null, highWaterMark: null };
       const isHeld = state.lease !== null && state.lease.expiresAt > state.now;
-      if (isHeld || attempt === resetTries) throw stillHeld(state);
-      await sleep(resetDelayMs * (0.5 + Math.random()), undefined, { signal });
+      if (isHeld || attempt === mostTries) throw stillHeld(state);
+      await sleep(delayMs * (0.5 + Math.random()), undefined, { signal });
     }
   });
 }

@@ -1,0 +1,32 @@
+import type { RootFile, RootState } from "../../release/anchor.ts";
+import type { Row } from "./connection.ts";
+import { literal, type TableNames } from "./tables.ts";
+
+/** Roots that a stream was begun under, oldest first. */
+export function selectRoots(t: TableNames, stream: string): string {
+  return `SELECT version, document, bundles FROM ${t.roots} WHERE stream = ${literal(stream)} ORDER BY version`;
+}
+
+/** One row of {@link selectRoots}. */
+export function readRoot(row: Row): RootFile {
+  return {
+    version: Number(row["version"]),
+    document: String(row["document"]),
+    bundles: String(row["bundles"]),
+  };
+}
+
+/** Remembers roots that were proven just now; a version that is there is what was proven now. */
+export function rememberRoots(t: TableNames, stream: string, root: RootState): readonly string[] {
+  return root.files.map(
+    ({ version, document, bundles }) =>
+      `INSERT INTO ${t.roots} AS known (stream, version, document, bundles) VALUES (${literal(stream)}, ${version}, ${literal(document)}, ${literal(bundles)})
+ ON CONFLICT (stream, version) DO UPDATE SET document = excluded.document, bundles = excluded.bundles
+ WHERE (known.document, known.bundles) IS DISTINCT FROM (excluded.document, excluded.bundles)`,
+  );
+}
+
+/** The assignment that raises a stream's root version, and never lowers it. */
+export function raiseRootVersion({ version }: RootState): string {
+  return `root_version = greatest(root_version, ${version})`;
+}
