@@ -1,18 +1,17 @@
-import type { AuditedMigration } from "../audit/record.ts";
 import type { Hold, LeaseHolder, StreamState } from "../driver/stream-state.ts";
 import type { LeasedSession } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
 import type { RunChange } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
-import type { RunResult, StepResult } from "../executor/result.ts";
+import type { RunResult } from "../executor/result.ts";
 import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type BackupRecord, type RunOutcome, type RunStatus } from "../history/run.ts";
-import type { Direction } from "../migration/migration.ts";
 import type { Plan, Step } from "../plan/plan.ts";
 import { whyNotFresh } from "../release/freshness.ts";
 import type { Release } from "../release/release.ts";
 import { AuditTrail } from "./audit-trail.ts";
+import { auditedStep, doneIn, type DoneStep, KnownSteps, resultOf } from "./done-step.ts";
 import { entryError, isStop, outcomeOf } from "./outcome.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
@@ -38,8 +37,7 @@ export class RunLog {
   readonly #notice: WaitNotice;
   readonly #trail: AuditTrail;
   readonly #done: DoneStep[] = [];
-  /** what the run may do, by {@link stepName} */
-  readonly #steps = new Map<string, Step>();
+  readonly #steps = new KnownSteps();
   #from: Position | null = null;
   #release: RunResult["release"] = null;
   /** why the release is not fresh; undefined before one was looked at */
@@ -57,7 +55,7 @@ export class RunLog {
     this.#target = target;
     this.startedAt = options.now();
     this.emit = (event) => {
-      if (event.kind === "step.succeeded") this.#done.push(doneStep(event, this.#steps));
+      if (event.kind === "step.succeeded") this.#done.push(this.#steps.done(event));
       if (event.kind === "backup.done") this.#backup = backupOf(event);
       if (event.kind === "rollback.started") this.#rollback = "begun";
       options.emit(event);
@@ -136,7 +134,7 @@ export class RunLog {
     { steps, to }: { readonly steps: readonly Step[]; readonly to: Position },
     session: LeasedSession,
   ): Promise<void> {
-    for (const step of steps) this.#steps.set(stepName(step.direction, step.body.path), step);
+    this.#steps.add(steps);
     await this.#trail.begin(state, to, session);
   }
 
@@ -312,17 +310,7 @@ export class RunLog {
     const entries = await this.#target.driver
       .history(this.#target.stream, query, AbortSignal.timeout(lastWordMs))
       .catch(() => undefined);
-    if (entries === undefined) return this.#done;
-    return entries
-      .filter((entry) => entry.status === "done" && (entry.origin === "run" || entry.origin === "checkpoint"))
-      .map(({ version, path, direction, durationMs, seq, sha256 }) => ({
-        version,
-        path,
-        direction,
-        durationMs,
-        seq,
-        sha256,
-      }));
+    return entries === undefined ? this.#done : doneIn(entries);
   }
 
   /** Steps that were taken back are left again. */
@@ -368,7 +356,7 @@ export class RunLog {
       durationMs: performance.now() - this.#began,
       backup: this.#backup,
       audit,
-      done: done.map(stepOf),
+      done: done.map(resultOf),
       ...end,
     };
   }
@@ -378,27 +366,6 @@ export class RunLog {
 export function holdOf(runId: string, to: Position, release: Release, reason: string): Hold {
   const highWaterMark = release.rank === undefined ? null : { ...release.rank, digest: release.digest };
   return { runId, version: to.version, reason, highWaterMark };
-}
-
-/** What a record of a step needs besides its result. */
-interface DoneStep extends StepResult, Pick<AuditedMigration, "seq" | "sha256"> {}
-
-function doneStep(step: StepResult, known: ReadonlyMap<string, Step>): DoneStep {
-  const planned = known.get(stepName(step.direction, step.path));
-  return { ...stepOf(step), seq: planned?.migration.seq ?? 0, sha256: planned?.body.sha256 ?? "" };
-}
-
-/** A path is there once in each direction: a repeatable migration has none of its own. */
-function stepName(direction: Direction, path: string): string {
-  return `${direction} ${path}`;
-}
-
-function auditedStep({ seq, path, direction, sha256, durationMs }: DoneStep): AuditedMigration {
-  return { seq, path, direction, sha256, ms: Math.round(durationMs) };
-}
-
-function stepOf({ version, path, direction, durationMs }: StepResult): StepResult {
-  return { version, path, direction, durationMs };
 }
 
 function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {

@@ -62,6 +62,8 @@ describe("a run", () => {
       "plan.made",
       "bodies.fetched",
       "lease.acquired",
+      "audit",
+      "audit",
       "run.done",
     ]);
     expect(target.events.flatMap((event) => (event.kind === "step.succeeded" ? [event.done] : []))).toEqual([
