@@ -10,6 +10,7 @@ import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
 import type { Plan, Step } from "./plan/plan.ts";
 import { isComplete } from "./plan/repeatable.ts";
+import { assertRootKnown } from "./release/anchor.ts";
 import type { Release } from "./release/release.ts";
 import { assertFresh } from "./release/freshness.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
@@ -214,6 +215,7 @@ async function runUnderLease(
   const state = await session.state();
   assertUsable(release, state, target);
   checkHighWaterMark(release, state.highWaterMark ?? undefined);
+  assertRootKnown(release.root ?? null, state.rootVersion);
   const progress = assertProgress(state, session.attempt);
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) {

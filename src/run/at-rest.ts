@@ -5,6 +5,8 @@ import type { RunRequest } from "./request.ts";
 
 /** Whether the stream's row already says what a run without steps would write. */
 export function isRecorded(release: Release, state: StreamState): boolean {
+  // a newer root is worth a lease: from then on nobody can withhold it from this database
+  if (release.root !== undefined && release.root.version > (state.rootVersion ?? 0)) return false;
   return (
     state.completed === release.digest ||
     state.position.length < release.migrations.length ||
