@@ -33,7 +33,8 @@ export async function baseline(
     },
     options.signal,
   );
-  return declareUnderLease(declaration, target, options, async (session) => {
+  const as = { action: "baseline", goal: `version ${version}` } as const;
+  return declareUnderLease(as, declaration, target, options, async (session, declare) => {
     const state = await session.state();
     assertUsable(release, state, target);
     if (state.position.length > 0 || state.unfinished !== null) {
@@ -57,7 +58,7 @@ export async function baseline(
       note: declaration.reason,
       appliedBy: declaration.caller.subject,
     }));
-    await session.declare(entries);
+    await declare(entries);
     return { declared: entries.length };
   });
 }
@@ -74,7 +75,8 @@ export async function repair(
   target: Target,
   options: RunOptions,
 ): Promise<HistoryEntry> {
-  return declareUnderLease(declaration, target, options, async (session) => {
+  const as = { action: "repair", goal: decision } as const;
+  return declareUnderLease(as, declaration, target, options, async (session, declare) => {
     const { unfinished } = await session.state();
     if (unfinished === null || unfinished.status === "failed") {
       throw new RunnerError("NOTHING_TO_REPAIR", "no migration needs a decision", {
@@ -84,7 +86,7 @@ export async function repair(
             : "the outcome of the failed migration is known: correct it and run up again",
       });
     }
-    await session.declare([decided(unfinished, decision, declaration)]);
+    await declare([decided(unfinished, decision, declaration)]);
     return unfinished;
   });
 }

@@ -1,4 +1,4 @@
-import type { DeclaredEntry, LeasedSession } from "../driver/session.ts";
+import type { DeclaredEntry } from "../driver/session.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import { appliedEntries } from "../history/applied.ts";
@@ -7,7 +7,7 @@ import type { Body, Direction, Migration } from "../migration/migration.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
 import { repeatableStep } from "../plan/repeatable.ts";
 import type { AppliedMigration, Release } from "../release/release.ts";
-import { declareUnderLease, type Declaration } from "../run/declare.ts";
+import { type Declare, declareUnderLease, type Declaration } from "../run/declare.ts";
 import type { RunOptions } from "../run/request.ts";
 import type { Target } from "../run/target.ts";
 import { assertUsable } from "../run/usable.ts";
@@ -81,7 +81,8 @@ export async function adopt(
   const chosen = await choose(wish, before, target, signal);
   // Network and checksums are done before the lease is taken; under it only the rows are read again.
   const first = await look(chosen, wish, before, target, options);
-  return declareUnderLease(declaration, target, options, (session) =>
+  const as = { action: "adopt", goal: `${chosen.place.tool}, ${placeName(chosen.place)}` } as const;
+  return declareUnderLease(as, declaration, target, options, (session, declare) =>
     target.driver.foreign.withLock(
       chosen.place,
       { waitMs: target.limits.waitMs, signal: session.signal, stream: target.stream },
@@ -94,7 +95,7 @@ export async function adopt(
         assertFits(now.finding);
         assertSame(first, now);
         const changes = changesOf(now, state);
-        await declareChanges(session, changes, chosen, wish, declaration, first.release);
+        await declareChanges(declare, changes, chosen, wish, declaration, first.release);
         const inStep = wish.keepsInStep === true ? chosen.place : state.inStep;
         return { finding: now.finding, repeatable: now.repeatable, changes, inStep };
       },
@@ -108,9 +109,10 @@ export async function endInStep(
   target: Target,
   options: RunOptions,
 ): Promise<{ readonly was: ForeignPlace | null }> {
-  return declareUnderLease(declaration, target, options, async (session) => {
+  const as = { action: "adopt", goal: "keep in step: off" } as const;
+  return declareUnderLease(as, declaration, target, options, async (session, declare) => {
     const { inStep } = await session.state();
-    await session.declare([], null);
+    await declare([], null);
     return { was: inStep };
   });
 }
@@ -272,7 +274,7 @@ function assertFits({ misfits, place }: Finding<Migration>): void {
 const shownMisfits = 10;
 
 async function declareChanges(
-  session: LeasedSession,
+  declare: Declare,
   changes: readonly AdoptedChange[],
   { place }: ChosenRecord,
   { keepsInStep }: AdoptionWish,
@@ -296,5 +298,5 @@ async function declareChanges(
       appliedBy: declaration.caller.subject,
     };
   });
-  await session.declare(entries, keepsInStep === true ? place : undefined);
+  await declare(entries, keepsInStep === true ? place : undefined);
 }

@@ -100,13 +100,18 @@ export const adopt: Verb = {
       release: get(release),
     };
     const isPreview = get(dryRun);
-    const found = await mend(invocation, get(reason) ?? "", (declaration, target, options) =>
-      isPreview
-        ? adoption.previewAdoption(wish, target, options)
-        : adoption.adopt(wish, declaration, target, options),
+    const { result: found, audit } = await mend(
+      invocation,
+      get(reason) ?? "",
+      (declaration, target, options) =>
+        isPreview
+          ? adoption.previewAdoption(wish, target, options)
+          : adoption.adopt(wish, declaration, target, options),
     );
     const end = isPreview ? "previewed" : "adopted";
-    output.result(describeAdoption(found, end), () => formatAdoption(found, end, output.paint.out));
+    output.result({ ...describeAdoption(found, end), audit }, () =>
+      formatAdoption(found, end, output.paint.out),
+    );
     return found.finding.misfits.length === 0 ? 0 : 20;
   },
 };
@@ -114,9 +119,14 @@ export const adopt: Verb = {
 async function endInStep(invocation: Invocation): Promise<number> {
   const { output, get } = invocation;
   const [{ mend }, adoption] = await Promise.all([import("../mend.ts"), import("../../adopt/adopt.ts")]);
-  const { was } = await mend(invocation, get(reason) ?? "", adoption.endInStep);
-  output.result({ inStep: null, was: was === null ? null : { tool: was.tool, table: placeName(was) } }, () =>
-    was === null ? "no other tool's table was kept in step" : `${placeName(was)} is written to no more`,
+  const {
+    result: { was },
+    audit,
+  } = await mend(invocation, get(reason) ?? "", adoption.endInStep);
+  output.result(
+    { inStep: null, was: was === null ? null : { tool: was.tool, table: placeName(was) }, audit },
+    () =>
+      was === null ? "no other tool's table was kept in step" : `${placeName(was)} is written to no more`,
   );
   return 0;
 }

@@ -23,11 +23,14 @@ export const baseline: Verb = {
     const { output, word, get } = invocation;
     const [{ mend }, maintenance] = await Promise.all([import("../mend.ts"), import("../../maintenance.ts")]);
     const version = word("version") ?? "";
-    const { declared } = await mend(invocation, get(why), (declaration, target, options) =>
+    const {
+      result: { declared },
+      audit,
+    } = await mend(invocation, get(why), (declaration, target, options) =>
       maintenance.baseline(version, declaration, target, options),
     );
     output.result(
-      { version, declared },
+      { version, declared, audit },
       () =>
         `${declared} ${declared === 1 ? "migration" : "migrations"} declared as applied, up to ${version}`,
     );

@@ -33,7 +33,7 @@ export const repair: Verb = {
     const { output, get } = invocation;
     const [{ mend }, maintenance] = await Promise.all([import("../mend.ts"), import("../../maintenance.ts")]);
     const decision = get(as);
-    const entry = await mend(invocation, get(why), (declaration, target, options) =>
+    const { result: entry, audit } = await mend(invocation, get(why), (declaration, target, options) =>
       maintenance.repair(decision, declaration, target, options),
     );
     const statement = entry.statementsDone + 1;
@@ -45,6 +45,7 @@ export const repair: Verb = {
         statement,
         statements: entry.statements,
         decision,
+        audit,
       },
       () =>
         `${entry.path}: statement ${statement} of ${entry.statements} counts as ${decision}; the next run goes on from there`,
