@@ -1,11 +1,8 @@
-import { readFile } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
 import { version } from "../build.ts";
 import { RunnerError } from "../error.ts";
-import type { Issuer } from "../http/auth/issuer.ts";
-import { fetchedKeys, pinnedKeys } from "../http/auth/key-set.ts";
-import { parsePolicy, type Policy } from "../http/auth/policy.ts";
-import { createTokenVerifier, type IssuerKeys } from "../http/auth/token.ts";
+import { createHookVerifier } from "../http/auth/hook-verifier.ts";
+import { createSnsVerifier } from "../http/auth/sns.ts";
+import { createTokenVerifier } from "../http/auth/token.ts";
 import type { LogRecord } from "../http/log.ts";
 import { httpLimits } from "../http/limits.ts";
 import { redactText } from "../report/redact.ts";
@@ -14,6 +11,7 @@ import { loadConfig, type Config } from "./config.ts";
 import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
+import { openPolicy } from "./open-policy.ts";
 
 /**
  * `lockkeeper serve`: the HTTP API for the targets of a configuration file, until the signal aborts and the last run has ended.
@@ -29,7 +27,7 @@ export async function serve(
 ): Promise<void> {
   const config = await loadConfig(choice.config);
   const at = addressOf(choice.listen, config);
-  const { policy, issuers } = await readPolicy(config);
+  const { policy, issuers, hooks } = await openPolicy(policyFileOf(config), new Set(config.targets.keys()));
   const now = (): Date => new Date();
   const log = logTo(process.stdout, now);
   for (const warning of policy.warnings)
@@ -48,6 +46,7 @@ export async function serve(
           maxTokenChars: httpLimits.tokenChars,
           now,
         }),
+        hooks: createHookVerifier({ hooks, sns: createSnsVerifier({ fetch, now }), now }),
         publicUrl: publicUrlOf(config, at),
         limits: httpLimits,
         version: version(),
@@ -106,33 +105,9 @@ function publicUrlOf(config: Config, { host }: { readonly host: string }): strin
   });
 }
 
-async function readPolicy(
-  config: Config,
-): Promise<{ readonly policy: Policy; readonly issuers: readonly IssuerKeys[] }> {
-  const { policyFile } = config;
-  if (policyFile === undefined) {
-    throw new RunnerError("CONFIG", `${config.file}: policy is missing, so nobody could be let in`, {
-      hint: "name a policy file with issuers and rules, for instance policy: policy.json",
-    });
-  }
-  const policy = parsePolicy(await readText(policyFile, "the policy"), new Set(config.targets.keys()));
-  return {
-    policy,
-    issuers: await Promise.all(policy.issuers.map((issuer) => withKeys(issuer, dirname(policyFile)))),
-  };
-}
-
-async function withKeys(issuer: Issuer, folder: string): Promise<IssuerKeys> {
-  if (issuer.keys.kind === "uri") return { issuer, keys: fetchedKeys(issuer.keys.uri) };
-  const path = resolve(folder, issuer.keys.path);
-  return { issuer, keys: pinnedKeys(await readText(path, `the keys of issuer "${issuer.name}"`), path) };
-}
-
-async function readText(path: string, what: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
-    throw new RunnerError("CONFIG", `${what}: "${path}" cannot be read (${code})`, { cause });
-  }
+function policyFileOf({ file, policyFile }: Config): string {
+  if (policyFile !== undefined) return policyFile;
+  throw new RunnerError("CONFIG", `${file}: policy is missing, so nobody could be let in`, {
+    hint: "name a policy file with issuers and rules, for instance policy: policy.json",
+  });
 }

@@ -6,12 +6,14 @@ import { AppliedReleases } from "./applied-release.ts";
 import { authenticate } from "./auth/bearer.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";
+import { originOf } from "./fault.ts";
 import { linksBelow } from "./link.ts";
 import { problemOf, problemResponse } from "./problem.ts";
 import { addCancelRoute } from "./route/cancel.ts";
 import { addEventRoutes } from "./route/events.ts";
 import { addGateRoutes } from "./route/gate.ts";
 import { addHealthRoutes } from "./route/health.ts";
+import { addHookRoutes } from "./route/hook.ts";
 import { addHistoryRoute } from "./route/history.ts";
 import { addPostRunRoute } from "./route/post-run.ts";
 import { addRunRoutes } from "./route/run.ts";
@@ -29,7 +31,7 @@ export interface HttpApp {
 }
 
 /**
- * The HTTP API over opened targets. Everything below `/v1` needs a bearer token and a rule that allows it.
+ * The HTTP API over opened targets. Everything below `/v1` needs a caller who proves who they are, and a rule that allows it.
  *
  * Requests are answered without a port too: `app.hono.request("/v1/runs", …)`.
  */
@@ -54,6 +56,7 @@ export function createApp(deps: HttpDeps): HttpApp {
   hono.use("/v1/*", onlyKnownMethods(hono), authenticate(parts));
 
   addPostRunRoute(hono, parts);
+  addHookRoutes(hono, parts);
   addRunRoutes(hono, parts);
   addGateRoutes(hono, parts);
   addEventRoutes(hono, parts);
@@ -166,12 +169,10 @@ function problemAnswer(c: HttpContext, error: RunnerError, parts: HttpParts): Re
   const requestId = c.get("requestId");
   c.get("note")["code"] = error.code;
   if (error.http === 500) {
-    const cause =
-      error.cause instanceof Error ? (error.cause.stack ?? error.cause.message).slice(0, 4000) : null;
     parts.log({
       level: "error",
       event: "http.fault",
-      fields: { request: requestId, code: error.code, message: error.message, cause },
+      fields: { request: requestId, code: error.code, message: error.message, origin: originOf(error) },
     });
   }
   const target = c.get("note")["target"];

@@ -38,9 +38,23 @@ export async function readBody<Schema extends v.GenericSchema>(
   const bytes = await readCapped(c.req.raw.body, bodyBytes);
   if (bytes === undefined)
     throw new RunnerError("BODY_TOO_LARGE", `the body is larger than ${bodyBytes} bytes`);
-  const parsed = v.safeParse(schema, parse(bytes, parts.limits.jsonDepth));
+  const value = parseBody(bytes, parts, schema);
+  return { value, digest: `sha256:${createHash("sha256").update(bytes).digest("hex")}` };
+}
+
+/**
+ * JSON of a closed schema.
+ *
+ * @throws RunnerError `INVALID_REQUEST` — naming each field
+ */
+export function parseBody<Schema extends v.GenericSchema>(
+  bytes: Buffer,
+  { limits }: Pick<HttpParts, "limits">,
+  schema: Schema,
+): v.InferOutput<Schema> {
+  const parsed = v.safeParse(schema, parse(bytes, limits.jsonDepth));
   if (!parsed.success) throw invalid(wordsOf(parsed.issues));
-  return { value: parsed.output, digest: `sha256:${createHash("sha256").update(bytes).digest("hex")}` };
+  return parsed.output;
 }
 
 /**

@@ -3,6 +3,7 @@ import type { Target } from "../runner.ts";
 import type { AppliedReleases } from "./applied-release.ts";
 import type { ActiveRuns } from "./active-runs.ts";
 import type { Principal } from "./auth/principal.ts";
+import type { HookVerifier } from "./auth/hook-verifier.ts";
 import type { TokenVerifier } from "./auth/token.ts";
 import type { Policy } from "./auth/policy.ts";
 import type { Rule } from "./auth/rule.ts";
@@ -17,6 +18,7 @@ export interface HttpDeps {
   readonly targets: ReadonlyMap<string, Target>;
   readonly policy: Policy;
   readonly verifier: TokenVerifier;
+  readonly hooks: HookVerifier;
   /** where callers reach this server, `https://migrate.example` or with a path; the only base of links */
   readonly publicUrl: string;
   readonly limits: HttpLimits;

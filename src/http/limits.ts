@@ -2,6 +2,8 @@
 export interface HttpLimits {
   /** of a request's body */
   readonly bodyBytes: number;
+  /** of a webhook's body, whose sender decides what is in it; most of them are only authenticated */
+  readonly hookBodyBytes: number;
   /** nesting of a JSON document from outside */
   readonly jsonDepth: number;
   /** characters of a bearer token */
@@ -37,6 +39,7 @@ export interface HttpLimits {
 /** What the server uses unless told otherwise. */
 export const httpLimits: HttpLimits = {
   bodyBytes: 16 * 1024,
+  hookBodyBytes: 256 * 1024,
   jsonDepth: 16,
   tokenChars: 8 * 1024,
   // every common gateway gives up after 29 or 30 s

@@ -23,6 +23,13 @@ export function openApiDocument(version: string, publicUrl: string): JsonSchema 
           bearerFormat: "JWT",
           description: "An OIDC token of an issuer in the policy, for the policy's audience",
         },
+        hook: {
+          type: "apiKey",
+          in: "header",
+          name: "X-Signature",
+          description:
+            "A signature over the body, as the policy says for this hook: an HMAC in a header of its own, Standard Webhooks, or that of Amazon SNS within the body",
+        },
       },
     },
   };
@@ -31,7 +38,7 @@ export function openApiDocument(version: string, publicUrl: string): JsonSchema 
 /** What a problem of each status says. */
 const meanings = {
   400: "The request is not valid; each field is named",
-  401: "No valid bearer token",
+  401: "Nobody that the server knows: no valid bearer token, or signature",
   403: "Not allowed by the policy",
   404: "No such target or run, or none that the caller may see",
   409: "The state of the database, of the run or of the token does not allow it; see the code",
@@ -45,6 +52,10 @@ const meanings = {
 } as const;
 
 const open: JsonSchema = { security: [] };
+const signed: JsonSchema = { security: [{ hook: [] }] };
+const hookName = parameter("hook", "path", "Name of a hook in the policy");
+const prefer = parameter("Prefer", "header", "wait=N; without it there is no wait");
+const taken = { description: "Authentic, and nothing to do: a ping, or a subscription to confirm by hand" };
 const runId = parameter("id", "path", "Run id: target, dot, ULID");
 const targetName = parameter("name", "path", "Name of a configured target");
 const wait = parameter("wait", "query", "Seconds to wait for the end, at most 55", {
@@ -114,6 +125,38 @@ const paths = {
       responses: {
         "200": { ...answer("A page", ref("RunPage")), headers: { Link: header("rel=next") } },
         ...problems(400, 401, 403, 404, 503, 504),
+      },
+    },
+  },
+  "/v1/hooks/{hook}": {
+    post: {
+      operationId: "postHook",
+      summary: "A run request from a sender that signs its body",
+      ...signed,
+      parameters: [hookName, prefer],
+      requestBody: { required: true, content: json(ref("RunRequest")) },
+      responses: {
+        "200": answer("As POST /v1/runs", { oneOf: [ref("Run"), ref("Look")] }),
+        "202": openRun,
+        "204": taken,
+        ...problems(400, 401, 403, 404, 409, 412, 413, 422, 429, 503, 504),
+      },
+    },
+  },
+  "/v1/hooks/{hook}/{target}": {
+    post: {
+      operationId: "postHookForTarget",
+      summary: "Something has happened: apply what is newest",
+      description:
+        "The body proves who sends it, and is not read. The same delivery again answers with the same run. Answers at once; a run that starts by itself undoes no rollback and tries no failed release twice. Where a digest is required there is none, so production refuses.",
+      ...signed,
+      parameters: [hookName, parameter("target", "path", "Name of a configured target"), prefer],
+      requestBody: { required: true, content: { "*/*": { schema: {} } } },
+      responses: {
+        "200": answer("The run that this delivery began has ended", ref("Run")),
+        "202": openRun,
+        "204": taken,
+        ...problems(400, 401, 403, 404, 409, 412, 422, 429, 503, 504),
       },
     },
   },

@@ -1,7 +1,10 @@
 import { afterAll, expect, onTestFinished } from "vitest";
 import { openDriver } from "../../src/driver/open.ts";
 import { createApp, type HttpApp } from "../../src/http/app.ts";
+import { createHookVerifier } from "../../src/http/auth/hook-verifier.ts";
+import { parseHookSecret } from "../../src/http/auth/hook-secret.ts";
 import { parsePolicy } from "../../src/http/auth/policy.ts";
+import { createSnsVerifier, type FetchCertificate } from "../../src/http/auth/sns.ts";
 import { pinnedKeys } from "../../src/http/auth/key-set.ts";
 import { createTokenVerifier } from "../../src/http/auth/token.ts";
 import type { HttpDeps } from "../../src/http/context.ts";
@@ -51,6 +54,20 @@ export interface SendOptions {
   readonly text?: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
+  /** Lambda's event, where the server runs behind one */
+  readonly event?: unknown;
+}
+
+/** Callers of a world besides those of its issuer. */
+export interface OtherCallers {
+  /** added to the policy */
+  readonly issuers?: Readonly<Record<string, unknown>>;
+  readonly hooks?: Readonly<Record<string, unknown>>;
+  readonly rules?: readonly unknown[];
+  /** what is in the secret files that the hooks name */
+  readonly secrets?: Readonly<Record<string, string>>;
+  /** where the certificates of SNS are; by default nowhere */
+  readonly fetch?: FetchCertificate;
 }
 
 /** An answer, read. */
@@ -131,6 +148,7 @@ export async function createWorld(
     readonly limits?: Partial<HttpLimits>;
     readonly targetLimits?: Partial<Target["limits"]>;
     readonly target?: Pick<Target, "onFailure" | "backup" | "dependencies" | "openService">;
+    readonly callers?: OtherCallers;
   } = {},
 ): Promise<World> {
   const database = await createDatabase();
@@ -164,7 +182,8 @@ export async function createWorld(
       },
       ...options.target,
     };
-    const policy = parsePolicy(policyText(issuer), new Set(["orders", "billing"]));
+    const { callers = {} } = options;
+    const policy = parsePolicy(policyText(issuer, callers), new Set(["orders", "billing"]));
     const now = (): Date => new Date();
     const stopping = new AbortController();
     const log: LogRecord[] = [];
@@ -178,6 +197,19 @@ export async function createWorld(
           keys: pinnedKeys(issuer.jwks, "jwks.json"),
         })),
         maxTokenChars: httpLimits.tokenChars,
+        now,
+      }),
+      hooks: createHookVerifier({
+        hooks: policy.hooks.map((hook) => ({
+          hook,
+          keys:
+            hook.kind === "sns"
+              ? []
+              : hook.secretFiles.map((file) =>
+                  parseHookSecret(hook.kind, callers.secrets?.[file] ?? "", file),
+                ),
+        })),
+        sns: createSnsVerifier({ fetch: callers.fetch ?? unreachable, now }),
         now,
       }),
       publicUrl: "https://migrate.test/base/",
@@ -220,11 +252,14 @@ async function publish(
   return digest;
 }
 
-function policyText(issuer: TestIssuer): string {
+const unreachable: FetchCertificate = () => Promise.reject(new Error("nothing is to be fetched here"));
+
+function policyText(issuer: TestIssuer, callers: OtherCallers): string {
   return JSON.stringify({
     schema: "urn:lockkeeper:policy:v1",
     audience: testAudience,
-    issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
+    issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] }, ...callers.issuers },
+    hooks: callers.hooks ?? {},
     rules: [
       ...rules.map(([role, actions, more]) => ({
         id: role,
@@ -245,6 +280,7 @@ function policyText(issuer: TestIssuer): string {
         match: { role: "billing" },
         allow: { targets: ["billing"], actions: ["apply", "status", "cancel"] },
       },
+      ...(callers.rules ?? []),
     ],
   });
 }
@@ -256,8 +292,9 @@ async function send(world: World, method: string, path: string, options: SendOpt
     text = body === undefined ? undefined : JSON.stringify(body),
     headers,
     signal,
+    event,
   } = options;
-  const response = await world.app.hono.request(path, {
+  const init = {
     method,
     headers: {
       ...(token === null ? {} : { authorization: `Bearer ${token}` }),
@@ -266,7 +303,8 @@ async function send(world: World, method: string, path: string, options: SendOpt
     },
     ...(text === undefined ? {} : { body: text }),
     ...(signal === undefined ? {} : { signal }),
-  });
+  };
+  const response = await world.app.hono.request(path, init, event === undefined ? {} : { event });
   const type = response.headers.get("content-type") ?? "";
   const answer = await response.text();
   const json: unknown =

@@ -9,6 +9,8 @@ export type Hook =
       /** before the digest, such as `sha256=` */
       readonly prefix: string;
       readonly encoding: "hex" | "base64";
+      /** lower case; a delivery that says `ping` here only tries whether the address works */
+      readonly pingHeader: string | null;
       readonly secretFiles: readonly string[];
     }
   /** Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature` */
@@ -20,7 +22,12 @@ export type Hook =
 export const hookActions = ["status", "plan", "verify", "apply"] as const;
 
 /** Header and prefix that GitHub signs with; also Gitea's and Forgejo's. */
-export const githubSignature = { header: "x-hub-signature-256", prefix: "sha256=", encoding: "hex" } as const;
+export const githubSignature = {
+  header: "x-hub-signature-256",
+  prefix: "sha256=",
+  encoding: "hex",
+  pingHeader: "x-github-event",
+} as const;
 
 /** An SNS topic's ARN, taken apart; undefined where it is none. */
 export function parseTopicArn(

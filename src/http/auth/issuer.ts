@@ -69,7 +69,7 @@ export function platformOf(issuer: string): Platform | undefined {
   if (url.hostname === "accounts.google.com") return "google";
   if (url.hostname.endsWith(".tokens.sts.global.api.aws")) return "aws";
   const isCluster =
-    /^oidc\.eks\./.test(url.hostname) ||
+    url.hostname.startsWith("oidc.eks.") ||
     url.hostname === "container.googleapis.com" ||
     url.hostname === "kubernetes.default.svc" ||
     url.hostname.startsWith("kubernetes.default.svc.") ||

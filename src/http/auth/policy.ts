@@ -104,6 +104,7 @@ function hookOf(name: string, entry: PolicyText["hooks"][string]): Hook {
         header: header.toLowerCase(),
         prefix,
         encoding,
+        pingHeader: null,
         secretFiles: [entry.secretFile].flat(),
       };
     }

@@ -1,0 +1,67 @@
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { RunnerError } from "../error.ts";
+import type { Hook } from "../http/auth/hook.ts";
+import { parseHookSecret } from "../http/auth/hook-secret.ts";
+import type { HookKeys } from "../http/auth/hook-verifier.ts";
+import type { Issuer } from "../http/auth/issuer.ts";
+import { fetchedKeys, pinnedKeys } from "../http/auth/key-set.ts";
+import { parsePolicy, type Policy } from "../http/auth/policy.ts";
+import type { IssuerKeys } from "../http/auth/token.ts";
+
+/** A policy with all that it names: keys of issuers, secrets of hooks. */
+export interface OpenPolicy {
+  readonly policy: Policy;
+  readonly issuers: readonly IssuerKeys[];
+  readonly hooks: readonly HookKeys[];
+}
+
+/**
+ * Reads a policy file and the files that it names, which are looked for beside it.
+ *
+ * @throws RunnerError `CONFIG` — what of them cannot be read or used
+ */
+export async function openPolicy(file: string, targets: ReadonlySet<string>): Promise<OpenPolicy> {
+  const policy = await readPolicy(file, targets);
+  const folder = dirname(file);
+  return {
+    policy,
+    issuers: await Promise.all(policy.issuers.map((issuer) => withKeys(issuer, folder))),
+    hooks: await Promise.all(policy.hooks.map((hook) => withSecrets(hook, folder))),
+  };
+}
+
+/**
+ * Reads a policy file alone.
+ *
+ * @throws RunnerError `CONFIG` — it cannot be read, or what is wrong with it
+ */
+export async function readPolicy(file: string, targets: ReadonlySet<string>): Promise<Policy> {
+  return parsePolicy(await readText(file, "the policy"), targets);
+}
+
+async function withKeys(issuer: Issuer, folder: string): Promise<IssuerKeys> {
+  if (issuer.keys.kind === "uri") return { issuer, keys: fetchedKeys(issuer.keys.uri) };
+  const path = resolve(folder, issuer.keys.path);
+  return { issuer, keys: pinnedKeys(await readText(path, `the keys of issuer "${issuer.name}"`), path) };
+}
+
+async function withSecrets(hook: Hook, folder: string): Promise<HookKeys> {
+  if (hook.kind === "sns") return { hook, keys: [] };
+  const { kind, name, secretFiles } = hook;
+  const keys = secretFiles.map(async (secretFile) => {
+    const path = resolve(folder, secretFile);
+    const what = `the secret of hook "${name}"`;
+    return parseHookSecret(kind, await readText(path, what), `${what}: "${path}"`);
+  });
+  return { hook, keys: await Promise.all(keys) };
+}
+
+async function readText(path: string, what: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
+    throw new RunnerError("CONFIG", `${what}: "${path}" cannot be read (${code})`, { cause });
+  }
+}
