@@ -1,6 +1,5 @@
 import { RunnerError } from "../error.ts";
 import type { Source } from "../source/source.ts";
-import type { KnownSigners } from "./signers.ts";
 import type { Trust } from "./trust.ts";
 
 /** What a runner's own deployment pins: keys and identities themselves, or a root that names them and its own successors. */
@@ -49,8 +48,6 @@ export interface ResolvedTrust {
   readonly trust: Trust;
   /** null for fixed trust */
   readonly root: RootState | null;
-  /** whose releases may be continued by a new one: also whom an earlier root trusted with the stream */
-  readonly earlier: KnownSigners;
 }
 
 /** The root in use, and what a database should remember of it. */
@@ -75,7 +72,7 @@ export async function resolveTrust(
 ): Promise<ResolvedTrust> {
   if (anchor.kind === "managed") return anchor.resolve(question, signal);
   assertRootKnown(null, question.known.version);
-  return { trust: anchor, root: null, earlier: anchor };
+  return { trust: anchor, root: null };
 }
 
 /**

@@ -30,9 +30,9 @@ export async function resolveTrusts(
   return trusts;
 }
 
-/** Everybody whose signature counts anywhere, and these keys. */
+/** Everybody whose signature counts anywhere or did under an earlier root, and these keys. */
 export function knownSigners(trusts: EnvironmentTrusts, own: readonly PublicKey[]): KnownSigners {
-  const all = [...trusts.values()];
+  const all = [...trusts.values()].flatMap((trust) => [trust, ...(trust.earlier ? [trust.earlier] : [])]);
   return {
     keys: distinct([...own, ...all.flatMap(({ keys }) => keys)]),
     identities: distinct(all.flatMap(({ identities }) => identities)),

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 
+import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import { detectedFormat, type ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Engine } from "../migration/migration.ts";
@@ -7,7 +8,9 @@ import type { Source } from "../source/source.ts";
 import { composeRelease, toManifest } from "./compose.ts";
 import type { Composition } from "./compose.ts";
 import { readEarlier, signedByOneOf } from "./earlier.ts";
+import type { EarlierRelease } from "./earlier.ts";
 import { knownSigners } from "./environment-trust.ts";
+import type { EnvironmentTrusts } from "./environment-trust.ts";
 import { describeIssued, epochOf, isCurrent, issue, nextRank, nextStatement, readTerms } from "./issue.ts";
 import type { IssuedRelease, IssueOutcome, Terms } from "./issue.ts";
 import { layout } from "./layout.ts";
@@ -64,6 +67,7 @@ export interface PublishResult extends IssuedRelease {
  *
  * @throws RunnerError `SOURCE_CONFLICT` — another publisher was faster; `WRONG_STREAM`, `THRESHOLD` — see `readEarlier`
  * @throws RunnerError `OUT_OF_ORDER`, `CHANGED_FILE`, `HISTORY_REWRITTEN` and the codes of the folder, see `composeRelease`
+ * @throws RunnerError `RELEASE_REVOKED`, `WRONG_EPOCH` — the trust has done with the newest release: `follow` names the last good one
  * @throws RunnerError `DEPENDENCY_CYCLE` — see `checkOtherServices`
  * @throws RunnerError `USAGE` — a lower epoch, `follow` without a higher one, no environment; `VALIDITY` — longer than `trust` allows
  */
@@ -73,6 +77,7 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   const own = keys.map((key) => key.public);
   const judge = signedByOneOf(knownSigners(trusts, own));
   const earlier = await readEarlier(destination, { ...options, judge }, signal);
+  if (options.follow === undefined) assertMayContinue(earlier, trusts);
   const composing = { ...options, format: options.format ?? detectedFormat(options) };
   const composition = await composeRelease(composing, earlier?.release, signal);
   const unchecked = await checkRegistry(composition, options.otherServices ?? [], signal);
@@ -113,6 +118,21 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
 }
 
 const nothingWritten = { published: false, uploaded: 0, present: 0, bytes: 0 } as const;
+
+/** After a key was stolen the newest release may be the thief's: a person says which one is continued. */
+function assertMayContinue(earlier: EarlierRelease | undefined, trusts: EnvironmentTrusts): void {
+  if (earlier === undefined) return;
+  const { digest, epoch, version } = earlier.statement;
+  for (const trust of trusts.values()) {
+    const isRevoked = trust.revoked.has(digest);
+    if (!isRevoked && (trust.epoch === null || trust.epoch <= epoch)) continue;
+    const why = isRevoked ? "was revoked" : `is of epoch ${epoch}, and the trust takes epoch ${trust.epoch}`;
+    throw new RunnerError(isRevoked ? "RELEASE_REVOKED" : "WRONG_EPOCH", `the newest release ${why}`, {
+      hint: "name the last good release with --follow; see what it holds with lockkeeper release show --release",
+      fields: { digest, epoch, version },
+    });
+  }
+}
 
 async function checkRegistry(
   { registry, migrations }: Composition,

@@ -1,5 +1,5 @@
 import { RunnerError } from "../error.ts";
-import type { ManagedTrust, ResolvedTrust, TrustQuestion } from "./anchor.ts";
+import type { ManagedTrust, TrustQuestion } from "./anchor.ts";
 import type { Identity, KeylessVerifier } from "./identity.ts";
 import type { ReleaseRole, Root } from "./root.ts";
 import { assertCurrent, walkRoots } from "./root-walk.ts";
@@ -24,11 +24,9 @@ export function managedTrust(pinned: PinnedRoot): ManagedTrust {
       const { known, now } = question;
       const { roots, newest, files } = await walkRoots(pinned.root, question, signal);
       assertCurrent(newest, { now, known: known.version, minRootVersion: pinned.minRootVersion });
-      return {
-        trust: await trustOf(newest, question, pinned, keyless),
-        root: { version: newest.version, files },
-        earlier: await everTrusted(roots, question.stream, pinned, keyless),
-      } satisfies ResolvedTrust;
+      const trust = await trustOf(newest, question, pinned, keyless);
+      const earlier = await everTrusted(roots, question.stream, pinned, keyless);
+      return { trust: { ...trust, earlier }, root: { version: newest.version, files } };
     },
   };
 }

@@ -26,6 +26,8 @@ export interface Trust extends KnownSigners {
   readonly revoked: ReadonlySet<string>;
   /** the only epoch whose releases are taken; null: any, so that a stolen key could reach for the highest */
   readonly epoch: number | null;
+  /** whom earlier versions of a root trusted with the stream: their signature is good for nothing but being continued */
+  readonly earlier?: KnownSigners;
   /** who has to vouch that a release is still the newest; null: nobody, its expiry is enough */
   readonly timestamp: TimestampRule | null;
 }
