@@ -177,7 +177,8 @@ export async function issue(
   const payload = writeStatement(statement);
   const sha256 = sha256Hex(payload);
   const lines = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
-  await uploadBundles(destination, sha256, lines, signal);
+  const own = keys.map((key) => key.public);
+  await uploadBundles(destination, sha256, lines, own, signal);
   const ours = readEnvelopes(Buffer.from(lines.join("\n")));
   // a signer of another machine may have signed the same statement
   if (!isMet(ours, trusts) && !isMet(await readLines(destination, sha256, signal), trusts)) return false;

@@ -1,120 +1,166 @@
 import { RunnerError } from "../error.ts";
-import { formatDigest, parseDigest, sha256Hex } from "../migration/checksum.ts";
-import type { Source, WritableSource } from "../source/source.ts";
+import { sha256Hex } from "../migration/checksum.ts";
+import type { WritableSource } from "../source/source.ts";
+import { noKnownRoots } from "./anchor.ts";
+import type { TrustAnchor } from "./anchor.ts";
 import { readEnvelopes, signEnvelope } from "./envelope.ts";
-import { signersOf } from "./signers.ts";
-import { readHead } from "./head.ts";
+import { isMet, knownSigners, resolveTrusts } from "./environment-trust.ts";
+import type { EnvironmentTrusts } from "./environment-trust.ts";
+import { assertSigns } from "./foreign-bundle.ts";
+import type { Head } from "./head.ts";
 import type { Signer } from "./key.ts";
-import { layout } from "./layout.ts";
-import { releaseLimits } from "./limits.ts";
-import { readStatement } from "./statement.ts";
+import { signersOf } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
+import { readHeadOf, readStoredLines } from "./stored-release.ts";
+import type { StoredLines } from "./stored-release.ts";
 import { ruleFor } from "./trust.ts";
-import type { Trust } from "./trust.ts";
 import { moveHead, uploadBundles } from "./upload.ts";
 
 /** What to sign, and in whose name. */
 export interface SignOptions {
   readonly destination: WritableSource;
-  readonly stream: string;
+  /** default: what the release says of itself */
+  readonly stream?: string | undefined;
   /** the release that the signer has looked at, `sha256:<hex>` */
   readonly digest: string;
-  readonly keys: readonly [Signer, ...Signer[]];
-  /** what runners will ask for: the head moves once the keys that have signed meet it */
-  readonly trust: Trust;
+  readonly keys: readonly Signer[];
+  /** lines that other tools have made over the same statement, see `readForeignBundles` */
+  readonly bundles?: readonly string[] | undefined;
+  /** what runners will ask for: the head moves once those that have signed meet it, and not without it */
+  readonly trust?: TrustAnchor | undefined;
+  readonly now: Date;
 }
 
 /** Where a release stands after it was signed. */
 export interface SignResult {
   readonly digest: string;
+  readonly stream: string;
+  readonly epoch: number;
   readonly version: number;
-  /** ids of the trusted keys that have signed so far */
+  /** ids of those that have signed so far and count */
   readonly signers: readonly string[];
-  /** distinct trusted keys that are needed, over all environments of the release */
-  readonly threshold: number;
+  /** signers that are needed, of the environment that asks for most; null without a trust */
+  readonly threshold: number | null;
+  /** of each environment of the release; empty without a trust */
+  readonly environments: readonly Standing[];
+  /** lines that were added, or were to be, and count in no environment */
+  readonly uncounted: number;
   /** whether the head names the release now */
   readonly published: boolean;
 }
 
+/** What is still missing for one environment. */
+export interface Standing {
+  readonly environment: string;
+  readonly counted: number;
+  readonly threshold: number;
+}
+
 /**
- * Adds signatures to a release that waits for them, and publishes it once they suffice.
+ * Adds signatures to a release that waits for them, and publishes it once they suffice in every environment.
  *
  * Signs the exact bytes of the statement that `digest` names, and no others. Repeating it changes nothing.
  *
- * @throws RunnerError `RELEASE_NOT_FOUND`, `UNEXPECTED_RELEASE`, `WRONG_STREAM`, and the codes of an envelope and a statement
+ * @throws RunnerError `RELEASE_NOT_FOUND`, `UNEXPECTED_RELEASE`, `WRONG_STREAM`, `RELEASE_EXPIRED`, and the codes of an envelope and a statement
  * @throws RunnerError `SOURCE_CONFLICT` — another release was published since this one was made
+ * @throws RunnerError `PAYLOAD_DIFFERS`, `BUNDLE` — see `assertSigns`; the codes of the keys' stores
  */
 export async function signRelease(options: SignOptions, signal: AbortSignal): Promise<SignResult> {
-  const { destination, digest, keys, trust } = options;
-  const { payload } = await readSigned(destination, digest, signal);
-  const statement = readStatement(payload);
-  if (statement.stream !== options.stream) {
-    throw new RunnerError(
-      "WRONG_STREAM",
-      `the release is of the stream "${statement.stream}", not "${options.stream}"`,
-      {
-        hint: "check the destination's prefix, or name the stream with --stream",
-        fields: { expected: options.stream, actual: statement.stream },
-      },
-    );
-  }
-  const lines = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
-  await uploadBundles(destination, sha256Hex(payload), lines, signal);
+  const { destination, digest, keys, trust, now, bundles = [] } = options;
+  const [stored, newest] = await Promise.all([
+    readStoredLines(destination, digest, signal),
+    readHeadOf(destination, signal),
+  ]);
+  const { payload, statement } = stored;
+  assertSignable(stored, options, newest?.head);
+  const question = { source: destination, stream: statement.stream, known: noKnownRoots, now };
+  const trusts: EnvironmentTrusts =
+    trust === undefined ? new Map() : await resolveTrusts(trust, question, statement.environments, signal);
+  const own = keys.map((key) => key.public);
+  for (const line of bundles) assertSigns(line, payload, knownSigners(trusts, own), "the bundle");
+  const made = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
+  const lines = [...made, ...bundles];
+  await uploadBundles(destination, sha256Hex(payload), lines, own, signal);
   // counted over what is there now: another signer may have added a line at the same time
-  const { envelopes } = await readSigned(destination, digest, signal);
-  const signers = signersOf(envelopes, trust).map(({ id }) => id);
-  const threshold = Math.max(
-    ...statement.environments.map((environment) => ruleFor(trust, environment).threshold),
-  );
-  const isMet = signers.length >= threshold;
-  if (isMet) await publish(destination, statement, digest, signal);
-  return { digest, version: statement.version, signers, threshold, published: isMet };
+  const { envelopes } = await readStoredLines(destination, digest, signal);
+  const published = trusts.size > 0 && isMet(envelopes, trusts);
+  if (published) await publish(destination, statement, digest, signal);
+  const known = knownSigners(trusts, []);
+  const environments = [...trusts].map(([environment, one]) => ({
+    environment,
+    counted: signersOf(envelopes, one).length,
+    threshold: ruleFor(one, environment).threshold,
+  }));
+  return {
+    digest,
+    stream: statement.stream,
+    epoch: statement.epoch,
+    version: statement.version,
+    signers: signersOf(envelopes, trust === undefined ? { ...known, keys: own } : known).map(({ id }) => id),
+    threshold: trust === undefined ? null : Math.max(...environments.map(({ threshold }) => threshold)),
+    environments,
+    uncounted:
+      trust === undefined
+        ? 0
+        : lines.filter((line) => signersOf(readEnvelopes(Buffer.from(line)), known).length === 0).length,
+    published,
+  };
 }
 
-async function readSigned(source: Source, digest: string, signal: AbortSignal) {
-  const key = layout.release(parseDigest(digest) ?? "");
-  const object = await source.read(key, { maxBytes: releaseLimits.releaseBytes }, signal);
-  if (object === undefined) {
-    throw new RunnerError("RELEASE_NOT_FOUND", `there is no release ${digest} under ${source.url}`, {
-      hint: "check the digest and the prefix",
-    });
-  }
-  const envelopes = readEnvelopes(object.bytes);
-  const payload = envelopes[0]?.payload ?? Buffer.alloc(0);
-  const actual = formatDigest(sha256Hex(payload));
-  if (actual !== digest) {
+/** Everything that would make a signature useless is found before it is made. */
+function assertSignable(
+  { statement, digest }: StoredLines,
+  { stream, destination, now }: SignOptions,
+  newest: Head | undefined,
+): void {
+  if (stream !== undefined && statement.stream !== stream) {
     throw new RunnerError(
-      "UNEXPECTED_RELEASE",
-      "the source holds another release than the one asked for under its name",
+      "WRONG_STREAM",
+      `the release is of the stream "${statement.stream}", not "${stream}"`,
       {
-        fields: { expected: digest, actual },
+        hint: "check the destination's prefix, or name the stream with --stream",
+        fields: { expected: stream, actual: statement.stream },
       },
     );
   }
-  return { envelopes, payload };
+  if (now >= statement.expires) {
+    throw new RunnerError(
+      "RELEASE_EXPIRED",
+      `the release expired at ${statement.expires.toISOString()}, so no signature helps it`,
+      { hint: "publish the files again, and sign that release" },
+    );
+  }
+  if (!isNext(statement, digest, newest)) throw overtaken(destination.url, newest, statement);
 }
 
 /** Moves the head from the release that this one follows; one that is there already stays. */
 async function publish(
   destination: WritableSource,
-  { epoch, version, previous }: ReleaseStatement,
+  statement: ReleaseStatement,
   digest: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const there = await destination.read(layout.head, { maxBytes: releaseLimits.headBytes }, signal);
-  const newest = there === undefined ? undefined : readHead(there.bytes);
-  if (newest?.digest === digest) return;
-  // a new epoch leaves out releases of the old one, so it follows none
-  const follows = (newest?.digest ?? null) === previous || (newest !== undefined && newest.epoch < epoch);
-  if (!follows) {
-    throw new RunnerError(
-      "SOURCE_CONFLICT",
-      `another release was published under ${destination.url} since this one was made`,
-      {
-        hint: "publish the files again, and sign that release",
-        fields: { newest: newest?.digest ?? null, previous },
-      },
-    );
-  }
+  const there = await readHeadOf(destination, signal);
+  if (there?.head.digest === digest) return;
+  if (!isNext(statement, digest, there?.head)) throw overtaken(destination.url, there?.head, statement);
+  const { epoch, version } = statement;
   await moveHead(destination, { epoch, version, digest }, there?.version, signal);
+}
+
+/** Whether the head names this release, or the one that it follows. */
+function isNext({ epoch, previous }: ReleaseStatement, digest: string, newest: Head | undefined): boolean {
+  if (newest === undefined) return previous === null;
+  // a new epoch leaves out releases of the old one, so it follows none
+  return newest.digest === digest || newest.digest === previous || newest.epoch < epoch;
+}
+
+function overtaken(url: string, newest: Head | undefined, { previous }: ReleaseStatement): RunnerError {
+  return new RunnerError(
+    "SOURCE_CONFLICT",
+    `another release was published under ${url} since this one was made`,
+    {
+      hint: "publish the files again, and sign that release",
+      fields: { newest: newest?.digest ?? null, previous },
+    },
+  );
 }

@@ -6,8 +6,10 @@ import { mapConcurrently } from "./concurrent.ts";
 import { readEnvelopes } from "./envelope.ts";
 import { writeHead } from "./head.ts";
 import type { Head } from "./head.ts";
+import type { PublicKey } from "./key.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
+import { signersOf } from "./signers.ts";
 
 /** An object to create under the name of its own digest. */
 export interface Content {
@@ -56,35 +58,57 @@ export async function uploadContents(
 }
 
 /**
- * Creates the release object, or adds our lines to the ones that are there: another signer's, over the same statement.
+ * Creates the release object, or adds lines to the ones that are there: another signer's, over the same statement.
  *
+ * A line is left out where it is there already, or where its key has signed: not where another line only claims to be of
+ * that key, for then whoever writes the bucket could keep a signature away.
+ *
+ * @param keys - of the lines that we have signed just now
  * @throws RunnerError `SOURCE_CONFLICT` — others write it at the same time, again and again
+ * @throws RunnerError `TOO_LARGE`, `PAYLOAD_DIFFERS` — with these lines it would be no release any more
  */
 export async function uploadBundles(
   destination: WritableSource,
   sha256: string,
   lines: readonly string[],
+  keys: readonly PublicKey[],
   signal: AbortSignal,
 ): Promise<void> {
   const key = layout.release(sha256);
   const ours = Buffer.from(lines.map((line) => `${line}\n`).join(""));
-  for (let attempt = 0; attempt < 3; attempt++) {
+  for (let attempt = 0; attempt < bundleAttempts; attempt++) {
     if ((await destination.write(key, ours, { absent: true }, signal)) !== "conflict") return;
     const there = await destination.read(key, { maxBytes: releaseLimits.releaseBytes }, signal);
     if (there === undefined) continue;
-    const signed = new Set(readEnvelopes(there.bytes).map(({ hint }) => hint));
-    const missing = lines.filter((line) =>
-      readEnvelopes(Buffer.from(line)).some(({ hint }) => !signed.has(hint)),
-    );
+    const missing = missingLines(there.bytes, lines, keys);
     if (missing.length === 0) return;
     const end = there.bytes.at(-1) === 0x0a ? "" : "\n";
     const joined = Buffer.concat([
       there.bytes,
       Buffer.from(`${end}${missing.map((line) => `${line}\n`).join("")}`),
     ]);
+    // one line too many, and nobody could read any of them
+    readEnvelopes(joined);
     if ((await destination.write(key, joined, { version: there.version }, signal)) !== "conflict") return;
   }
   throw conflict(destination.url);
+}
+
+/** Several signers at once each cost the others one try. */
+const bundleAttempts = 8;
+
+function missingLines(
+  there: Buffer,
+  lines: readonly string[],
+  keys: readonly PublicKey[],
+): readonly string[] {
+  const present = new Set(there.toString("utf8").split("\n"));
+  const known = { keys, identities: [], keyless: null };
+  const signed = new Set(signersOf(readEnvelopes(there), known));
+  return lines.filter((line) => {
+    const [signer] = signersOf(readEnvelopes(Buffer.from(line)), known);
+    return !present.has(line) && (signer === undefined || !signed.has(signer));
+  });
 }
 
 /**

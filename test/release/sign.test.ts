@@ -1,12 +1,23 @@
 import { describe, expect, test } from "vitest";
 
-import { readEnvelopes } from "../../src/release/envelope.ts";
+import { readEnvelopes, writeEnvelope } from "../../src/release/envelope.ts";
 import { readHead } from "../../src/release/head.ts";
+import { readForeignBundles } from "../../src/release/foreign-bundle.ts";
 import { layout } from "../../src/release/layout.ts";
 import { signRelease } from "../../src/release/sign.ts";
 import type { SignOptions } from "../../src/release/sign.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import { makeKey, never, overwrite, publishTo, readKey, tempFolder, trustOf } from "../support/release.ts";
+import { findWaiting } from "../../src/release/waiting.ts";
+import {
+  makeKey,
+  never,
+  overwrite,
+  publishTo,
+  readKey,
+  signedLine,
+  tempFolder,
+  trustOf,
+} from "../support/release.ts";
 
 const files = { "1_users.up.sql": "create table users (id int);" };
 const more = { ...files, "2_email.up.sql": "alter table users add email text;" };
@@ -20,7 +31,15 @@ async function waiting() {
   const { digest } = await publishTo(bucket.source, files, { keys: [alice], trust, environments });
   const sign = (options: Partial<SignOptions>) =>
     signRelease(
-      { destination: bucket.source, stream: "orders", digest, keys: [bob], trust, ...options },
+      {
+        destination: bucket.source,
+        stream: "orders",
+        digest,
+        keys: [bob],
+        trust,
+        now: new Date(),
+        ...options,
+      },
       never,
     );
   return { ...bucket, digest, sign };
@@ -31,9 +50,16 @@ describe("signing a release", () => {
     await using bucket = await waiting();
     expect(await bucket.sign({})).toEqual({
       digest: bucket.digest,
+      stream: "orders",
+      epoch: 1,
       version: 1,
       signers: [alice.id, bob.id],
       threshold: 2,
+      environments: [
+        { environment: "staging", counted: 2, threshold: 1 },
+        { environment: "production", counted: 2, threshold: 2 },
+      ],
+      uncounted: 0,
       published: true,
     });
     const releases = signedReleases({
@@ -74,13 +100,71 @@ describe("signing a release", () => {
 
   test("with a key that the trust does not name publishes nothing", async () => {
     await using bucket = await waiting();
-    expect(await bucket.sign({ keys: [makeKey()] })).toMatchObject({ signers: [alice.id], published: false });
+    expect(await bucket.sign({ keys: [makeKey()] })).toMatchObject({
+      signers: [alice.id],
+      uncounted: 1,
+      published: false,
+    });
+  });
+
+  test("without a trust adds the signature and leaves the head where it is, for whoever knows the threshold", async () => {
+    await using bucket = await waiting();
+    expect(await bucket.sign({ trust: undefined })).toMatchObject({
+      signers: [bob.id],
+      threshold: null,
+      published: false,
+    });
+    expect(await bucket.sign({ keys: [] })).toMatchObject({ signers: [alice.id, bob.id], published: true });
+  });
+
+  test("by eight at once keeps all of their signatures", async () => {
+    await using bucket = await waiting();
+    const signers = Array.from({ length: 8 }, (_, index) =>
+      makeKey(index % 2 === 0 ? "ed25519" : "ecdsa-p256"),
+    );
+    const all = trustOf([alice, ...signers], { threshold: 9 });
+    const results = await Promise.all(signers.map((one) => bucket.sign({ keys: [one], trust: all })));
+    expect(results.filter(({ published }) => published).length).toBeGreaterThan(0);
+    expect((await bucket.sign({ keys: [], trust: all })).signers.toSorted()).toEqual(
+      [alice, ...signers].map(({ id }) => id).toSorted(),
+    );
+  });
+
+  test("is not kept away by a line that only claims to be of the signer's key", async () => {
+    await using bucket = await waiting();
+    const path = layout.release(bucket.digest.slice(7));
+    const lines = await readKey(bucket.source, path);
+    const [envelope] = readEnvelopes(lines);
+    const forged = writeEnvelope(envelope?.payload ?? Buffer.alloc(0), bob.public, Buffer.alloc(64));
+    await overwrite(bucket.source, path, Buffer.concat([lines, Buffer.from(`${forged}\n`)]));
+    expect(await bucket.sign({})).toMatchObject({ signers: [alice.id, bob.id], published: true });
+  });
+
+  test("never adds the line that would be one too many for a runner to read", async () => {
+    await using bucket = await waiting();
+    const path = layout.release(bucket.digest.slice(7));
+    const first = await readKey(bucket.source, path);
+    await overwrite(bucket.source, path, Buffer.concat(Array.from({ length: 16 }, () => first)));
+    await expect(bucket.sign({})).rejects.toMatchObject({ code: "TOO_LARGE" });
+    expect(readEnvelopes(await readKey(bucket.source, path))).toHaveLength(16);
+  });
+
+  test("of an expired one is RELEASE_EXPIRED, and nothing is signed", async () => {
+    await using bucket = await waiting();
+    const now = new Date(Date.now() + 91 * 86_400_000);
+    await expect(bucket.sign({ now })).rejects.toMatchObject({ code: "RELEASE_EXPIRED" });
+    expect(readEnvelopes(await readKey(bucket.source, layout.release(bucket.digest.slice(7))))).toHaveLength(
+      1,
+    );
   });
 
   test("of a release that another one has overtaken is SOURCE_CONFLICT", async () => {
     await using bucket = await waiting();
     await publishTo(bucket.source, more, { keys: [alice, bob], trust, environments });
     await expect(bucket.sign({})).rejects.toMatchObject({ code: "SOURCE_CONFLICT" });
+    expect(readEnvelopes(await readKey(bucket.source, layout.release(bucket.digest.slice(7))))).toHaveLength(
+      1,
+    );
   });
 
   test("of another stream, another digest or other bytes under its name is refused", async () => {
@@ -94,5 +178,84 @@ describe("signing a release", () => {
     const lines = await readKey(other.source, layout.release(digest.slice(7)));
     await overwrite(bucket.source, layout.release(bucket.digest.slice(7)), lines);
     await expect(bucket.sign({})).rejects.toMatchObject({ code: "UNEXPECTED_RELEASE" });
+  });
+});
+
+describe("a bundle that another tool made", () => {
+  const payloadOf = async (bucket: Awaited<ReturnType<typeof waiting>>): Promise<Buffer> => {
+    const [envelope] = readEnvelopes(await readKey(bucket.source, layout.release(bucket.digest.slice(7))));
+    return envelope?.payload ?? Buffer.alloc(0);
+  };
+
+  test("is added as it is, counts, and is not added twice", async () => {
+    await using bucket = await waiting();
+    const line = signedLine(await payloadOf(bucket), bob);
+    const bundles = readForeignBundles(
+      Buffer.from(`${JSON.stringify(JSON.parse(line), null, 2)}\n`),
+      "a file",
+    );
+    for (const again of [1, 2]) {
+      expect(await bucket.sign({ keys: [], bundles }), String(again)).toMatchObject({
+        signers: [alice.id, bob.id],
+        published: true,
+      });
+    }
+    const path = layout.release(bucket.digest.slice(7));
+    expect(readEnvelopes(await readKey(bucket.source, path))).toHaveLength(2);
+  });
+
+  test("over other bytes, or by another key than it names, is refused, and nothing is written", async () => {
+    await using bucket = await waiting();
+    const path = layout.release(bucket.digest.slice(7));
+    const before = await readKey(bucket.source, path);
+    const payload = await payloadOf(bucket);
+    const cases = [
+      [signedLine(Buffer.from("{}"), bob), "PAYLOAD_DIFFERS"],
+      [signedLine(payload, { ...carol, public: bob.public }), "BUNDLE"],
+      [JSON.stringify({ base64Signature: "AAAA" }), "BUNDLE"],
+    ] as const;
+    for (const [line, code] of cases) {
+      await expect(bucket.sign({ keys: [], bundles: [line] })).rejects.toMatchObject({ code });
+    }
+    expect((await readKey(bucket.source, path)).equals(before)).toBe(true);
+  });
+
+  test("of a key that nobody trusts yet is added, and told not to count", async () => {
+    await using bucket = await waiting();
+    const line = signedLine(await payloadOf(bucket), makeKey());
+    expect(await bucket.sign({ keys: [], bundles: [line] })).toMatchObject({
+      signers: [alice.id],
+      uncounted: 1,
+      published: false,
+    });
+  });
+
+  test("may be one of several lines of a file", () => {
+    const lines = [signedLine(Buffer.from("{}"), alice), signedLine(Buffer.from("{}"), bob)];
+    expect(readForeignBundles(Buffer.from(`${lines.join("\r\n")}\n\n`), "a file")).toEqual(lines);
+    for (const rubbish of ["", "no bundle", "{", '{"a":1,"a":2}']) {
+      expect(() => readForeignBundles(Buffer.from(rubbish), "a file")).toThrow(/a file/);
+    }
+  });
+});
+
+describe("releases that wait", () => {
+  test("are those above the head, lowest first, whatever else lies beside them", async () => {
+    await using bucket = await tempFolder();
+    expect(await findWaiting(bucket.source, never)).toEqual({ releases: [], unreadable: 0 });
+    const first = await publishTo(bucket.source, files, { keys: [alice, bob], trust, environments });
+    expect((await findWaiting(bucket.source, never)).releases).toEqual([]);
+    const second = await publishTo(bucket.source, more, { keys: [alice], trust, environments });
+    const third = await publishTo(bucket.source, more, { keys: [alice], trust, environments, epoch: 2 });
+    await overwrite(bucket.source, "releases/readme.txt", Buffer.from("?"));
+    await overwrite(bucket.source, layout.release("0".repeat(64)), Buffer.from("?"));
+    await overwrite(
+      bucket.source,
+      layout.release("1".repeat(64)),
+      await readKey(bucket.source, layout.release(first.digest.slice(7))),
+    );
+    const found = await findWaiting(bucket.source, never);
+    expect(found.releases.map(({ digest }) => digest)).toEqual([second.digest, third.digest]);
+    expect(found.unreadable).toBe(3);
   });
 });
