@@ -41,6 +41,18 @@ export function readTrustedRoot(value: unknown, what: string): TrustedRoot {
   });
 }
 
+/**
+ * How many of each proof a signature must bring, as the library's options: one of whatever the instance has, and always
+ * a signed time within the certificate's validity, by a log or by an authority.
+ */
+export function demandsOf({ tlogs, ctlogs }: TrustedRoot) {
+  return {
+    tlogThreshold: Math.min(tlogs.length, 1),
+    ctlogThreshold: Math.min(ctlogs.length, 1),
+    timestampThreshold: 1,
+  };
+}
+
 /** What to do about a trusted root that cannot be used. */
 export const trustedRootHint =
   "take it anew: one line of gh attestation trusted-root, or cosign trusted-root create";

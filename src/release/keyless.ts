@@ -7,7 +7,7 @@ import { mediaType, payloadType, preAuthEncoding } from "./envelope.ts";
 import type { Envelope, KeylessProof } from "./envelope.ts";
 import type { Identity, KeylessVerifier } from "./identity.ts";
 import { isSignedBy, parsePublicKey } from "./key.ts";
-import { readTrustedRoot, trustedRootHint } from "./keyless-root.ts";
+import { demandsOf, readTrustedRoot, trustedRootHint } from "./keyless-root.ts";
 import type { TrustedRoot } from "./keyless-root.ts";
 
 /**
@@ -76,11 +76,7 @@ async function loadLibrary() {
 function openInstance(library: Library, name: string, root: TrustedRoot): Instance {
   try {
     return {
-      verifier: new library.Verifier(library.toTrustMaterial(root), {
-        tlogThreshold: Math.min(root.tlogs.length, 1),
-        ctlogThreshold: Math.min(root.ctlogs.length, 1),
-        timestampThreshold: 1,
-      }),
+      verifier: new library.Verifier(library.toTrustMaterial(root), demandsOf(root)),
       read: (envelope, proof) => library.toSignedEntity(library.bundleFromJSON(toBundle(envelope, proof))),
     };
   } catch (error) {
