@@ -71,10 +71,17 @@ function causesOf(error: RunnerError): readonly string[] {
   const causes: string[] = [];
   let cause: unknown = error.cause;
   while (cause instanceof Error && causes.length < 8) {
-    causes.push(
-      error.code === "INTERNAL" ? (cause.stack ?? cause.message) : `${cause.name}: ${cause.message}`,
-    );
+    if (isOfDatabase(cause)) causes.push(`${cause.name} ${"code" in cause ? String(cause.code) : ""}`.trim());
+    else
+      causes.push(
+        error.code === "INTERNAL" ? (cause.stack ?? cause.message) : `${cause.name}: ${cause.message}`,
+      );
     cause = cause.cause;
   }
   return causes;
+}
+
+/** What a database server says quotes rows and statements; what of it may be shown is in our own message already. */
+function isOfDatabase(cause: Error): boolean {
+  return "severity" in cause || cause.name.startsWith("Mongo");
 }

@@ -4,6 +4,7 @@ import type { RunEvent } from "../executor/event.ts";
 import type { RunRecord } from "../history/run.ts";
 import { run, type RunRequest, type Target } from "../runner.ts";
 import { requestOf } from "../run/order.ts";
+import { originOf } from "./fault.ts";
 import { recordOf, type LogRecord } from "./log.ts";
 import { within } from "./patience.ts";
 
@@ -248,7 +249,7 @@ export class ActiveRuns {
       target: target.name,
       code: error.code,
       message: error.message,
-      cause: causeOf(error),
+      origin: originOf(error),
     };
     this.#options.log({ level: error.code === "INTERNAL" ? "error" : "warn", event: "run.failed", fields });
   }
@@ -289,9 +290,4 @@ function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun
         hint: "use a new key for a new request; the same key only to repeat the very same one",
       });
   }
-}
-
-/** What is behind an error, with where it came from, for the log. */
-function causeOf(error: RunnerError): string | null {
-  return error.cause instanceof Error ? (error.cause.stack ?? error.cause.message).slice(0, 2000) : null;
 }

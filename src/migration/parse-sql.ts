@@ -4,6 +4,7 @@ import { RunnerError } from "../error.ts";
 import { unitIndex } from "./position.ts";
 import { scanSql } from "./scan-sql.ts";
 import type { ScannedStatement } from "./scan-sql.ts";
+import { syntaxMessage } from "./syntax-message.ts";
 
 export type { AlterTableCmd, DefElem, Node, RangeVar, WithClause } from "libpg-query";
 
@@ -25,7 +26,7 @@ export interface StatementVisitor {
 
 /** Why the parser did not take a text, and where. */
 export interface SyntaxProblem {
-  /** the parser's own words; a quoted piece of the text is cut short */
+  /** the parser's own words, without a literal that they quote */
   readonly message: string;
   /** UTF-16 index */
   readonly index: number;
@@ -81,9 +82,6 @@ const PART_UNITS = 256 * 1024;
 /** UTF-16 units of the largest statement whose tree is built. */
 const MAX_PARSED_UNITS = 2 * 1024 * 1024;
 
-/** How much of the text a message may repeat. */
-const MAX_QUOTED = 40;
-
 interface Part {
   readonly start: number;
   readonly end: number;
@@ -136,7 +134,9 @@ function parsePart(
       throw tooLarge(thrown);
     }
     const { message, cursorPosition } = thrown.sqlDetails;
-    return { problem: { message: shorten(message), index: partStart + unitIndex(piece, cursorPosition) } };
+    return {
+      problem: { message: syntaxMessage(message), index: partStart + unitIndex(piece, cursorPosition) },
+    };
   }
 }
 
@@ -149,12 +149,4 @@ function tooLarge(cause?: unknown): RunnerError {
 
 function isExhausted(message: string): boolean {
   return message.startsWith("memory exhausted");
-}
-
-function shorten(message: string): string {
-  const quoted = /^([\s\S]{0,100}? at or near ")([\s\S]*)"$/.exec(message);
-  const [, before, near] = quoted ?? [];
-  if (before === undefined || near === undefined) return message.slice(0, 200);
-  const firstLine = near.split(/[\r\n]/, 1)[0] ?? "";
-  return `${before}${firstLine.length > MAX_QUOTED ? `${firstLine.slice(0, MAX_QUOTED)}…` : firstLine}"`;
 }
