@@ -77,7 +77,7 @@ export function declareUnderLease<T>(
           run: id,
           attempt: session.attempt.number,
           rootVersion,
-          highWaterMark: { before: highWaterMark, after: highWaterMark },
+          highWaterMark: { before: highWaterMark, after: null },
           from: position.version,
         };
         await recorded(
@@ -89,6 +89,7 @@ export function declareUnderLease<T>(
             onEntry: (entry) => options.emit({ kind: "audit", ...entry }),
           },
           () => session.declare(entries, inStep),
+          () => ({ highWaterMark: { before: highWaterMark, after: highWaterMark } }),
         );
       };
       try {

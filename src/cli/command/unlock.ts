@@ -1,8 +1,8 @@
 import { required, textFlag } from "../flag.ts";
-import { chooseTarget, reason, targetFlags } from "../flags.ts";
+import { reason, targetFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
-const run = required(
+const runId = required(
   textFlag("run", { placeholder: "<id>", text: "the run that holds the lease, as status shows it" }),
 );
 const why = required(reason);
@@ -14,7 +14,7 @@ export const unlock: Verb = {
     "Takes the lease from a run that died. Refused while its lease is alive: a dead run's lease ends by itself within seconds, " +
     "so this is seldom needed.",
   parameters: [],
-  flags: [run, why, ...targetFlags],
+  flags: [runId, why, ...targetFlags],
   examples: [
     {
       line: 'lockkeeper unlock --run orders-prod.01JDZ… --reason "node was lost" --target orders-prod',
@@ -23,13 +23,19 @@ export const unlock: Verb = {
   ],
   exits: [0, 2, 30, 31],
   async run(invocation) {
-    const { context, output, signal, get } = invocation;
-    const wiring = await context.wire();
-    await using opened = await wiring.openDatabase(chooseTarget(invocation));
-    const { token } = await opened.driver.unlock(opened.stream, get(run), get(why), signal);
+    const { output, get } = invocation;
+    const [{ doByHand }, byHand] = await Promise.all([
+      import("../by-hand.ts"),
+      import("../../run/by-hand.ts"),
+    ]);
+    const run = get(runId);
+    const { stream, result, audit } = await doByHand(invocation, get(why), (by, place, options) =>
+      byHand.unlock(run, by, place, options),
+    );
+    const { token } = result;
     output.result(
-      { stream: opened.stream, run: get(run), token },
-      () => `unlocked ${opened.stream}; the next fencing token is ${token}`,
+      { stream, run, token, audit },
+      () => `unlocked ${stream}; the next fencing token is ${token}`,
     );
     return 0;
   },
