@@ -28,6 +28,17 @@ export function signersOf(
   return [...new Set(signers)].filter((signer) => signer !== undefined);
 }
 
+/** Why the first line that a certificate signed counts nothing, as part of a sentence; undefined where there is none. */
+export function whyNoIdentity(
+  envelopes: readonly Envelope[],
+  { identities, keyless }: KnownSigners,
+): string | undefined {
+  const certified = envelopes.filter((envelope) => envelope.keyless !== undefined);
+  if (certified.length === 0) return undefined;
+  if (keyless === null) return "no identity is trusted";
+  return certified.map((envelope) => keyless.whyNot(envelope, identities)).find((why) => why !== undefined);
+}
+
 function keyOf({ payload, signature, hint }: Envelope, keys: readonly PublicKey[]): PublicKey | undefined {
   const message = preAuthEncoding(payloadType, payload);
   return keys.find((key) => (hint === undefined || hint === key.hint) && isSignedBy(message, signature, key));

@@ -3,7 +3,8 @@ import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import type { Engine, Migration } from "../migration/migration.ts";
 import { emptyChain, nextChain } from "./chain.ts";
 import { readEnvelopes } from "./envelope.ts";
-import { signersOf } from "./signers.ts";
+import type { Envelope } from "./envelope.ts";
+import { signersOf, whyNoIdentity } from "./signers.ts";
 import { assertNotBelow } from "./high-water-mark.ts";
 import { readManifest } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
@@ -66,7 +67,7 @@ export function verifyStatement(bytes: Buffer, expectations: Expectations): Veri
   const envelopes = readEnvelopes(bytes);
   const signers = signersOf(envelopes, trust);
   const rule = ruleFor(trust, environment);
-  if (signers.length < rule.threshold) throw tooFewSigners(signers.length, rule.threshold, envelopes.length);
+  if (signers.length < rule.threshold) throw tooFewSigners(signers.length, rule.threshold, envelopes, trust);
   const payload = envelopes[0]?.payload ?? Buffer.alloc(0);
   // 2.5.6: only now is the payload parsed, from the very bytes that were verified
   const statement = readStatement(payload);
@@ -164,13 +165,20 @@ export function checkHighWaterMark(release: Release, mark: HighWaterMark | null 
 const clockToleranceMs = 5 * 60_000;
 const dayMs = 86_400_000;
 
-function tooFewSigners(counted: number, threshold: number, lines: number): RunnerError {
+function tooFewSigners(
+  counted: number,
+  threshold: number,
+  envelopes: readonly Envelope[],
+  trust: Trust,
+): RunnerError {
+  const why = whyNoIdentity(envelopes, trust);
+  const hint =
+    counted === 0
+      ? "compare the key ids of release show with the keys of the trust"
+      : "let another key holder sign this release";
   return new RunnerError("THRESHOLD", `${counted} of the ${threshold} trusted signatures that are needed`, {
-    hint:
-      counted === 0
-        ? "compare the key ids of release show with the keys of the trust"
-        : "let another key holder sign this release",
-    fields: { counted, threshold, lines },
+    hint: why === undefined ? hint : `a line signed by a certificate counts nothing: ${why}`,
+    fields: { counted, threshold, lines: envelopes.length },
   });
 }
 
