@@ -152,7 +152,7 @@ export function selectHistory(t: TableNames, stream: string, query: HistoryQuery
   return `SELECT *, ${instantColumn("started_at", "started_at")} FROM (SELECT * FROM ${t.history} WHERE ${where} ORDER BY id DESC LIMIT ${query.last}) newest ORDER BY id`;
 }
 
-/** One row of the table as an entry; `prefix` where it was selected beside other columns. */
+/** One row of the table, which may be of an earlier build, as an entry; `prefix` where it was selected beside other columns. */
 export function readEntry(row: Row, prefix = ""): HistoryEntry {
   const value = (name: string): unknown => row[prefix + name];
   return {
@@ -175,7 +175,7 @@ export function readEntry(row: Row, prefix = ""): HistoryEntry {
     startedAt: readInstant(value("started_at")),
     durationMs: Number(value("duration_ms")),
     appliedBy: String(value("applied_by")),
-    checkpoint: value("checkpoint") as StatementCheckpoint | null,
+    checkpoint: (value("checkpoint") ?? null) as StatementCheckpoint | null,
     note: value("note") as string | null,
     error: value("error") as EntryError | null,
   };

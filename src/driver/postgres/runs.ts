@@ -222,7 +222,7 @@ export function requestCancel(t: TableNames, id: string, reason: string): string
  WHERE id = ${literal(id)} AND status NOT IN ${endedStatuses} RETURNING id AS lockkeeper_run`;
 }
 
-/** One row of {@link selectRuns}. */
+/** One row of {@link selectRuns}; the table may be of an earlier build. */
 export function readRun(row: Row): RunRecord {
   return {
     id: String(row["id"]),
@@ -244,11 +244,11 @@ export function readRun(row: Row): RunRecord {
     },
     labels: row["labels"] as Readonly<Record<string, string>>,
     cancelRequested: row["cancel_requested"] === true,
-    attempt: Number(row["attempt"]),
+    attempt: Number(row["attempt"] ?? 0),
     createdAt: readInstant(row["created_at"]),
     startedAt: row["started_at"] === null ? null : readInstant(row["started_at"]),
     endedAt: row["ended_at"] === null ? null : readInstant(row["ended_at"]),
-    backup: row["backup"] as BackupRecord | null,
+    backup: (row["backup"] ?? null) as BackupRecord | null,
     error: row["error"] as EntryError | null,
   };
 }

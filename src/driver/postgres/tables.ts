@@ -62,9 +62,11 @@ export function tableNames(schema: string): TableNames {
   };
 }
 
-/** What the tables of the first build did not have; a later build adds its columns here and to {@link createTables}. */
+/**
+ * What the tables of the first build did not have; a later build adds its columns here and to {@link createTables}. The
+ * streams last: there an open fence may be in the way, and what is read can be read without them.
+ */
 const laterColumns = {
-  streams: ["failed jsonb", "in_step jsonb", "root_version bigint"],
   history: ["checkpoint jsonb"],
   runs: [
     "run_order jsonb",
@@ -74,6 +76,7 @@ const laterColumns = {
     "claimed_until timestamptz",
     "backup jsonb",
   ],
+  streams: ["failed jsonb", "in_step jsonb", "root_version bigint"],
 } as const;
 
 /** milliseconds: whoever waits for a table keeps everybody after him waiting, and heartbeats are among them */
@@ -95,18 +98,21 @@ export function assertTables(t: TableNames): string {
 }
 
 /**
- * One message that gives tables of an earlier build what they lack. A run of that build may be at work meanwhile: an open
- * fence on any stream is in the way, so this gives up soon (55P03) and is to be tried again.
+ * One message that gives tables of an earlier build what they lack, each in a transaction of its own. A run of that build
+ * may be at work meanwhile: an open fence on any stream is in the way, so this gives up soon (55P03) and is to be tried again.
  */
 export function addColumns(t: TableNames): string {
-  const added = Object.entries(laterColumns).map(
-    ([table, columns]) =>
-      `ALTER TABLE ${t[table as keyof typeof laterColumns]} ${columns.map((column) => `ADD COLUMN IF NOT EXISTS ${column}`).join(", ")};`,
-  );
-  return `${beginSetup(t)}
-${added.join("\n")}
-${runIndexes(t)}
-COMMIT`;
+  const { history, runs, streams } = laterColumns;
+  const changes = [
+    addTo(t.history, history),
+    `${addTo(t.runs, runs)}\n${runIndexes(t)}`,
+    addTo(t.streams, streams),
+  ];
+  return changes.map((change) => `${beginSetup(t)}\n${change}\nCOMMIT`).join(";\n");
+}
+
+function addTo(table: string, columns: readonly string[]): string {
+  return `ALTER TABLE ${table} ${columns.map((column) => `ADD COLUMN IF NOT EXISTS ${column}`).join(", ")};`;
 }
 
 function runIndexes(t: TableNames): string {
