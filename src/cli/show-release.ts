@@ -1,4 +1,5 @@
 import type { Migration } from "../migration/migration.ts";
+import { formatChainEnd } from "../release/chain.ts";
 import type { Inspection } from "../release/inspect.ts";
 import type { Registry } from "../release/registry.ts";
 import type { Release } from "../release/release.ts";
@@ -19,6 +20,7 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
     epoch: statement.epoch,
     version: statement.version,
     previous: statement.previous,
+    chain: formatChainEnd(statement.chain),
     environments: statement.environments,
     issued: statement.issued.toISOString(),
     expires: statement.expires.toISOString(),

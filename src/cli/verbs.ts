@@ -25,6 +25,14 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
       summary: "what a release holds",
       load: async () => (await import("./command/release-show.ts")).releaseShow,
     },
+    "release renew": {
+      summary: "give the newest release a new expiry, from a schedule",
+      load: async () => (await import("./command/release-renew.ts")).releaseRenew,
+    },
+    "release timestamp": {
+      summary: "vouch that the newest release is the newest, from a schedule",
+      load: async () => (await import("./command/release-timestamp.ts")).releaseTimestamp,
+    },
     verify: {
       summary: "check a release's signatures and every one of its bytes",
       load: async () => (await import("./command/verify.ts")).verify,
@@ -57,6 +65,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
     status: {
       summary: "where the database is and what is pending",
       load: async () => (await import("./command/status.ts")).status,
+    },
+    wait: {
+      summary: "wait until the database has what an application needs",
+      load: async () => (await import("./command/wait.ts")).wait,
     },
     history: {
       summary: "what was done, when, by whom",

@@ -1,13 +1,9 @@
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
-import { appliedEntries } from "../history/applied.ts";
+import { emptyChain } from "../release/chain.ts";
+import type { ChainEnd } from "../release/chain.ts";
 import type { Target } from "../runner.ts";
-
-/** Where a release ends: so many migrations, and the chain digest over all of them. Never changes for a digest. */
-interface ReleaseEnd {
-  readonly length: number;
-  readonly chain: string | null;
-}
+import { hasChain } from "../status/chain.ts";
 
 /** Releases remembered; a deployment asks for the newest few. */
 const remembered = 1_000;
@@ -18,7 +14,8 @@ const remembered = 1_000;
  * once migrations of it were rolled back.
  */
 export class AppliedReleases {
-  readonly #ends = new Map<string, ReleaseEnd>();
+  /** where each release ends, which never changes for a digest */
+  readonly #ends = new Map<string, ChainEnd>();
 
   /**
    * Asks the bucket only for a release that is not the last one completed, and once for each.
@@ -35,10 +32,7 @@ export class AppliedReleases {
     if (state.completed === digest) return true;
     if (!state.exists) return false;
     const end = await this.#endOf(target, digest, now, signal);
-    if (end === undefined || state.position.length < end.length) return false;
-    if (state.position.length === end.length) return state.position.chain === end.chain;
-    const entries = await target.driver.history(target.stream, {}, signal);
-    return end.length === 0 || appliedEntries(entries)[end.length - 1]?.chain === end.chain;
+    return end !== undefined && hasChain(target.driver, target.stream, state, end, signal);
   }
 
   async #endOf(
@@ -46,7 +40,7 @@ export class AppliedReleases {
     digest: string,
     now: Date,
     signal: AbortSignal,
-  ): Promise<ReleaseEnd | undefined> {
+  ): Promise<ChainEnd | undefined> {
     // a digest can be published to several streams' prefixes, with another trust for each target
     const key = JSON.stringify([target.name, digest]);
     const known = this.#ends.get(key);
@@ -55,7 +49,8 @@ export class AppliedReleases {
       // Without the high-water mark: that a newer release was applied is no reason to refuse an older one here.
       const context = { highWaterMark: undefined, expected: digest, now, applied: async () => [] };
       const { migrations } = await target.releases.fetch(context, signal);
-      const end = { length: migrations.length, chain: migrations.at(-1)?.chain ?? null };
+      const head = migrations.at(-1)?.chain ?? emptyChain(target.stream);
+      const end = { length: migrations.length, head };
       if (this.#ends.size >= remembered) this.#ends.clear();
       this.#ends.set(key, end);
       return end;

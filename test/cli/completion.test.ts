@@ -25,7 +25,7 @@ describe("completion in bash", () => {
   });
 
   test("offers the second word of a verb of two", async () => {
-    expect(await offered("release", "")).toEqual(["show"]);
+    expect(await offered("release", "")).toEqual(["show", "renew", "timestamp"]);
   });
 
   test("offers the flags of the verb", async () => {

@@ -1,32 +1,14 @@
-import { RunnerError } from "../../error.ts";
 import type { PublishResult } from "../../release/publish.ts";
 import type { Source } from "../../source/source.ts";
-import {
-  choiceFlag,
-  countFlag,
-  listFlag,
-  named,
-  parseCount,
-  required,
-  switchFlag,
-  textFlag,
-} from "../flag.ts";
-import type { Flag } from "../flag.ts";
-import { allowLate, chooseStorage, config, format, placeholders, storageFlags, trust } from "../flags.ts";
+import { choiceFlag, countFlag, listFlag, named, textFlag } from "../flag.ts";
+import { allowLate, chooseStorage, config, format, placeholders, storageFlags } from "../flags.ts";
 import type { Wiring } from "../context.ts";
+import { describeIssue, dryRun, expires, issuePairs, readTrust, signers, streamName } from "../issue.ts";
 import { formatPairs } from "../output.ts";
 import type { Paint } from "../output.ts";
 import { key, openSigners, passphraseFile } from "../signing-keys.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
-const name = required(
-  named(
-    textFlag("stream", {
-      placeholder: "<name>",
-      text: "name of the release stream: runners ask for exactly this one",
-    }),
-  ),
-);
 const environments = named(
   listFlag("environment", {
     placeholder: "<name>",
@@ -34,22 +16,6 @@ const environments = named(
     fallback: ["default"],
   }),
 );
-const expires: Flag<number> = {
-  ...textFlag("expires", {
-    placeholder: "<days>",
-    text: "for how long the release may be applied",
-    fallback: "90d",
-  }),
-  from(texts, origin) {
-    const last = texts.at(-1) ?? "90d";
-    const days = parseCount(last.replace(/d$/, ""), 1);
-    if (days !== undefined && days <= 36_500) return days;
-    throw new RunnerError(
-      "USAGE",
-      `${origin}: expected a number of days such as 90d, got ${JSON.stringify(last)}`,
-    );
-  },
-};
 const epoch = countFlag("epoch", {
   placeholder: "<n>",
   text: "a higher one after a stolen key has published: versions begin again at 1",
@@ -73,12 +39,6 @@ const configFile = {
   text: "configuration file whose targets tell where the releases of other services are, beside --registry-of",
   fallback: "none",
 };
-const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
-const signers = {
-  ...trust,
-  text: "what runners trust: the release becomes the newest only when its keys meet the threshold; also names the signers of earlier releases; can be repeated",
-};
-
 /** New migrations that are named for a person. */
 const shownAdded = 5;
 
@@ -101,7 +61,7 @@ export const publish: Verb = {
     },
   ],
   flags: [
-    name,
+    streamName,
     key,
     passphraseFile,
     environments,
@@ -147,7 +107,7 @@ export const publish: Verb = {
         {
           folder,
           destination: await wiring.openSource(word("destination") ?? "", storage, { create: true }),
-          stream: get(name),
+          stream: get(streamName),
           engine,
           format: await wiring.chooseFormat({ format: get(format), placeholders: get(placeholders) }, engine),
           environments: get(environments),
@@ -168,7 +128,7 @@ export const publish: Verb = {
         signal,
       );
       reporter.end();
-      output.result(describePublished(result, get(name)), () => formatPublished(result, output.paint.out));
+      output.result(describeIssue(result, get(streamName)), () => formatPublished(result, output.paint.out));
       return 0;
     } finally {
       reporter.end();
@@ -181,32 +141,17 @@ async function openOtherServices({ get }: Invocation, wiring: Wiring): Promise<r
   const storage = chooseStorage({ get });
   const [named, configured] = await Promise.all([
     Promise.all(get(registryOf).map((url) => wiring.openSource(url, storage))),
-    file === undefined ? [] : wiring.openOtherReleases(file, get(name)),
+    file === undefined ? [] : wiring.openOtherReleases(file, get(streamName)),
   ]);
   const urls = new Set(named.map(({ url }) => url));
   return [...named, ...configured.filter(({ url }) => !urls.has(url))];
-}
-
-async function readTrust(paths: readonly string[]): Promise<TrustAnchor | undefined> {
-  const [first, ...rest] = paths;
-  if (first === undefined) return undefined;
-  return (await import("../../release/trust-file.ts")).readTrustFiles([first, ...rest]);
-}
-
-function describePublished(result: PublishResult, streamName: string): Record<string, unknown> {
-  return { ...result, stream: streamName, expires: result.expires.toISOString() };
 }
 
 function formatPublished(result: PublishResult, paint: Paint): string {
   const [more, some] = [result.added.length - shownAdded, result.added.slice(0, shownAdded).join(", ")];
   const added = result.added.length === 0 ? "none" : more > 0 ? `${some} and ${more} more` : some;
   return formatPairs([
-    [result.outcome === "dry-run" ? "would be" : "release", result.digest],
-    ["outcome", outcomeInWords(result, paint)],
-    ["version", `${result.version} (epoch ${result.epoch})`],
-    ["for", `${result.environments.join(", ")}, until ${result.expires.toISOString()}`],
-    ["signed by", result.signers.join(", ")],
-    ["migrations", `${result.migrations}, new: ${added}`],
+    ...issuePairs(result, `${result.migrations}, new: ${added}`, paint),
     [
       "objects",
       result.outcome === "published"
@@ -214,17 +159,4 @@ function formatPublished(result: PublishResult, paint: Paint): string {
         : undefined,
     ],
   ]);
-}
-
-function outcomeInWords({ outcome }: PublishResult, paint: Paint): string {
-  switch (outcome) {
-    case "published":
-      return paint.good("published");
-    case "unchanged":
-      return "unchanged: the newest release is just this";
-    case "unsigned":
-      return paint.warn("written, but not the newest yet: more signatures are needed to meet the threshold");
-    case "dry-run":
-      return "not written: a dry run";
-  }
 }
