@@ -30,7 +30,6 @@ const wiring = "^src/(source|driver|hook|bin)/|^src/(index|converge)\\.ts$";
 const owners = {
   "@aws-sdk/": "(source/s3|release/key-store/aws)",
   "@sigstore/": "release/keyless",
-  "standardwebhooks/": "http/auth/",
   "@smithy/": "source/s3",
   "@google-cloud/": "source/gcs",
   "google-auth-library/": "release/key-store/gcp",
