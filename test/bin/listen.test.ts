@@ -69,6 +69,43 @@ describe("a server on a socket", () => {
     expect(await raw(server, "GET /health/live HTTP/1.1\r\nHost: x\r\n")).toMatch(/^HTTP\/1\.1 408 /);
   });
 
+  test(
+    "goes on answering while hundreds of slow clients hang on it, and ends them all",
+    { timeout: 120_000 },
+    async () => {
+      const world = await createWorld();
+      const server = await onSocket(world);
+      const authorization = `Authorization: Bearer ${await world.token()}`;
+      const beginnings = [
+        "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        // without a token the body is not waited for, so this one is answered at once
+        "POST /v1/runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+        `POST /v1/runs HTTP/1.1\r\nHost: x\r\n${authorization}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
+      ];
+      const before = process.memoryUsage().rss;
+      const sockets = Array.from({ length: 300 }, (_, index) => {
+        const socket = openSocket(server)
+          .on("error", () => undefined)
+          .resume();
+        socket.write(beginnings[index % beginnings.length] ?? "");
+        return socket;
+      });
+      const closed = Promise.all(
+        sockets.map((socket) => new Promise<void>((end) => socket.once("close", () => end()))),
+      );
+      await expect.poll(() => sockets.every(({ connecting }) => !connecting)).toBe(true);
+      for (let asked = 0; asked < 20; asked++) {
+        expect((await fetch(`${server.url}/health/live`)).status).toBe(200);
+      }
+      // A connection costs kilobytes: its headers, and what of a body has arrived.
+      expect(process.memoryUsage().rss - before).toBeLessThan(200 * 1024 * 1024);
+      await closed;
+      expect(await world.database.query("select to_regclass('lockkeeper.runs') as runs")).toEqual([
+        { runs: null },
+      ]);
+    },
+  );
+
   test("answers what is no HTTP with 400 and stays up", async () => {
     const world = await createWorld();
     const server = await onSocket(world);
