@@ -6,7 +6,7 @@ const refusedNames = new Set(["__proto__", "constructor", "prototype"]);
 
 /**
  * JSON text from outside, as JSON.parse reads it, but refused where two readers could see two things:
- * a name twice in one object (also when one is escaped), names that every object inherits, nesting deeper than `maxDepth`.
+ * a name twice in one object with two values (also when one is escaped), names that every object inherits, nesting deeper than `maxDepth`.
  *
  * @throws SyntaxError saying what is wrong, without a piece of the text
  */
