@@ -47,13 +47,28 @@ export function makeOutput(
     },
     result(document, text) {
       hasResult = true;
-      const written = options.isJson ? JSON.stringify(document, null, 2) : text();
+      const written = options.isJson ? escaped(JSON.stringify(document, null, 2)) : text();
       if (written !== "") stdout.write(written.endsWith("\n") ? written : `${written}\n`);
     },
     note(line) {
       if (!options.isJson) stderr.write(`${line}\n`);
     },
   };
+}
+
+/** JSON without the characters that a terminal takes for commands, which `JSON.stringify` lets through: C1, and what turns a line round. */
+function escaped(json: string): string {
+  return json.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`,
+    ).join(""),
+  );
+}
+
+/** Text that somebody else wrote, as one line that cannot act on a terminal: whatever is not printable ASCII is spelled out. */
+export function printable(text: string): string {
+  return text.replace(/[^ -~]/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16) ?? ""}}`);
 }
 
 /** Columns as wide as their widest cell, two spaces between; numbers go to the right. */

@@ -1,10 +1,11 @@
 import type { Migration } from "../migration/migration.ts";
 import { formatChainEnd } from "../release/chain.ts";
+import type { Basis } from "../release/changes.ts";
 import type { Inspection } from "../release/inspect.ts";
 import type { Registry } from "../release/registry.ts";
 import type { Release } from "../release/release.ts";
 import { describeFailure } from "./failure.ts";
-import { formatPairs, formatTable } from "./output.ts";
+import { formatPairs, formatTable, printable } from "./output.ts";
 import type { Paint } from "./output.ts";
 
 /** A signed release as programs read it. */
@@ -14,7 +15,8 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
     kind: "signed",
     url: inspection.url,
     digest: inspection.digest,
-    newest: inspection.isNewest,
+    place: inspection.place,
+    newest: inspection.place === "newest",
     stream: statement.stream,
     engine: manifest.engine,
     epoch: statement.epoch,
@@ -25,6 +27,8 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
     issued: statement.issued.toISOString(),
     expires: statement.expires.toISOString(),
     expired: inspection.isExpired,
+    source: statement.source ?? null,
+    environment: inspection.environment,
     signatures: inspection.signatures,
     threshold: inspection.threshold,
     verdict: verdict.kind,
@@ -39,40 +43,31 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
 /** A signed release as a person reads it: what it is, whether it would be taken, and what is new in it. */
 export function formatInspection(inspection: Inspection, paint: Paint): string {
   const { statement, changes, bodies } = inspection;
-  const signatures = inspection.signatures.map(
-    ({ keyId, isTrusted }) =>
-      `${keyId ?? "a key without a name"}${isTrusted || inspection.threshold === null ? "" : " (not trusted)"}`,
-  );
+  const expires = statement.expires.toISOString();
   return formatPairs([
-    ["release", `${inspection.digest}${inspection.isNewest ? ", the newest" : ""}`],
+    ["release", `${inspection.digest}${placeInWords(inspection, paint)}`],
     ["verdict", verdictInWords(inspection, paint)],
     ["stream", statement.stream],
     ["version", `${statement.version} (epoch ${statement.epoch})`],
     ["for", statement.environments.join(", ")],
     ["issued", statement.issued.toISOString()],
-    [
-      "expires",
-      inspection.isExpired
-        ? paint.bad(`${statement.expires.toISOString()}, expired`)
-        : statement.expires.toISOString(),
-    ],
-    ["signed by", signatures.join(", ")],
+    ["expires", inspection.isExpired ? paint.bad(`${expires}, expired`) : expires],
+    ["from", sourceInWords(statement)],
+    ["signed by", signaturesInWords(inspection)],
     ["migrations", String(inspection.manifest.migrations.length)],
     ...describeServices(inspection.manifest.registry),
+    ["against", basisInWords(changes.against, paint)],
+    ["new", list(changes.added)],
+    ["rewritten", listIn(paint.bad, changes.rewritten)],
+    ["other down", listIn(paint.warn, changes.downChanged)],
+    ["other checkpoint", listIn(paint.warn, changes.checkpointChanged)],
+    ["repeatable", listIn(paint.warn, changes.repeatableChanged)],
+    ["no longer", listIn(paint.warn, changes.repeatableGone)],
     [
-      "new",
-      changes === null ? undefined : `${list(changes.added)}, since version ${changes.previousVersion}`,
+      "newly for",
+      changes.against.kind === "nothing" ? undefined : listIn(paint.warn, changes.environmentsAdded),
     ],
-    [
-      "rewritten",
-      changes === null || changes.rewritten.length === 0 ? undefined : paint.bad(list(changes.rewritten)),
-    ],
-    [
-      "other down",
-      changes === null || changes.downChanged.length === 0
-        ? undefined
-        : paint.warn(list(changes.downChanged)),
-    ],
+    ["no longer for", listIn(paint.warn, changes.environmentsGone)],
     [
       "bodies",
       bodies === null
@@ -80,6 +75,48 @@ export function formatInspection(inspection: Inspection, paint: Paint): string {
         : paint.good(`${bodies.count} fetched and as signed, ${bodies.bytes} bytes`),
     ],
   ]);
+}
+
+function placeInWords({ place }: Inspection, paint: Paint): string {
+  switch (place) {
+    case "newest":
+      return ", the newest";
+    case "waiting":
+      return paint.warn(", not published: it waits for signatures");
+    case "older":
+      return "";
+  }
+}
+
+/** Free text in an unproven statement: it may not draw a line of its own. */
+function sourceInWords({ source }: Inspection["statement"]): string | undefined {
+  return source === undefined ? undefined : `${printable(source.uri)} at ${source.gitCommit}`;
+}
+
+function signaturesInWords({ signatures, threshold }: Inspection): string {
+  return signatures
+    .map(({ keyId, subject, isTrusted }) => {
+      const who = keyId ?? (subject === null ? "a key without a name" : printable(subject));
+      return `${who}${isTrusted || threshold === null ? "" : " (not trusted)"}`;
+    })
+    .join(", ");
+}
+
+function basisInWords(against: Basis, paint: Paint): string {
+  if (against.kind === "release") {
+    const rank = `version ${against.version} (epoch ${against.epoch})`;
+    return against.isTrusted === true ? rank : `${rank}, ${paint.warn("which nobody has verified")}`;
+  }
+  switch (against.why) {
+    case "first":
+      return "nothing: it follows no release";
+    case "gone":
+      return paint.warn("nothing: the release that it follows is not there");
+    case "untrusted":
+      return paint.bad(
+        "nothing: no runner would have taken the release that it follows, so all of it counts as new",
+      );
+  }
 }
 
 /** A plain folder as programs read it. */
@@ -142,15 +179,21 @@ function describeServices(
   ];
 }
 
-function verdictInWords({ verdict, threshold }: Inspection, paint: Paint): string {
+function verdictInWords({ verdict, threshold, environment }: Inspection, paint: Paint): string {
   switch (verdict.kind) {
     case "verified":
-      return paint.good(`verified, ${threshold ?? 1} ${threshold === 1 ? "signature" : "signatures"} needed`);
+      return paint.good(
+        `verified for ${environment}, ${threshold ?? 1} ${threshold === 1 ? "signature" : "signatures"} needed`,
+      );
     case "refused":
       return `${paint.bad("refused")}: ${verdict.error.message} (${verdict.error.code})`;
     case "unknown":
       return paint.warn("not verified: no --trust was given");
   }
+}
+
+function listIn(color: (text: string) => string, names: readonly string[]): string | undefined {
+  return names.length === 0 ? undefined : color(list(names));
 }
 
 function list(names: readonly string[]): string {

@@ -1,27 +1,30 @@
+import { X509Certificate } from "node:crypto";
+
 import { RunnerError, toRunnerError } from "../error.ts";
-import { noKnownRoots, resolveTrust } from "./anchor.ts";
-import type { TrustAnchor } from "./anchor.ts";
-import { formatDigest, parseDigest, sha256Hex } from "../migration/checksum.ts";
+import { formatDigest } from "../migration/checksum.ts";
 import type { Engine } from "../migration/migration.ts";
 import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
-import { readBlob, readExact } from "./body.ts";
+import { noKnownRoots } from "./anchor.ts";
+import type { TrustAnchor } from "./anchor.ts";
+import { readBlob } from "./body.ts";
+import { readChanges } from "./changes.ts";
+import type { ReleaseChanges } from "./changes.ts";
 import { mapConcurrently } from "./concurrent.ts";
-import { readEnvelopes } from "./envelope.ts";
-import { signersOf } from "./signers.ts";
 import type { Envelope } from "./envelope.ts";
-import { readHead } from "./head.ts";
+import { resolveTrusts } from "./environment-trust.ts";
+import type { Head } from "./head.ts";
 import type { KeyKind } from "./key.ts";
-import { layout } from "./layout.ts";
-import { releaseLimits } from "./limits.ts";
-import { readManifest } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
 import { bodiesOf, type Release } from "./release.ts";
-import { readStatement } from "./statement.ts";
+import { signersOf } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
+import { readHeadOf, readStoredRelease } from "./stored-release.ts";
+import type { StoredRelease } from "./stored-release.ts";
 import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
-import { verifyManifest, verifyStatement } from "./verify.ts";
+import { assertManifestOf, verifyManifest, verifyStatement } from "./verify.ts";
+import { isAbove } from "./waiting.ts";
 
 /** Which release to look at, and what to judge it by. */
 export interface InspectOptions {
@@ -30,7 +33,7 @@ export interface InspectOptions {
   readonly digest?: string | undefined;
   /** without it nothing is verified, only shown */
   readonly trust?: TrustAnchor | undefined;
-  /** what a target would compare with; default: what the release says of itself */
+  /** what a target would compare with; default: what the release says of itself, and of its environments the one that asks for most */
   readonly stream?: string | undefined;
   readonly environment?: string | undefined;
   readonly engine?: Engine | undefined;
@@ -44,17 +47,18 @@ export interface Inspection {
   readonly url: string;
   /** `sha256:<hex>` */
   readonly digest: string;
-  /** whether the head names it */
-  readonly isNewest: boolean;
+  /** against what the head names; `waiting`: above it, so it was never published */
+  readonly place: "newest" | "waiting" | "older";
   readonly statement: ReleaseStatement;
   readonly isExpired: boolean;
   readonly signatures: readonly InspectedSignature[];
-  /** distinct trusted keys that are needed; null without a trust */
+  /** which environment it was judged for */
+  readonly environment: string;
+  /** distinct trusted signers that are needed there; null without a trust */
   readonly threshold: number | null;
   readonly verdict: Verdict;
   readonly manifest: Manifest;
-  /** null where there is no release before, or it is gone */
-  readonly changes: ReleaseChanges | null;
+  readonly changes: ReleaseChanges;
   /** bodies that were fetched and found as signed; null where they were not asked for */
   readonly bodies: { readonly count: number; readonly bytes: number } | null;
 }
@@ -65,6 +69,8 @@ export interface InspectedSignature {
   readonly keyId: string | null;
   /** null for a key that is not in the trust */
   readonly kind: KeyKind | null;
+  /** whom its certificate names, where it has one; proven only where it is trusted. Whatever the signer wrote */
+  readonly subject: string | null;
   readonly isTrusted: boolean;
 }
 
@@ -74,17 +80,6 @@ export type Verdict =
   | { readonly kind: "refused"; readonly error: RunnerError }
   | { readonly kind: "unknown" };
 
-/** What a release changes against the one before; labels of migrations. */
-export interface ReleaseChanges {
-  readonly previous: string;
-  readonly previousVersion: number;
-  readonly added: readonly string[];
-  /** in the one before, and not in this at the same place with the same bytes: no database that has them will take this release */
-  readonly rewritten: readonly string[];
-  /** whose down body is another, new or gone */
-  readonly downChanged: readonly string[];
-}
-
 /**
  * Reads a release and judges it as a runner would, but shows it also where it would be refused.
  *
@@ -92,165 +87,121 @@ export interface ReleaseChanges {
  */
 export async function inspectRelease(options: InspectOptions, signal: AbortSignal): Promise<Inspection> {
   const { source, now } = options;
-  const newest = await readNewest(source, signal);
-  const digest = options.digest ?? newest;
+  const newest = await readHeadOf(source, signal);
+  const digest = options.digest ?? newest?.head.digest;
   if (digest === undefined) {
     throw new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${source.url}`, {
       hint: "check the prefix, or publish",
     });
   }
-  const shown = await readUnverified(source, digest, signal);
+  const shown = await readStoredRelease(source, digest, signal);
   const { statement, envelopes } = shown;
-  const environment = options.environment ?? statement.environments[0] ?? "";
-  const trust = await resolve(options, statement.stream, environment, signal);
+  const { environment, trust } = await resolve(options, statement, signal);
   const known = trust instanceof RunnerError ? undefined : trust;
   return {
     url: source.url,
     digest,
-    isNewest: digest === newest,
+    place: placeOf(shown, newest?.head),
     statement,
     isExpired: now >= statement.expires,
     signatures: envelopes.map((envelope) => inspectSignature(envelope, known)),
+    environment,
     threshold: known === undefined ? null : ruleFor(known, environment).threshold,
     verdict: judge(options, trust, shown, environment),
     manifest: shown.manifest,
-    changes: await readChanges(source, shown, signal),
+    changes: await readChanges(
+      source,
+      shown,
+      newest?.head.digest,
+      { trust: known, environment, now },
+      signal,
+    ),
     bodies: options.withBodies ? await checkBodies(source, shown.manifest, signal) : null,
   };
 }
 
-/** What a release object and its manifest say, held together by digests only. */
-interface Shown {
-  readonly digest: string;
-  readonly bytes: Buffer;
-  readonly envelopes: readonly Envelope[];
-  readonly statement: ReleaseStatement;
-  readonly manifestBytes: Buffer;
-  readonly manifest: Manifest;
-}
-
-async function readNewest(source: Source, signal: AbortSignal): Promise<string | undefined> {
-  const object = await source.read(layout.head, { maxBytes: releaseLimits.headBytes }, signal);
-  return object === undefined ? undefined : readHead(object.bytes).digest;
-}
-
-async function readUnverified(source: Source, digest: string, signal: AbortSignal): Promise<Shown> {
-  const sha256 = parseDigest(digest) ?? "";
-  const object =
-    sha256 === ""
-      ? undefined
-      : await source.read(layout.release(sha256), { maxBytes: releaseLimits.releaseBytes }, signal);
-  if (object === undefined) throw notFound(`no release ${digest}`, source.url);
-  const envelopes = readEnvelopes(object.bytes);
-  const payload = envelopes[0]?.payload ?? Buffer.alloc(0);
-  if (formatDigest(sha256Hex(payload)) !== digest) {
-    throw new RunnerError(
-      "UNEXPECTED_RELEASE",
-      "the source holds another release than the one asked for under its name",
-      {
-        fields: { expected: digest, actual: formatDigest(sha256Hex(payload)) },
-      },
-    );
-  }
-  const statement = readStatement(payload);
-  const manifestBytes = await readExact(
-    source,
-    layout.manifest(statement.manifestSha256),
-    statement.manifestSize,
-    signal,
-  );
-  if (manifestBytes === undefined) throw notFound("no manifest of this release", source.url);
-  if (manifestBytes === "longer" || sha256Hex(manifestBytes) !== statement.manifestSha256) {
-    throw new RunnerError("MANIFEST_DIGEST", "the manifest is not the one that was signed");
-  }
-  return {
-    digest,
-    bytes: object.bytes,
-    envelopes,
-    statement,
-    manifestBytes,
-    manifest: readManifest(manifestBytes),
-  };
+function placeOf({ digest, statement }: StoredRelease, head: Head | undefined): Inspection["place"] {
+  if (digest === head?.digest) return "newest";
+  return isAbove(statement, head) ? "waiting" : "older";
 }
 
 function inspectSignature(envelope: Envelope, trust: Trust | undefined): InspectedSignature {
   const [signer] = trust === undefined ? [] : signersOf([envelope], trust);
+  const subject = envelope.keyless === undefined ? null : subjectOf(envelope.keyless.certificate);
   if (signer !== undefined)
-    return { keyId: signer.id, kind: "kind" in signer ? signer.kind : null, isTrusted: true };
+    return { keyId: signer.id, kind: "kind" in signer ? signer.kind : null, subject, isTrusted: true };
   const claimed = Buffer.from(envelope.hint ?? "", "base64");
   return {
     keyId: claimed.length === 32 ? formatDigest(claimed.toString("hex")) : null,
     kind: null,
+    subject,
     isTrusted: false,
   };
 }
 
+function subjectOf(certificate: Buffer): string {
+  try {
+    return new X509Certificate(certificate).subjectAltName ?? "nobody";
+  } catch {
+    return "a certificate that cannot be read";
+  }
+}
+
 /** A root that is refused is a verdict on every release under it, and the release is shown all the same. */
 async function resolve(
-  { source, stream, trust, now }: InspectOptions,
-  ofRelease: string,
-  environment: string,
+  { source, stream, environment, trust, now }: InspectOptions,
+  statement: ReleaseStatement,
   signal: AbortSignal,
-): Promise<Trust | RunnerError | undefined> {
-  if (trust === undefined) return undefined;
-  const question = { source, stream: stream ?? ofRelease, environment, known: noKnownRoots, now };
+): Promise<{ readonly environment: string; readonly trust: Trust | RunnerError | undefined }> {
+  const environments = environment === undefined ? statement.environments : [environment];
+  const first = { environment: environments[0] ?? "", trust: undefined };
+  if (trust === undefined) return first;
+  const question = { source, stream: stream ?? statement.stream, known: noKnownRoots, now };
   try {
-    return (await resolveTrust(trust, question, signal)).trust;
+    const trusts = await resolveTrusts(trust, question, environments, signal);
+    const rules = [...trusts].map(([environment, trust]) => ({ environment, trust }));
+    const needed = (one: (typeof rules)[number]): number => ruleFor(one.trust, one.environment).threshold;
+    return rules.toSorted((left, right) => needed(right) - needed(left))[0] ?? first;
   } catch (error) {
-    if (error instanceof RunnerError && !error.code.startsWith("SOURCE_")) return error;
+    if (error instanceof RunnerError && !error.code.startsWith("SOURCE_"))
+      return { environment: first.environment, trust: error };
     throw error;
   }
 }
 
+/** As a runner would; what is wrong besides missing signatures is told first, for nobody should add theirs to it. */
 function judge(
   options: InspectOptions,
   trust: Trust | RunnerError | undefined,
-  shown: Shown,
+  shown: StoredRelease,
   environment: string,
 ): Verdict {
-  if (trust === undefined) return { kind: "unknown" };
   if (trust instanceof RunnerError) return { kind: "refused", error: trust };
-  try {
+  const engine = options.engine ?? shown.manifest.engine;
+  const judgeBy = (judging: Trust): void => {
     const statement = verifyStatement(shown.bytes, {
       stream: options.stream ?? shown.statement.stream,
       environment,
-      engine: options.engine ?? shown.manifest.engine,
-      trust,
+      engine,
+      trust: judging,
       highWaterMark: undefined,
       expected: shown.digest,
       now: options.now,
     });
     verifyManifest(statement, shown.manifestBytes);
+  };
+  try {
+    if (trust === undefined) {
+      assertManifestOf({ ...shown.statement, engine }, shown.manifest);
+      return { kind: "unknown" };
+    }
+    const rule = { ...ruleFor(trust, environment), threshold: 0 };
+    judgeBy({ ...trust, rule, release: new Map() });
+    judgeBy(trust);
     return { kind: "verified" };
   } catch (error) {
     return { kind: "refused", error: toRunnerError(error) };
   }
-}
-
-/** The release before is named by its digest in this one, so it needs no signature of its own to be compared with. */
-async function readChanges(
-  source: Source,
-  shown: Shown,
-  signal: AbortSignal,
-): Promise<ReleaseChanges | null> {
-  const { previous } = shown.statement;
-  if (previous === null) return null;
-  const before = await readUnverified(source, previous, signal).catch((error: unknown) => {
-    if (error instanceof RunnerError && error.code === "RELEASE_NOT_FOUND") return undefined;
-    throw error;
-  });
-  if (before === undefined) return null;
-  const now = shown.manifest.migrations;
-  const then = before.manifest.migrations;
-  return {
-    previous,
-    previousVersion: before.statement.version,
-    added: now.slice(then.length).map(({ path }) => path),
-    rewritten: then.filter(({ chain }, index) => now[index]?.chain !== chain).map(({ path }) => path),
-    downChanged: now
-      .filter(({ down, seq }) => seq <= then.length && down?.sha256 !== then[seq - 1]?.down?.sha256)
-      .map(({ path }) => path),
-  };
 }
 
 async function checkBodies(
@@ -264,10 +215,4 @@ async function checkBodies(
     await readBlob(source, body, stop);
   });
   return { count: distinct.length, bytes: distinct.reduce((sum, { size }) => sum + size, 0) };
-}
-
-function notFound(what: string, url: string): RunnerError {
-  return new RunnerError("RELEASE_NOT_FOUND", `there is ${what} under ${url}`, {
-    hint: "check the digest and the prefix",
-  });
 }

@@ -37,7 +37,7 @@ describe("an inspected release", () => {
     const second = await publishTo(bucket.source, more, { keys: [key, stranger] });
     expect(await inspect(bucket.source, { trust, withBodies: true })).toMatchObject({
       digest: second.digest,
-      isNewest: true,
+      place: "newest",
       isExpired: false,
       statement: { stream: "orders", version: 2, previous: first.digest, environments: ["default"] },
       signatures: [
@@ -47,7 +47,7 @@ describe("an inspected release", () => {
       threshold: 1,
       verdict: { kind: "verified" },
       changes: {
-        previousVersion: 1,
+        against: { kind: "release", digest: first.digest, version: 1, isTrusted: true },
         added: ["2_email.up.sql"],
         rewritten: [],
         downChanged: ["1_users.up.sql"],
@@ -62,10 +62,10 @@ describe("an inspected release", () => {
     const first = await publishTo(bucket.source, files, { keys: [key] });
     await publishTo(bucket.source, more, { keys: [key] });
     expect(await inspect(bucket.source, { digest: first.digest })).toMatchObject({
-      isNewest: false,
+      place: "older",
       verdict: { kind: "unknown" },
       threshold: null,
-      changes: null,
+      changes: { against: { kind: "nothing", why: "first" }, added: ["1_users.up.sql"] },
       bodies: null,
       signatures: [{ keyId: key.id, isTrusted: false }],
     });
