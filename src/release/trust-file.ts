@@ -10,6 +10,7 @@ import { releaseLimits } from "./limits.ts";
 import { makeRoot, readRoot } from "./root.ts";
 import type { Root } from "./root.ts";
 import { managedTrust } from "./root-trust.ts";
+import type { PinnedRoot } from "./root-trust.ts";
 import { readSmallFile } from "./small-file.ts";
 import { parseStrictJson } from "./strict-json.ts";
 import { joinTrusts, makeTrust } from "./trust.ts";
@@ -40,7 +41,24 @@ export async function readTrustFiles(paths: readonly [string, ...string[]]): Pro
  */
 export async function readTrust(value: unknown, folder: string, what: string): Promise<TrustAnchor> {
   const text = readTrustText(value, what);
-  return isManagedText(text) ? readManaged(text, folder, what) : readFixed(text, folder, what);
+  if (isManagedText(text)) return managedTrust(await readPinned(text, folder, what));
+  return readFixed(text, folder, what);
+}
+
+/**
+ * The root that a file pins: a root document, or a trust file that names one.
+ *
+ * @throws RunnerError `TRUST_INVALID` — it pins keys; as {@link readTrustFiles}
+ */
+export async function readPinnedRoot(path: string): Promise<PinnedRoot> {
+  const what = `"${path}"`;
+  const bytes = await readSmallFile(path, "TRUST_INVALID");
+  const value = parseStrictJson(bytes, what, releaseLimits.keyFileBytes);
+  const text = isRootDocument(value) ? { root: String(bytes) } : readTrustText(value, what);
+  if (isManagedText(text)) return readPinned(text, dirname(path), what);
+  throw new RunnerError("TRUST_INVALID", `${what} pins keys, no root`, {
+    hint: "name the first root's document, as the runners pin it",
+  });
 }
 
 async function readTrustFile(path: string): Promise<TrustAnchor> {
@@ -71,15 +89,19 @@ async function readFixed(text: FixedTrustText, folder: string, what: string): Pr
   });
 }
 
-async function readManaged(text: ManagedTrustText, folder: string, what: string): Promise<TrustAnchor> {
-  return managedTrust({
-    root: await readPinned(text, folder, what),
+async function readPinned(text: ManagedTrustText, folder: string, what: string): Promise<PinnedRoot> {
+  return {
+    root: await readPinnedDocument(text, folder, what),
     minRootVersion: text.minRootVersion ?? 1,
     trustDomains: await readTrustDomains(text.trustDomains ?? {}, folder),
-  });
+  };
 }
 
-async function readPinned({ root, sha256 }: ManagedTrustText, folder: string, what: string): Promise<Root> {
+async function readPinnedDocument(
+  { root, sha256 }: ManagedTrustText,
+  folder: string,
+  what: string,
+): Promise<Root> {
   const title = `the root of ${what}`;
   if (typeof root !== "string") {
     if (sha256 === undefined) return makeRoot(root, title);
