@@ -14,7 +14,8 @@ export interface AuditWriting {
 /**
  * Adds a record to the audit log.
  *
- * @throws RunnerError `AUDIT_UNAVAILABLE` - it could not be added, whatever the reason; where the signal has aborted, what it was aborted with
+ * @throws RunnerError `AUDIT_UNAVAILABLE` - it could not be added, whatever the reason
+ * @throws what the database's client makes of a signal that was aborted by something else than a time-out
  */
 export async function writeAudit(
   log: AuditLog,
@@ -23,8 +24,10 @@ export async function writeAudit(
 ): Promise<AuditEntry> {
   const text = writeRecord(makeRecord(facts, now()));
   const entry = await log.append(text, signal).catch((cause: unknown) => {
-    if (signal.aborted) throw cause;
-    throw unavailable(toRunnerError(cause));
+    if (!signal.aborted) throw unavailable(toRunnerError(cause));
+    if (signal.reason instanceof DOMException && signal.reason.name === "TimeoutError")
+      throw unavailable(new RunnerError("DATABASE_UNAVAILABLE", "it did not answer in time", { cause }));
+    throw cause;
   });
   onEntry(entry);
   return entry;

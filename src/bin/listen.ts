@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createAdaptorServer } from "@hono/node-server";
 import { RunnerError } from "../error.ts";
 import { createApp } from "../http/app.ts";
-import type { HttpDeps } from "../http/context.ts";
+import type { HttpDeps, HttpEnv } from "../http/context.ts";
 
 /** A server that takes requests. */
 export interface ListeningServer {
@@ -43,9 +43,10 @@ export async function listen(
   at: { readonly host: string; readonly port: number },
 ): Promise<ListeningServer> {
   // The port may be any free one, and links need it: so the app is made once it is known.
-  let answer = (_request: Request): Response | Promise<Response> => new Response(null, { status: 503 });
+  let answer = (_request: Request, _env: HttpEnv["Bindings"]): Response | Promise<Response> =>
+    new Response(null, { status: 503 });
   const server = createAdaptorServer({
-    fetch: (request) => answer(request),
+    fetch: (request, env) => answer(request, env),
     // the platform's own Request and Response stay as they are
     overrideGlobalObjects: false,
     createServer,
@@ -55,10 +56,10 @@ export async function listen(
   await opened(server, at);
   const { port } = server.address() as AddressInfo;
   const url = `http://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}`;
-  const { hono, active, pickUp } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
-  answer = (request) => hono.fetch(request);
+  const { hono, pickUp, drained } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
+  answer = (request, { incoming }) => hono.fetch(request, { incoming });
   void again(pickUp, deps.limits.pickUpMs, deps.signal);
-  return { url, stopped: stopping(server, deps.signal, () => active.drained()) };
+  return { url, stopped: stopping(server, deps.signal, drained) };
 }
 
 /** Now, and `ms` after each end, until the signal aborts. */

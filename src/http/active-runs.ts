@@ -23,6 +23,12 @@ export interface RunOrder {
   readonly record: NewRun;
   /** equal for requests that want the very same thing; null: never the same as another */
   readonly sameAs: string | null;
+  /**
+   * Records that it was allowed, and which run came of it.
+   *
+   * @throws RunnerError `AUDIT_UNAVAILABLE` - then nothing may come of it
+   */
+  recordAllowed(runId: string): Promise<void>;
 }
 
 /** One run of this process, while it lasts. */
@@ -76,7 +82,7 @@ export class ActiveRuns {
   /**
    * Records the request in the target's database and begins its run, or finds the run that an equal request began.
    *
-   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED` when too many runs of the target are open here, `DATABASE_…`
+   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED` when too many runs of the target are open here, `AUDIT_UNAVAILABLE`, `DATABASE_…`
    */
   async begin(order: RunOrder, target: Target): Promise<Begun> {
     const { sameAs } = order;
@@ -84,7 +90,10 @@ export class ActiveRuns {
     const pending = this.#earlier(sameAs);
     // No `await` where there is none: of two equal requests at once, one has to see the other's promise.
     const earlier = pending === undefined ? undefined : await pending;
-    if (earlier !== undefined) return earlier;
+    if (earlier !== undefined) {
+      await order.recordAllowed(runOf(earlier));
+      return earlier;
+    }
     const begun = this.#begin(order, target);
     this.#begun.set(sameAs, begun);
     const forget = (): void => {
@@ -158,7 +167,7 @@ export class ActiveRuns {
     while (this.#runs.size > 0) await Promise.all([...this.#runs.values()].map((active) => active.ended));
   }
 
-  async #begin({ request, record }: RunOrder, target: Target): Promise<Begun> {
+  async #begin({ request, record, recordAllowed }: RunOrder, target: Target): Promise<Begun> {
     if (this.#options.signal.aborted)
       throw new RunnerError("STOPPING", "this server is stopping and takes no new runs");
     const open = this.#open.get(target.name) ?? 0;
@@ -176,11 +185,13 @@ export class ActiveRuns {
     try {
       const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(record, signal));
       if (accepted.kind === "accepted") {
+        await recordAllowed(request.id);
         this.#start(request, target, release);
         return { kind: "here", runId: request.id };
       }
       // existing, or refused: nothing begins
       const earlier = existingOf(accepted);
+      await recordAllowed(runOf(earlier));
       release();
       return earlier;
     } catch (thrown) {
@@ -275,6 +286,11 @@ export class ActiveRuns {
         });
       });
   }
+}
+
+/** The run that a request came to. */
+export function runOf(begun: Begun): string {
+  return begun.kind === "here" ? begun.runId : begun.run.id;
 }
 
 function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun {

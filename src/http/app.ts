@@ -3,6 +3,8 @@ import { Hono, type MiddlewareHandler } from "hono";
 import { RunnerError, toRunnerError } from "../error.ts";
 import { ActiveRuns } from "./active-runs.ts";
 import { AppliedReleases } from "./applied-release.ts";
+import { DecisionAudit } from "./audit.ts";
+import { audited } from "./audited.ts";
 import { authenticate } from "./auth/bearer.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";
@@ -24,10 +26,12 @@ import { Turns } from "./turns.ts";
 /** The HTTP server, less its socket. */
 export interface HttpApp {
   readonly hono: Hono<HttpEnv>;
-  /** the runs it executes; whoever stops the server waits until they are drained */
+  /** the runs it executes */
   readonly active: ActiveRuns;
   /** Goes on with runs that another server left, of all targets; to be called at the start and every {@link HttpLimits.pickUpMs}. */
   pickUp(): Promise<void>;
+  /** Resolves when no run and no record is left; whoever stops the server waits for it. */
+  drained(): Promise<void>;
 }
 
 /**
@@ -41,6 +45,7 @@ export function createApp(deps: HttpDeps): HttpApp {
   const parts: HttpParts = {
     ...deps,
     active,
+    audit: new DecisionAudit(deps),
     links: linksBelow(deps.publicUrl),
     rateLimit: new RateLimit(),
     applied: new AppliedReleases(),
@@ -53,7 +58,7 @@ export function createApp(deps: HttpDeps): HttpApp {
   const hono = new Hono<HttpEnv>();
   hono.use(logged(parts));
   hono.use(guarded(parts));
-  hono.use("/v1/*", onlyKnownMethods(hono), authenticate(parts));
+  hono.use("/v1/*", onlyKnownMethods(hono), authenticate(parts), audited(parts));
 
   addPostRunRoute(hono, parts);
   addHookRoutes(hono, parts);
@@ -68,7 +73,10 @@ export function createApp(deps: HttpDeps): HttpApp {
 
   hono.notFound((c) => problemAnswer(c, notFound(hono, c), parts));
   hono.onError((thrown, c) => problemAnswer(c, toRunnerError(thrown), parts));
-  return { hono, active, pickUp: () => pickUp(parts) };
+  const drained = async (): Promise<void> => {
+    await Promise.all([active.drained(), parts.audit.drained()]);
+  };
+  return { hono, active, pickUp: () => pickUp(parts), drained };
 }
 
 /** Databases that are asked at once. */

@@ -2,6 +2,7 @@ import type { Context } from "hono";
 import type { Target } from "../runner.ts";
 import type { AppliedReleases } from "./applied-release.ts";
 import type { ActiveRuns } from "./active-runs.ts";
+import type { Asked, DecisionAudit } from "./audit.ts";
 import type { Principal } from "./auth/principal.ts";
 import type { HookVerifier } from "./auth/hook-verifier.ts";
 import type { TokenVerifier } from "./auth/token.ts";
@@ -32,6 +33,7 @@ export interface HttpDeps {
 /** What the routes share besides: made once by `createApp`. */
 export interface HttpParts extends HttpDeps {
   readonly active: ActiveRuns;
+  readonly audit: DecisionAudit;
   readonly links: Links;
   readonly rateLimit: RateLimit;
   readonly applied: AppliedReleases;
@@ -43,9 +45,10 @@ export interface HttpParts extends HttpDeps {
 
 /** What a request carries along, by hono. */
 export interface HttpEnv {
-  /** what the program's entry was called with; absent on a socket */
   Bindings: {
-    /** Lambda's event, as it came: what of it a gateway wrote can be believed, what a caller sent cannot */
+    /** the request's own socket; absent where the server has none */
+    readonly incoming?: { readonly socket: { readonly remoteAddress?: string | undefined } };
+    /** Lambda's event, as it came; absent on a socket: what of it a gateway wrote can be believed, what a caller sent cannot */
     readonly event?: unknown;
   };
   Variables: {
@@ -54,6 +57,8 @@ export interface HttpEnv {
     principal: Principal;
     /** the policy's rules that know the caller */
     rules: readonly Rule[];
+    /** what the policy was asked last, and what it said */
+    asked: Asked | undefined;
     /** what the request's log line says besides */
     note: Record<string, string | number | boolean | null>;
   };

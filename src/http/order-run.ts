@@ -3,8 +3,10 @@ import { RunnerError } from "../error.ts";
 import type { RunRecord } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
 import { orderOf } from "../run/order.ts";
+import { goalText } from "../run/audit-trail.ts";
 import { newRunId, type Target } from "../runner.ts";
-import type { RunOrder } from "./active-runs.ts";
+import { runOf, type RunOrder } from "./active-runs.ts";
+import { recordAllowed } from "./audited.ts";
 import { authorize, type Access } from "./auth/access.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 import { parseIsoDuration, type RunBody } from "./run-request.ts";
@@ -18,6 +20,13 @@ export interface OrderedBy {
   /** `sha256:…`, of what makes two requests the same */
   readonly bodyDigest: string;
   readonly idempotencyKey: string | null;
+}
+
+/** What a caller wants changed, and may. */
+interface Wanted {
+  readonly body: ChangeBody;
+  readonly access: Access;
+  readonly by: OrderedBy;
 }
 
 /** A request that changes something, unlike one that only looks. */
@@ -62,17 +71,17 @@ export function allowRun(c: HttpContext, parts: HttpParts, body: RunBody): Acces
 /**
  * Records what was asked for and begins it, or finds the run that the same request began; waits for its end for a while.
  *
- * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED`, `STOPPING`, `DATABASE_…`
+ * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED`, `STOPPING`, `AUDIT_UNAVAILABLE`, `DATABASE_…`
  */
 export async function beginRun(
   c: HttpContext,
   parts: HttpParts,
-  wanted: { readonly body: ChangeBody; readonly access: Access; readonly by: OrderedBy },
+  wanted: Wanted,
   waitMs: number,
 ): Promise<RunRecord> {
   const { target } = wanted.access;
-  const begun = await parts.active.begin(runOrderOf(c, wanted.body, wanted.access, wanted.by), target);
-  const runId = begun.kind === "here" ? begun.runId : begun.run.id;
+  const order = runOrderOf(c, parts, wanted);
+  const runId = runOf(await parts.active.begin(order, target));
   c.get("note")["run"] = runId;
   return runAfter(isWatchable(parts) ? waitMs : 0, runId, target, c, parts);
 }
@@ -90,7 +99,8 @@ function runAfter(
   return waitMs === 0 ? wait(parts.signal) : whileWatching(c, parts, wait);
 }
 
-function runOrderOf(c: HttpContext, body: ChangeBody, { target, rule }: Access, given: OrderedBy): RunOrder {
+function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given }: Wanted): RunOrder {
+  const { target, rule } = access;
   const principal = c.get("principal");
   const id = newRunId(target.name);
   const caller = { issuer: principal.issuer, subject: principal.subject, rule: rule.id };
@@ -126,6 +136,12 @@ function runOrderOf(c: HttpContext, body: ChangeBody, { target, rule }: Access, 
       bodyDigest: given.bodyDigest,
       singleUse: { issuer: principal.issuer, jti: principal.jti, expiresAt: principal.expiresAt },
     },
+    recordAllowed: (runId) =>
+      recordAllowed(c, parts, body.action, access, {
+        run: runId,
+        trigger: given.trigger,
+        requested: { goal: goalText(request.goal), digest: release, plan: body.plan },
+      }),
     // Without a digest, what is newest may have changed since the other run looked: such runs only wait for each other.
     sameAs:
       release === null

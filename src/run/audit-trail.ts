@@ -177,7 +177,7 @@ function markOf(release: Release | undefined): HighWaterMark | undefined {
 }
 
 /** A goal in words: `latest`, `up 2`, `version 42`, `redo`. */
-function goalText(goal: Goal): string {
+export function goalText(goal: Goal): string {
   switch (goal.kind) {
     case "latest":
     case "redo":

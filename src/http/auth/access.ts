@@ -28,6 +28,7 @@ export function authorize(
   const { action, target: name, hasDigest = true } = question;
   const environment = parts.targets.get(name)?.environment;
   const decision = decide(c.get("rules"), { action, target: name, environment, hasDigest });
+  c.set("asked", { action, target: name, decision });
   switch (decision.kind) {
     case "stranger":
       throw new RunnerError("NOT_ALLOWED", "no rule of the policy matches this caller", {

@@ -1,5 +1,6 @@
 import type { Hono } from "hono";
 import { RunnerError } from "../../error.ts";
+import { recordAllowed } from "../audited.ts";
 import { authorize, targetOfRun, unknownRun } from "../auth/access.ts";
 import { readBody } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
@@ -15,13 +16,16 @@ import { viewRun } from "../view.ts";
 export function addCancelRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
   app.post("/v1/runs/:id/cancel", async (c) => {
     const id = c.req.param("id");
-    const { target } = authorize(c, parts, { action: "cancel", target: targetOfRun(id) }, { run: id });
+    const access = authorize(c, parts, { action: "cancel", target: targetOfRun(id) }, { run: id });
     c.get("note")["run"] = id;
     const { value } = await readBody(c, parts, cancelSchema);
-    const isAsked = await within(parts.limits.readMs, async (signal) => {
-      if ((await target.driver.run(id, signal)) === undefined) throw unknownRun(id);
-      return target.driver.requestCancel(id, value.reason, signal);
-    });
+    const { target } = access;
+    const before = await within(parts.limits.readMs, (signal) => target.driver.run(id, signal));
+    if (before === undefined) throw unknownRun(id);
+    await recordAllowed(c, parts, "cancel", access, { run: id, reason: value.reason });
+    const isAsked = await within(parts.limits.readMs, (signal) =>
+      target.driver.requestCancel(id, value.reason, signal),
+    );
     if (isAsked) parts.active.cancel(id, value.reason);
     const run = await within(parts.limits.readMs, (signal) => target.driver.run(id, signal));
     if (run === undefined) throw unknownRun(id);

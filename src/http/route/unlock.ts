@@ -1,7 +1,11 @@
 import type { Hono } from "hono";
+import type { RunEvent } from "../../executor/event.ts";
+import { unlock } from "../../run/by-hand.ts";
+import { recordAllowed } from "../audited.ts";
 import { authorize } from "../auth/access.ts";
 import { readBody } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
+import { recordOf } from "../log.ts";
 import { within } from "../patience.ts";
 import { unlockSchema } from "../run-request.ts";
 
@@ -11,12 +15,19 @@ import { unlockSchema } from "../run-request.ts";
  */
 export function addUnlockRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
   app.post("/v1/targets/:name/unlock", async (c) => {
-    const { target } = authorize(c, parts, { action: "unlock", target: c.req.param("name") });
+    const access = authorize(c, parts, { action: "unlock", target: c.req.param("name") });
     const { value } = await readBody(c, parts, unlockSchema);
     c.get("note")["run"] = value.run;
-    const { token } = await within(parts.limits.readMs, (signal) =>
-      target.driver.unlock(target.stream, value.run, value.reason, signal),
+    const { target, rule } = access;
+    const { run, reason } = value;
+    await recordAllowed(c, parts, "unlock", access, { run, reason });
+    const { issuer, subject } = c.get("principal");
+    const by = { reason, caller: { issuer, subject, rule: rule.id }, trigger: "http" } as const;
+    const emit = (event: RunEvent): void => parts.log(recordOf(event, run, target.name));
+    const { result } = await within(parts.limits.readMs, (signal) =>
+      unlock(run, by, target, { signal, emit, now: parts.now }),
     );
-    return c.json({ target: target.name, run: value.run, token });
+    const { token } = result;
+    return c.json({ target: target.name, run, token });
   });
 }

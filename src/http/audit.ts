@@ -1,0 +1,163 @@
+import type { AuditFacts, AuditPrincipal } from "../audit/record.ts";
+import { writeAudit } from "../audit/write.ts";
+import { type RunnerErrorCode, toRunnerError } from "../error.ts";
+import type { Target } from "../runner.ts";
+import { compare, type Decision } from "./auth/decision.ts";
+import type { Principal } from "./auth/principal.ts";
+import { RateLimit } from "./auth/rate-limit.ts";
+import type { Action, Rule } from "./auth/rule.ts";
+import { auditLine, type LogRecord } from "./log.ts";
+
+/** What the policy was asked on a request's way, and what it said. */
+export interface Asked {
+  readonly action: Action;
+  readonly target: string;
+  readonly decision: Decision;
+}
+
+/** Whose request it is. */
+export interface Asker {
+  readonly principal: Principal;
+  /** the policy's rules that know the caller */
+  readonly rules: readonly Rule[];
+  /** as the server's log calls it */
+  readonly request: string;
+  readonly sourceIp: string | null;
+}
+
+/** What of a request that was allowed its record tells besides. */
+export type AllowedFacts = Pick<AuditFacts, "run" | "requested" | "reason" | "trigger">;
+
+/** milliseconds to add a record */
+const writeMs = 10_000;
+
+/** Refusals of one caller on one target that are recorded in an hour; all callers that no rule knows count as one. */
+const refusalsPerHour = 60;
+
+/** Callers whose refusals are counted at once. */
+const maxCounted = 10_000;
+
+/** What the policy refused although it let the caller through to the target. */
+const refusals: ReadonlySet<RunnerErrorCode> = new Set([
+  "DIGEST_REQUIRED",
+  "RATE_LIMITED",
+  "REPLAY",
+  "IDEMPOTENCY_MISMATCH",
+]);
+
+interface AuditDeps {
+  readonly targets: ReadonlyMap<string, Target>;
+  log(record: LogRecord): void;
+  now(): Date;
+}
+
+/** Decisions about callers as records of the audit log of the database that was asked for; which of them, `audit/record.ts` says. */
+export class DecisionAudit {
+  readonly #deps: AuditDeps;
+  readonly #limit = new RateLimit();
+  /** refusals without a record, by whom they were counted */
+  readonly #leftOut = new Map<string, number>();
+  readonly #open = new Set<Promise<void>>();
+
+  constructor(deps: AuditDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Records that the policy allows what a request is about to change.
+   *
+   * @throws RunnerError `AUDIT_UNAVAILABLE` - then it must not
+   */
+  async allowed(
+    asker: Asker,
+    action: Action,
+    { target, rule }: { readonly target: Target; readonly rule: Rule },
+    facts: AllowedFacts,
+  ): Promise<void> {
+    await this.#write(target, { ...factsOf(asker, action, target, [rule]), ...facts, outcome: "allowed" });
+  }
+
+  /**
+   * Records that the policy refuses what was asked, if it did, as far as that is to be recorded. Nobody waits for it:
+   * how long an answer takes must not tell whether there is such a target.
+   */
+  refused(asker: Asker, { action, target: name, decision }: Asked, code: RunnerErrorCode): void {
+    if (decision.kind === "allowed" && !refusals.has(code)) return;
+    const target = this.#deps.targets.get(name);
+    if (target === undefined) return;
+    const { issuer, subject } = asker.principal;
+    // Anybody may have a token of a public issuer, under as many names as they like.
+    const who = JSON.stringify(decision.kind === "stranger" ? [name] : [name, issuer, subject]);
+    if (this.#limit.take(who, refusalsPerHour, this.#deps.now()) > 0) return this.#leaveOut(who);
+    const leftOut = this.#leftOut.get(who) ?? 0;
+    this.#leftOut.delete(who);
+    const facts = factsOf(asker, action, target, decision.kind === "allowed" ? [decision.rule] : asker.rules);
+    const open = this.#write(target, { ...facts, outcome: "refused", code, leftOut })
+      .catch((thrown: unknown) => {
+        const error = toRunnerError(thrown);
+        const fields = { target: name, code: error.code, message: error.message };
+        this.#deps.log({ level: "error", event: "audit.unwritten", fields });
+      })
+      .finally(() => this.#open.delete(open));
+    this.#open.add(open);
+  }
+
+  /** Resolves when every record of a refusal is written, or cannot be. */
+  async drained(): Promise<void> {
+    while (this.#open.size > 0) await Promise.all(this.#open);
+  }
+
+  #leaveOut(who: string): void {
+    const [oldest] = this.#leftOut.keys();
+    if (this.#leftOut.size >= maxCounted && oldest !== undefined && !this.#leftOut.has(who))
+      this.#leftOut.delete(oldest);
+    this.#leftOut.set(who, (this.#leftOut.get(who) ?? 0) + 1);
+  }
+
+  async #write(target: Target, facts: AuditFacts): Promise<void> {
+    const { log, now } = this.#deps;
+    await writeAudit(target.driver.audit, facts, {
+      signal: AbortSignal.timeout(writeMs),
+      now,
+      onEntry: (entry) => log(auditLine(entry, target.name)),
+    });
+  }
+}
+
+/** @param rules - that allowed it; of a refusal those that know the caller */
+function factsOf(
+  { principal, request, sourceIp }: Asker,
+  action: Action,
+  target: Target,
+  rules: readonly Rule[],
+): AuditFacts {
+  const { issuer, subject, claims, jti } = principal;
+  const rule = rules.length === 1 ? (rules[0]?.id ?? null) : null;
+  return {
+    event: "decision",
+    action,
+    target: target.name,
+    stream: target.stream,
+    environment: target.environment,
+    request,
+    trigger: "http",
+    principal: { issuer, subject, rule, claims: comparedClaims(rules, claims) },
+    jti,
+    sourceIp,
+  };
+}
+
+/** Claims that rules compare: what is kept of a token, for all of it may be more than the operator wants to keep. */
+function comparedClaims(
+  rules: readonly Rule[],
+  claims: Readonly<Record<string, unknown>>,
+): AuditPrincipal["claims"] {
+  const matches = rules.flatMap(({ from }) => (from.kind === "issuer" ? from.match : []));
+  return Object.fromEntries(
+    matches.flatMap((match): [string, string | number | boolean][] => {
+      const { found } = compare(match, claims);
+      const isPlain = typeof found === "string" || typeof found === "number" || typeof found === "boolean";
+      return isPlain ? [[match.claim, found]] : [];
+    }),
+  );
+}

@@ -1,0 +1,40 @@
+import type { MiddlewareHandler } from "hono";
+import { toRunnerError } from "../error.ts";
+import type { AllowedFacts, Asker } from "./audit.ts";
+import type { Access } from "./auth/access.ts";
+import type { Action } from "./auth/rule.ts";
+import type { HttpContext, HttpEnv, HttpParts } from "./context.ts";
+
+/** Records what was refused to a caller, once the answer is made. */
+export function audited({ audit }: HttpParts): MiddlewareHandler<HttpEnv> {
+  return async (c, next) => {
+    await next();
+    const asked = c.get("asked");
+    if (asked !== undefined && c.error !== undefined)
+      audit.refused(askerOf(c), asked, toRunnerError(c.error).code);
+  };
+}
+
+/**
+ * Records that the policy allows what the request is about to change.
+ *
+ * @throws RunnerError `AUDIT_UNAVAILABLE` - then it must not
+ */
+export function recordAllowed(
+  c: HttpContext,
+  { audit }: HttpParts,
+  action: Action,
+  access: Access,
+  facts: AllowedFacts,
+): Promise<void> {
+  return audit.allowed(askerOf(c), action, access, facts);
+}
+
+function askerOf(c: HttpContext): Asker {
+  return {
+    principal: c.get("principal"),
+    rules: c.get("rules"),
+    request: c.get("requestId"),
+    sourceIp: c.env?.incoming?.socket.remoteAddress ?? null,
+  };
+}
