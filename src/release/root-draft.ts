@@ -98,7 +98,7 @@ export function draftNextRoot(document: RootText, changes: RootChanges): Buffer 
     // versions begin again with an epoch
     const next = changes.epochs.get(stream);
     const lowest = changes.minVersions.get(stream) ?? (next === undefined ? minVersion : 1);
-    return [stream, { epoch: next ?? epoch, minVersion: lowest }];
+    return [stream, { epoch: next ?? epoch, minVersion: lowest }] as const;
   });
   return writeRoot({
     ...document,

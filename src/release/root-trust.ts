@@ -82,12 +82,11 @@ async function everTrusted(
   { trustDomains }: PinnedRoot,
   keyless: () => Promise<KeylessVerifier>,
 ): Promise<KnownSigners> {
+  const isKnown = ({ trustDomain }: Identity): boolean => trustDomains.has(trustDomain);
   const rules = roots.flatMap(({ releases }) => releases.filter((rule) => matches(rule, stream)));
-  const identities = distinct(rules.flatMap((rule) => rule.identities)).filter(({ trustDomain }) =>
-    trustDomains.has(trustDomain),
-  );
+  const identities = rules.flatMap((rule) => rule.identities).filter(isKnown);
   return {
-    keys: [...new Map(rules.flatMap(({ keys }) => keys).map((key) => [key.id, key])).values()],
+    keys: rules.flatMap(({ keys }) => keys),
     identities,
     keyless: identities.length === 0 ? null : await keyless(),
   };
@@ -95,12 +94,6 @@ async function everTrusted(
 
 function matches({ streams }: ReleaseRole, stream: string): boolean {
   return streams.includes(stream);
-}
-
-/** One name may stand for another workload in another root, so names do not tell identities apart. */
-function distinct(identities: readonly Identity[]): readonly Identity[] {
-  const written = (one: Identity): string => JSON.stringify([one, [...one.oids].toSorted()]);
-  return [...new Map(identities.map((one) => [written(one), one])).values()];
 }
 
 /** Sigstore's library is loaded when the first root that trusts an identity is in use, and once. */

@@ -55,7 +55,7 @@ describe("a root", () => {
   test("attack 21: with one key under two ids, in two encodings or twice in a role is ROOT_INVALID", () => {
     const point = alice.public.key.export({ format: "jwk" });
     const raw = Buffer.concat([
-      Buffer.from([Buffer.from(point.y ?? "", "base64url").at(-1)! % 2 === 0 ? 2 : 3]),
+      Buffer.from([2 + ((Buffer.from(point.y ?? "", "base64url").at(-1) ?? 0) % 2)]),
       Buffer.from(point.x ?? "", "base64url"),
     ]);
     const head = Buffer.from("3039301306072a8648ce3d020106082a8648ce3d030107032200", "hex");
@@ -68,17 +68,15 @@ describe("a root", () => {
         it.keys[other] = { type: "ecdsa-p256", pem: twin };
         it.roles.root.keys = [alice.id, other];
       });
-      expect(() => readRoot(bytesOf(text))).toThrowError(expect.objectContaining({ code: "ROOT_INVALID" }));
+      expect(() => readRoot(bytesOf(text))).toThrow(expect.objectContaining({ code: "ROOT_INVALID" }));
     }
     // its other encoding under its own id is the same key, once
     const same = changed((it) => void (it.keys[alice.id] = { type: "ecdsa-p256", pem }));
     expect(readRoot(bytesOf(same)).signers.keys).toHaveLength(2);
     const twice = changed((it) => void (it.roles.root.keys = [alice.id, alice.id]));
-    expect(() => readRoot(bytesOf(twice))).toThrowError(expect.objectContaining({ code: "ROOT_INVALID" }));
+    expect(() => readRoot(bytesOf(twice))).toThrow(expect.objectContaining({ code: "ROOT_INVALID" }));
     const named = JSON.stringify(right).replace(`"${bob.id}":{`, `"${alice.id}":{`);
-    expect(() => readRoot(Buffer.from(named))).toThrowError(
-      expect.objectContaining({ code: "JSON_DUPLICATE" }),
-    );
+    expect(() => readRoot(Buffer.from(named))).toThrow(expect.objectContaining({ code: "JSON_DUPLICATE" }));
   });
 
   test.for<readonly [string, (text: RootText) => void]>([
@@ -109,7 +107,7 @@ describe("a root", () => {
     ],
     ["a workload under a key's name", (it) => void (it.keys[`sha256:${"c".repeat(64)}`] = workload)],
   ])("with %s is ROOT_INVALID", ([, change]) => {
-    expect(() => readRoot(bytesOf(changed(change)))).toThrowError(
+    expect(() => readRoot(bytesOf(changed(change)))).toThrow(
       expect.objectContaining({ code: "ROOT_INVALID" }),
     );
   });
@@ -147,20 +145,24 @@ describe("a root", () => {
     ["attack 35: 64 KiB and more", JSON.stringify(right) + " ".repeat(65_536), "TOO_LARGE"],
     ["a moment that does not exist", JSON.stringify({ ...right, expires: "2100-02-30T00:00:00Z" }), "SCHEMA"],
     ["another schema", JSON.stringify({ ...right, schema: "urn:lockkeeper:manifest:v1" }), "SCHEMA"],
-    ["nine root keys", JSON.stringify(changed((it) => it.roles.root.keys.push(..."1234567"))), "SCHEMA"],
+    [
+      "nine root keys",
+      JSON.stringify(changed((it) => it.roles.root.keys.push(...Array<string>(7).fill("x")))),
+      "SCHEMA",
+    ],
   ])("with %s is refused", ([, text, code]) => {
-    expect(() => readRoot(Buffer.from(text))).toThrowError(expect.objectContaining({ code }));
+    expect(() => readRoot(Buffer.from(text))).toThrow(expect.objectContaining({ code }));
   });
 
   test("of a configuration is judged as one of a file", () => {
     expect(makeRoot(right, "the root").org).toBe("acme");
-    expect(() => makeRoot({ ...right, note: "hi" }, "the root")).toThrowError(/"note" is not a field/);
+    expect(() => makeRoot({ ...right, note: "hi" }, "the root")).toThrow(/"note" is not a field/);
   });
 
   test("of any length is refused by every cut", () => {
     const bytes = bytesOf(right);
     for (let end = 0; end < bytes.length; end++) {
-      expect(() => readRoot(bytes.subarray(0, end))).toThrowError(
+      expect(() => readRoot(bytes.subarray(0, end))).toThrow(
         expect.objectContaining({ code: "JSON_SYNTAX" }),
       );
     }
@@ -195,7 +197,7 @@ describe("what signs a root", () => {
       expires: new Date("2026-02-01T00:00:00Z"),
     });
     const refusal = expect.objectContaining({ code: "PREDICATE_TYPE" });
-    expect(() => readRootStatement(release)).toThrowError(refusal);
-    expect(() => readStatement(writeRootStatement(right, document))).toThrowError(refusal);
+    expect(() => readRootStatement(release)).toThrow(refusal);
+    expect(() => readStatement(writeRootStatement(right, document))).toThrow(refusal);
   });
 });
