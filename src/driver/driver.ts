@@ -4,7 +4,7 @@ import type { RootFile } from "../release/anchor.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { ForeignHistories } from "./foreign.ts";
-import type { AcceptedRun, NewRun, PickUpQuery, PickedUpRun, RunChange, RunQuery } from "./runs.ts";
+import type { AcceptedRun, NewRun, PickUpQuery, PickedUpRun, RunChange, RunQuery, SpentUse } from "./runs.ts";
 import type { LeasedSession } from "./session.ts";
 import type { LeaseHolder, StreamState } from "./stream-state.ts";
 
@@ -41,6 +41,12 @@ export interface Driver {
    * A repeated call with the same single-use id or idempotency key and the same body gives the run of the first call.
    */
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun>;
+
+  /**
+   * Uses up a single-use id for an act other than asking for a run, such as canceling one; `acceptRun` takes it no more.
+   * False when it was used for something else; true again for the same body. Does nothing where our tables, or the run, are absent.
+   */
+  spendUse(use: SpentUse, signal: AbortSignal): Promise<boolean>;
 
   run(id: string, signal: AbortSignal): Promise<RunRecord | undefined>;
 

@@ -29,6 +29,16 @@ export interface NewRun {
   readonly singleUse: { readonly issuer: string; readonly jti: string; readonly expiresAt: Date } | null;
 }
 
+/** A caller's single-use id, used up for something that is done to a run. */
+export interface SpentUse {
+  readonly issuer: string;
+  readonly jti: string;
+  readonly expiresAt: Date;
+  /** tells an honest retry from another request with the same token */
+  readonly bodyDigest: string;
+  readonly runId: string;
+}
+
 /** What a request for a run came to. */
 export type AcceptedRun =
   | { readonly kind: "accepted"; readonly state: StreamState }

@@ -7,6 +7,7 @@ import { requestOf } from "../run/order.ts";
 import { originOf } from "./fault.ts";
 import { recordOf, type LogRecord } from "./log.ts";
 import { within } from "./patience.ts";
+import { replayed } from "./spend-token.ts";
 
 /** Milliseconds to record a request, or an end. */
 const acceptMs = 10_000;
@@ -298,9 +299,7 @@ function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun
     case "existing":
       return { kind: "existing", run: accepted.run };
     case "replay":
-      throw new RunnerError("REPLAY", "this token was used for another request", {
-        hint: "ask your issuer for a fresh token for each request that changes something",
-      });
+      throw replayed();
     case "idempotency-mismatch":
       throw new RunnerError("IDEMPOTENCY_MISMATCH", "this Idempotency-Key was used with another body", {
         hint: "use a new key for a new request; the same key only to repeat the very same one",

@@ -69,6 +69,32 @@ export function runSuite(start: Start): void {
     ).toMatchObject({ kind: "accepted" });
   });
 
+  test("50. a single-use id that was spent on something else is good for that alone, also for a run of its own", async () => {
+    const { driver } = await start();
+    const token = (jti: string) => ({
+      issuer: "https://issuer",
+      jti,
+      expiresAt: new Date(Date.now() + 60_000),
+    });
+    const run = newRun({ singleUse: token("j1"), bodyDigest: "b1" });
+    const other = newRun({ singleUse: token("j2"), bodyDigest: "b2" });
+    for (const one of [run, other]) await driver.acceptRun(one, never);
+    const spend = (jti: string, bodyDigest: string) =>
+      driver.spendUse({ ...token(jti), bodyDigest, runId: run.id }, never);
+    expect(await spend("j1", "cancel")).toBe(false);
+    expect(await spend("j2", "cancel")).toBe(false);
+    expect(await Promise.all([1, 2, 3, 4].map(() => spend("j3", "cancel")))).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect(await spend("j3", "unlock")).toBe(false);
+    expect(await driver.acceptRun(newRun({ singleUse: token("j3"), bodyDigest: "b3" }), never)).toEqual({
+      kind: "replay",
+    });
+  });
+
   test("24. an honest retry with a new token and the same key is the first run, however often the token is shown", async () => {
     const { driver } = await start();
     const singleUse = (jti: string) => ({

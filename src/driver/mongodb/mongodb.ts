@@ -5,7 +5,15 @@ import type { Driver, HistoryQuery, LeaseOptions } from "../driver.ts";
 import type { AuditLog } from "../audit-log.ts";
 import type { ForeignHistories } from "../foreign.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
-import type { AcceptedRun, NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
+import type {
+  AcceptedRun,
+  NewRun,
+  PickedUpRun,
+  PickUpQuery,
+  RunChange,
+  RunQuery,
+  SpentUse,
+} from "../runs.ts";
 import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { acceptRun, pickUpRuns } from "./accept-run.ts";
@@ -22,6 +30,7 @@ import { setPaused } from "./pause.ts";
 import { readRoots } from "./roots.ts";
 import { requestCancel, updateRun } from "./runs.ts";
 import { listRuns, readRuns } from "./run-list.ts";
+import { spendUse } from "./single-use.ts";
 import { readStream } from "./state.ts";
 import { takeLease } from "./take-lease.ts";
 import { resetTrust } from "./trust-reset.ts";
@@ -93,6 +102,10 @@ class MongoDriver implements Driver {
 
   requestCancel(id: string, reason: string, signal: AbortSignal): Promise<boolean> {
     return this.#database.use(signal, () => requestCancel(this.#database, id, reason));
+  }
+
+  spendUse(use: SpentUse, signal: AbortSignal): Promise<boolean> {
+    return this.#database.use(signal, () => spendUse(this.#database, use));
   }
 
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {

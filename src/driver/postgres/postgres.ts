@@ -1,6 +1,6 @@
 import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
-import type { AcceptedRun, NewRun } from "../runs.ts";
+import type { AcceptedRun, NewRun, SpentUse } from "../runs.ts";
 import type { AuditLog } from "../audit-log.ts";
 import type { ForeignHistories } from "../foreign.ts";
 import type { Driver, LeaseOptions } from "../driver.ts";
@@ -29,6 +29,7 @@ import {
   selectRuns,
   updateRun,
 } from "./runs.ts";
+import { spendUse } from "./single-use.ts";
 import { readState, selectState } from "./state.ts";
 import { literal, tableNames } from "./tables.ts";
 import { takeLease } from "./take-lease.ts";
@@ -115,6 +116,11 @@ class PostgresDriver implements Driver {
 
   async requestCancel(id: string, reason: string, signal: AbortSignal): Promise<boolean> {
     return (await this.#database.rows(requestCancel(this.#database.t, id, reason), signal)).length === 1;
+  }
+
+  async spendUse(use: SpentUse, signal: AbortSignal): Promise<boolean> {
+    const [row] = await this.#database.rows(spendUse(this.#database.t, use), signal);
+    return row === undefined || row["lockkeeper_ours"] === true;
   }
 
   async acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {

@@ -134,7 +134,7 @@ function parseMessage(body: Buffer): Message {
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
   const parsed = v.safeParse(messageSchema, parseStrictJson(text, 4));
   if (parsed.success) return parsed.output;
-  const fields = parsed.issues.map((issue) => String(issue.path?.[0]?.key ?? "the whole")).join(", ");
+  const fields = parsed.issues.map((issue) => v.getDotPath(issue) ?? "the whole").join(", ");
   throw new Error(`not a message of SNS with SignatureVersion 2: ${fields}`);
 }
 
@@ -160,7 +160,9 @@ function signedText(message: Message): string {
           ["TopicArn", TopicArn],
           ["Type", Type],
         ];
-  return fields.map(([name, value]) => (value == null ? "" : `${name}\n${value}\n`)).join("");
+  return fields
+    .map(([name, value]) => (value === null || value === undefined ? "" : `${name}\n${value}\n`))
+    .join("");
 }
 
 function readMessage(message: Message, signed: string): SnsMessage {

@@ -7,6 +7,7 @@ import type { HttpEnv, HttpParts } from "../context.ts";
 import { within } from "../patience.ts";
 import { problemOf, problemResponse } from "../problem.ts";
 import { cancelSchema } from "../run-request.ts";
+import { spendToken } from "../spend-token.ts";
 import { viewRun } from "../view.ts";
 
 /**
@@ -18,10 +19,13 @@ export function addCancelRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const id = c.req.param("id");
     const access = authorize(c, parts, { action: "cancel", target: targetOfRun(id) }, { run: id });
     c.get("note")["run"] = id;
-    const { value } = await readBody(c, parts, cancelSchema);
+    const { value, digest: bodyDigest } = await readBody(c, parts, cancelSchema);
     const { target } = access;
     const before = await within(parts.limits.readMs, (signal) => target.driver.run(id, signal));
     if (before === undefined) throw unknownRun(id);
+    await within(parts.limits.readMs, (signal) =>
+      spendToken(c, target, { act: "cancel", runId: id, bodyDigest }, signal),
+    );
     await recordAllowed(c, parts, "cancel", access, { run: id, reason: value.reason });
     const isAsked = await within(parts.limits.readMs, (signal) =>
       target.driver.requestCancel(id, value.reason, signal),

@@ -8,6 +8,7 @@ import type { HttpEnv, HttpParts } from "../context.ts";
 import { recordOf } from "../log.ts";
 import { within } from "../patience.ts";
 import { unlockSchema } from "../run-request.ts";
+import { spendToken } from "../spend-token.ts";
 
 /**
  * `POST /v1/targets/{name}/unlock`: takes the lease from a run whose process died. Refused with `LEASE_ALIVE` while the
@@ -16,10 +17,13 @@ import { unlockSchema } from "../run-request.ts";
 export function addUnlockRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
   app.post("/v1/targets/:name/unlock", async (c) => {
     const access = authorize(c, parts, { action: "unlock", target: c.req.param("name") });
-    const { value } = await readBody(c, parts, unlockSchema);
+    const { value, digest: bodyDigest } = await readBody(c, parts, unlockSchema);
     c.get("note")["run"] = value.run;
     const { target, rule } = access;
     const { run, reason } = value;
+    await within(parts.limits.readMs, (signal) =>
+      spendToken(c, target, { act: "unlock", runId: run, bodyDigest }, signal),
+    );
     await recordAllowed(c, parts, "unlock", access, { run, reason });
     const { issuer, subject } = c.get("principal");
     const by = { reason, caller: { issuer, subject, rule: rule.id }, trigger: "http" } as const;

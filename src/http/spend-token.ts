@@ -1,0 +1,32 @@
+import { createHash } from "node:crypto";
+import { RunnerError } from "../error.ts";
+import type { Target } from "../runner.ts";
+import type { HttpContext } from "./context.ts";
+
+/**
+ * Uses up the caller's single-use id for something that is done to a run. The same request again is an honest retry, and
+ * does what it did; for a run of its own, or for something else, the token is spent.
+ *
+ * @param act - what is done, `cancel` or `unlock`
+ * @param bodyDigest - of the request's body
+ * @throws RunnerError `REPLAY`, `DATABASE_…`
+ */
+export async function spendToken(
+  c: HttpContext,
+  { driver }: Target,
+  wanted: { readonly act: string; readonly runId: string; readonly bodyDigest: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const { issuer, jti, expiresAt } = c.get("principal");
+  const { act, runId } = wanted;
+  const bodyDigest = `sha256:${createHash("sha256").update(`${act} ${runId} ${wanted.bodyDigest}`).digest("hex")}`;
+  if (await driver.spendUse({ issuer, jti, expiresAt, bodyDigest, runId }, signal)) return;
+  throw replayed();
+}
+
+/** A token that was used before, for something else. */
+export function replayed(): RunnerError {
+  return new RunnerError("REPLAY", "this token was used for another request", {
+    hint: "ask your issuer for a fresh token for each request that changes something",
+  });
+}
