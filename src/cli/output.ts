@@ -12,6 +12,8 @@ export interface Output {
   readonly paint: { readonly out: Paint; readonly err: Paint };
   /** The result: `document` with `--output json`, else the text made by `text`. Once a call. */
   result(document: unknown, text: () => string): void;
+  /** Results without an end of their own: with `--output json` one document a line, else the text made by `text`. Once a call. */
+  results(documents: readonly unknown[], text: () => string): void;
   /** whether a result was written: then an error must not become a second document */
   readonly hasResult: boolean;
   /** A line for people on stderr; nothing with `--output json`. */
@@ -34,6 +36,10 @@ export function makeOutput(
   options: { readonly isJson: boolean; readonly isVerbose: boolean; readonly hasColor: boolean },
 ): Output {
   let hasResult = false;
+  const write = (written: string): void => {
+    hasResult = true;
+    if (written !== "") stdout.write(written.endsWith("\n") ? written : `${written}\n`);
+  };
   return {
     isJson: options.isJson,
     isVerbose: options.isVerbose,
@@ -45,11 +51,9 @@ export function makeOutput(
     get hasResult() {
       return hasResult;
     },
-    result(document, text) {
-      hasResult = true;
-      const written = options.isJson ? escaped(JSON.stringify(document, null, 2)) : text();
-      if (written !== "") stdout.write(written.endsWith("\n") ? written : `${written}\n`);
-    },
+    result: (document, text) => write(options.isJson ? escaped(JSON.stringify(document, null, 2)) : text()),
+    results: (documents, text) =>
+      write(options.isJson ? documents.map((one) => escaped(JSON.stringify(one))).join("\n") : text()),
     note(line) {
       if (!options.isJson) stderr.write(`${line}\n`);
     },

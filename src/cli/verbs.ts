@@ -82,6 +82,14 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
   "Mend a database": {
     adopt: {
       summary: "take over from golang-migrate, goose, dbmate, Flyway, Atlas and others",
+    "audit show": {
+      summary: "what was decided and done, by whom",
+      load: async () => (await import("./command/audit-show.ts")).auditShow,
+    },
+    "audit verify": {
+      summary: "whether the audit log is as it was written",
+      load: async () => (await import("./command/audit-verify.ts")).auditVerify,
+    },
       load: async () => (await import("./command/adopt.ts")).adopt,
     },
     baseline: {
