@@ -12,6 +12,7 @@ import { makeTrust } from "../../src/release/trust.ts";
 import type { Trust } from "../../src/release/trust.ts";
 import { verifyStatement } from "../../src/release/verify.ts";
 import type { VerifiedStatement } from "../../src/release/verify.ts";
+import { altered } from "../support/bundle-line.ts";
 import { makeKey, signedLine, trustOf } from "../support/release.ts";
 
 const now = new Date("2026-11-20T12:00:00Z");
@@ -49,17 +50,6 @@ function codeOf(judging: () => unknown): string {
     throw error;
   }
   return "taken";
-}
-
-/** A bundle line with one member replaced: `bundle["dsseEnvelope.payloadType"] = …`. */
-function altered(line: string, path: string, value: unknown): string {
-  const bundle = parsed(line);
-  const names = path.split(".");
-  const last = names.pop() ?? "";
-  let at: unknown = bundle;
-  for (const name of names) at = Reflect.get(Object(at), name);
-  Reflect.set(Object(at), last, value);
-  return JSON.stringify(bundle);
 }
 
 /** A bundle line with this signature, as if it were the key's. */
