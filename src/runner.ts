@@ -28,6 +28,7 @@ import {
   assertTakesCode,
   assertMayStart,
   assertNotOver,
+  assertNotPaused,
   assertOutcomeKnown,
   assertUsable,
 } from "./run/usable.ts";
@@ -48,6 +49,7 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
   const log = new RunLog(request, target, options);
   try {
     assertNotOver(request);
+    assertNotPaused(target);
     const { release, state } = await prepare(request, target, log);
     if (release === undefined) return await log.noop(state.position, state.completed);
     const plan = await planFor(release, state, request, target, log);

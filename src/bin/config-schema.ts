@@ -112,6 +112,7 @@ const target = v.strictObject({
   services: v.optional(v.record(name, name), {}),
   dependencies: v.optional(v.picklist(["wait", "refuse"], "expected wait or refuse")),
   allowBreaking: v.optional(v.boolean("expected true or false"), false),
+  paused: v.optional(v.boolean("expected true or false"), false),
   backup: v.optional(backup),
   s3: v.optional(s3, {}),
   gcs: v.optional(gcs, {}),

@@ -98,6 +98,7 @@ export async function chooseSettings(choice: TargetChoice, variables: Variables)
     services: base?.services ?? {},
     dependencies: choice.dependencies ?? base?.dependencies,
     allowsBreaking: base?.allowsBreaking ?? false,
+    isPaused: base?.isPaused ?? false,
     backup: backupOf(choice.backup, base?.backup),
     storage: chooseStorage(choice.storage, base?.storage),
   };

@@ -58,6 +58,7 @@ export function settingsOf(name: string, config: ConfigText, folder: string): Ta
     services: target.services,
     dependencies: target.dependencies,
     allowsBreaking: target.allowBreaking,
+    isPaused: target.paused,
     backup: backupIn(target.backup, folder),
     storage: mergeStorage(mergeStorage({ s3: {}, gcs: {} }, config), target),
   };

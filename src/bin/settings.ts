@@ -25,6 +25,8 @@ export interface TargetSettings {
   readonly services: Readonly<Record<string, string>>;
   readonly dependencies: DependencyPolicy | undefined;
   readonly allowsBreaking: boolean;
+  /** no run begins */
+  readonly isPaused: boolean;
   readonly backup: BackupSettings | undefined;
   readonly storage: StorageSettings;
 }

@@ -107,7 +107,7 @@ export async function openTarget(
 ): Promise<Target> {
   const url = await urlOfDatabase(settings, variables);
   const stream = settings.stream ?? (await streamOf(url));
-  const { orphans, onFailure, dependencies, allowsBreaking, backup } = settings;
+  const { orphans, onFailure, dependencies, allowsBreaking, isPaused, backup } = settings;
   const wanted = onFailure === "rollback" ? "both" : directions;
   const engine = engineOf(url);
   assertEngine(settings, engine);
@@ -123,6 +123,7 @@ export async function openTarget(
     ...(onFailure === undefined ? {} : { onFailure }),
     ...(dependencies === undefined ? {} : { dependencies }),
     allowsBreaking,
+    isPaused,
     openService: async (service) => openService(service, settings, await others(), variables),
     ...(backup === undefined ? {} : { backup: await openBackup(backup, variables) }),
   };

@@ -30,7 +30,7 @@ export function describeStatus(status: TargetStatus): Record<string, unknown> {
     attention: status.unfinished,
     held: status.held,
     failed: status.failed,
-    paused: status.paused,
+    paused: status.paused !== null,
     inStep: status.inStep === null ? null : { tool: status.inStep.tool, table: placeName(status.inStep) },
     lease: status.lease,
     last: status.applied.at(-1) ?? null,
@@ -63,7 +63,7 @@ export function formatStatus(status: TargetStatus, paint: Paint): string {
           ),
     ],
     ["given up", givenUpOf(status, paint)],
-    ["paused", status.paused ? paint.warn("yes: nothing is applied") : undefined],
+    ["paused", pausedOf(status, paint)],
     [
       "in step",
       status.inStep === null
@@ -121,6 +121,17 @@ function attentionOf({ unfinished, lease }: TargetStatus, paint: Paint): string 
 }
 
 /** Only where it says more than the failed entry does. */
+function pausedOf({ paused }: TargetStatus, paint: Paint): string | undefined {
+  switch (paused) {
+    case null:
+      return undefined;
+    case "configuration":
+      return paint.warn("yes, by its configuration: nothing is applied");
+    case "database":
+      return paint.warn('yes, in the database: nothing is applied until "lockkeeper resume"');
+  }
+}
+
 function givenUpOf({ failed }: TargetStatus, paint: Paint): string | undefined {
   if (failed === null) return undefined;
   return paint.warn(

@@ -78,10 +78,6 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
       summary: "the version the database is at",
       load: async () => (await import("./command/version.ts")).version,
     },
-  },
-  "Mend a database": {
-    adopt: {
-      summary: "take over from golang-migrate, goose, dbmate, Flyway, Atlas and others",
     "audit show": {
       summary: "what was decided and done, by whom",
       load: async () => (await import("./command/audit-show.ts")).auditShow,
@@ -90,6 +86,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
       summary: "whether the audit log is as it was written",
       load: async () => (await import("./command/audit-verify.ts")).auditVerify,
     },
+  },
+  "Mend a database": {
+    adopt: {
+      summary: "take over from golang-migrate, goose, dbmate, Flyway, Atlas and others",
       load: async () => (await import("./command/adopt.ts")).adopt,
     },
     baseline: {
@@ -103,6 +103,18 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
     unlock: {
       summary: "take the lease from a run that died",
       load: async () => (await import("./command/unlock.ts")).unlock,
+    },
+    pause: {
+      summary: "let no run begin, whoever asks for it",
+      load: async () => (await import("./command/pause.ts")).pause,
+    },
+    resume: {
+      summary: "end a pause",
+      load: async () => (await import("./command/resume.ts")).resume,
+    },
+    "trust reset": {
+      summary: "make a database take a trust that was replaced",
+      load: async () => (await import("./command/trust-reset.ts")).trustReset,
     },
   },
   "Over HTTP": {

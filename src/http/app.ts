@@ -87,6 +87,8 @@ async function pickUp({ targets, active, log }: HttpParts): Promise<void> {
   const left = targets.values();
   const work = async (): Promise<void> => {
     for (const target of left) {
+      // What was left open stays so until the pause is over.
+      if (target.isPaused === true) continue;
       try {
         await active.pickUp(target);
       } catch (thrown) {

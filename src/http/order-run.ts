@@ -4,6 +4,7 @@ import type { RunRecord } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
 import { orderOf } from "../run/order.ts";
 import { goalText } from "../run/audit-trail.ts";
+import { assertNotPaused } from "../run/usable.ts";
 import { newRunId, type Target } from "../runner.ts";
 import { runOf, type RunOrder } from "./active-runs.ts";
 import { recordAllowed } from "./audited.ts";
@@ -71,7 +72,7 @@ export function allowRun(c: HttpContext, parts: HttpParts, body: RunBody): Acces
 /**
  * Records what was asked for and begins it, or finds the run that the same request began; waits for its end for a while.
  *
- * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED`, `STOPPING`, `AUDIT_UNAVAILABLE`, `DATABASE_…`
+ * @throws RunnerError `PAUSED`, `REPLAY`, `IDEMPOTENCY_MISMATCH`, `RATE_LIMITED`, `STOPPING`, `AUDIT_UNAVAILABLE`, `DATABASE_…`
  */
 export async function beginRun(
   c: HttpContext,
@@ -80,6 +81,7 @@ export async function beginRun(
   waitMs: number,
 ): Promise<RunRecord> {
   const { target } = wanted.access;
+  assertNotPaused(target);
   const order = runOrderOf(c, parts, wanted);
   const runId = runOf(await parts.active.begin(order, target));
   c.get("note")["run"] = runId;

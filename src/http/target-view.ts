@@ -119,7 +119,7 @@ export async function readTarget(
     held: held === null ? null : { run: held.runId, version: held.version, reason: held.reason },
     failed:
       failed === null ? null : { release: failed.digest, run: failed.runId, error: viewError(failed.error) },
-    paused: status.paused,
+    paused: status.paused !== null,
     inStep: inStep === null ? null : { tool: inStep.tool, table: placeName(inStep) },
     lease:
       lease === null

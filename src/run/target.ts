@@ -24,6 +24,8 @@ export interface Target {
   readonly mayRunCode?: boolean;
   /** no request needs to allow what breaks something; default false */
   readonly allowsBreaking?: boolean;
+  /** by its configuration: no run of it begins; default false */
+  readonly isPaused?: boolean;
 }
 
 /**

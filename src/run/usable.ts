@@ -11,6 +11,7 @@ import type { Target } from "./target.ts";
 export interface Usage {
   readonly name: string;
   readonly environment: string;
+  readonly isPaused?: boolean;
 }
 
 /** Environments that take signed releases only. */
@@ -30,9 +31,10 @@ export function assertUsable(
   usage: Usage,
   now = new Date(),
 ): void {
+  assertNotPaused(usage);
   if (state.paused) {
-    throw new RunnerError("PAUSED", `stream of target "${usage.name}" is paused in the database`, {
-      hint: "set paused = false in its row of lockkeeper.streams to go on",
+    throw new RunnerError("PAUSED", `the stream of "${usage.name}" is paused in the database`, {
+      hint: "lockkeeper resume ends that; the audit log says who paused it, and why",
     });
   }
   if (state.environment !== null && state.environment !== usage.environment) {
@@ -47,6 +49,18 @@ export function assertUsable(
   }
   if (release?.kind === "plain") assertMayBeUnsigned(state, usage);
   if (release?.kind === "signed") assertClocksAgree(state, now);
+}
+
+/**
+ * Judges a target by its configuration alone: where that pauses it, nobody is asked anything.
+ *
+ * @throws RunnerError `PAUSED`
+ */
+export function assertNotPaused({ name, isPaused }: Pick<Usage, "name" | "isPaused">): void {
+  if (isPaused !== true) return;
+  throw new RunnerError("PAUSED", `"${name}" is paused by its configuration`, {
+    hint: "take paused: true out of the configuration of this target to go on",
+  });
 }
 
 /** Only what is signed expires: for all else no clock but the database's counts. */

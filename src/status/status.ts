@@ -35,7 +35,8 @@ export interface TargetStatus {
   readonly unfinished: HistoryEntry | null;
   readonly held: Hold | null;
   readonly failed: FailedRelease | null;
-  readonly paused: boolean;
+  /** what keeps every run from beginning; null where nothing does */
+  readonly paused: "configuration" | "database" | null;
   /** another tool's record, kept true with every run */
   readonly inStep: ForeignPlace | null;
   readonly lease: LeaseHolder | null;
@@ -97,7 +98,7 @@ export async function readStatus(
     unfinished: state.unfinished,
     held: state.held,
     failed: state.failed,
-    paused: state.paused,
+    paused: target.isPaused === true ? "configuration" : state.paused ? "database" : null,
     inStep: state.inStep,
     lease: state.lease !== null && state.lease.expiresAt > state.now ? state.lease : null,
     problem,

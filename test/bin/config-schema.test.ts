@@ -63,6 +63,7 @@ targets:
     services: { billing: orders-prod }
     dependencies: wait
     allowBreaking: true
+    paused: true
     backup: { command: [pg_dump, --format=custom], timeout: 2h }
     s3: { region: us-east-1 }
     gcs: {}
@@ -117,6 +118,7 @@ targets:
   ["another way with dependencies", false, minimal.replace("stream:", "dependencies: hope, stream:")],
   ["a service without a target", false, minimal.replace("stream:", "services: { billing: [a] }, stream:")],
   ["breaking by a word", false, minimal.replace("stream:", "allowBreaking: maybe, stream:")],
+  ["a pause by a word", false, minimal.replace("stream:", "paused: soon, stream:")],
   ["an empty source", false, minimal.replace("./releases", '""')],
 ];
 

@@ -21,7 +21,7 @@ describe("completion in bash", () => {
   test("offers the verbs", async () => {
     const first = [...new Set(verbNames.map((name) => name.split(" ")[0]))];
     expect(await offered("")).toEqual([...first, "--help", "--version"]);
-    expect(await offered("re")).toEqual(["release", "redo", "repair"]);
+    expect(await offered("re")).toEqual(["release", "redo", "repair", "resume"]);
   });
 
   test("offers the second word of a verb of two", async () => {

@@ -12,7 +12,7 @@ const verbs = await loadVerbs();
 describe("the verbs", () => {
   test("are those of the design", () => {
     expect(verbNames).toEqual(
-      "create,keygen,publish,release show,release renew,release timestamp,verify,up,converge,down,goto,redo,plan,status,wait,history,version,adopt,baseline,repair,unlock,serve,trigger,completion".split(
+      "create,keygen,publish,release show,release renew,release timestamp,verify,up,converge,down,goto,redo,plan,status,wait,history,version,audit show,audit verify,adopt,baseline,repair,unlock,pause,resume,trust reset,serve,trigger,completion".split(
         ",",
       ),
     );
@@ -65,6 +65,7 @@ describe("the verbs", () => {
       "unsigned",
       "allow-breaking",
       "ignore-checksums",
+      "releases",
     ]);
   });
 });

@@ -147,7 +147,7 @@ export async function createWorld(
     readonly environment?: string;
     readonly limits?: Partial<HttpLimits>;
     readonly targetLimits?: Partial<Target["limits"]>;
-    readonly target?: Pick<Target, "onFailure" | "backup" | "dependencies" | "openService">;
+    readonly target?: Pick<Target, "onFailure" | "backup" | "dependencies" | "openService" | "isPaused">;
     readonly callers?: OtherCallers;
   } = {},
 ): Promise<World> {
