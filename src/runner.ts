@@ -14,7 +14,7 @@ import { assertRootKnown } from "./release/anchor.ts";
 import type { Release } from "./release/release.ts";
 import { assertFresh } from "./release/freshness.ts";
 import { checkHighWaterMark } from "./release/verify.ts";
-import { isLeftBehind, isNoNews, isRecorded, isToClear } from "./run/at-rest.ts";
+import { isLeftBehind, isRecorded, isToClear } from "./run/at-rest.ts";
 import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
@@ -221,8 +221,7 @@ async function runUnderLease(
   const progress = assertProgress(state, session.attempt);
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) {
-    if (!isNoNews(release, state, request))
-      await log.begins(state, { steps: [], to: state.position }, session);
+    await log.begins(state, { steps: [], to: state.position }, session);
     // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
     if (release.rank !== undefined)
       await session.begin(beginning(release, state.position, state.position, 0));

@@ -18,8 +18,8 @@ import type { HighWaterMark } from "../release/release.ts";
  *   could fill a database. For the same reason refusals are limited, and `leftOut` counts what was left out.
  * - `run.begun`, before the first change of every run, whoever asked for it: a run whose record cannot be written
  *   changes nothing. `run.ended` afterwards. A run that died in between has the one without the other; `from` of the run
- *   after it says how far it came. A run that finds nothing to do has none, unless it was accepted over HTTP; one that was
- *   refused has its end alone, in a database that knows lockkeeper. What starts by itself and is refused for the same
+ *   after it says how far it came. A run that finds nothing to do, and nobody's lease to end, has none, unless it was
+ *   accepted over HTTP; one that was refused has its end alone, in a database that knows lockkeeper. What starts by itself and is refused for the same
  *   reason again and again is recorded once.
  * - The others, before and after what a person declares or does by hand: the first has no `outcome` yet.
  *

@@ -43,6 +43,7 @@ const refusals: ReadonlySet<RunnerErrorCode> = new Set([
   "RATE_LIMITED",
   "REPLAY",
   "IDEMPOTENCY_MISMATCH",
+  "PAUSED",
 ]);
 
 interface AuditDeps {

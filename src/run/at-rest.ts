@@ -19,12 +19,6 @@ export function isToClear({ held, failed }: StreamState, { action, trigger }: Ru
   return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
 }
 
-/** Whether a run without steps, under the lease, writes only what the stream's row says already. */
-export function isNoNews(release: Release, state: StreamState, request: RunRequest): boolean {
-  const isMarked = release.rank === undefined || state.highWaterMark?.digest === release.digest;
-  return isMarked && isRecorded(release, state) && !isToClear(state, request);
-}
-
 /** Whoever takes the lease of a dead holder also ends its run, which else would be told as under way for ever. */
 export function isLeftBehind({ lease, now }: StreamState): boolean {
   return lease !== null && lease.expiresAt < now;
