@@ -179,13 +179,15 @@ function describeServices(
   ];
 }
 
-function verdictInWords({ verdict, threshold, environment }: Inspection, paint: Paint): string {
+function verdictInWords({ verdict, threshold, environment, place }: Inspection, paint: Paint): string {
   switch (verdict.kind) {
     case "verified":
       return paint.good(
         `verified for ${environment}, ${threshold ?? 1} ${threshold === 1 ? "signature" : "signatures"} needed`,
       );
     case "refused":
+      if (place === "waiting" && verdict.error.code === "THRESHOLD")
+        return `${paint.warn("waits")}: ${verdict.error.message} for ${environment}`;
       return `${paint.bad("refused")}: ${verdict.error.message} (${verdict.error.code})`;
     case "unknown":
       return paint.warn("not verified: no --trust was given");

@@ -21,6 +21,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
       summary: "sign a folder as a release and put it into a bucket",
       load: async () => (await import("./command/publish.ts")).publish,
     },
+    sign: {
+      summary: "add a second signature to a release that waits for it",
+      load: async () => (await import("./command/sign.ts")).sign,
+    },
     "release show": {
       summary: "what a release holds",
       load: async () => (await import("./command/release-show.ts")).releaseShow,

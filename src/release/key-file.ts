@@ -2,7 +2,7 @@ import { open } from "node:fs/promises";
 
 import { RunnerError } from "../error.ts";
 import { generateKey, parsePrivateKey } from "./key.ts";
-import type { KeyKind, SigningKey } from "./key.ts";
+import type { KeyKind, PublicKey, SigningKey } from "./key.ts";
 import { readSmallFile } from "./small-file.ts";
 
 /**
@@ -20,6 +20,17 @@ export async function writeKeyFiles(
   await createFile(path, privatePem, 0o600);
   await createFile(publicPath, publicPem, 0o644);
   return { privatePath: path, publicPath, id };
+}
+
+/**
+ * The public half of a key that is kept elsewhere, in `path.pub`. Replaces nothing.
+ *
+ * @throws RunnerError `KEY_INVALID` — the file is there already, or cannot be written
+ */
+export async function writePublicKeyFile(path: string, { key }: PublicKey): Promise<string> {
+  const publicPath = `${path}.pub`;
+  await createFile(publicPath, String(key.export({ type: "spki", format: "pem" })), 0o644);
+  return publicPath;
 }
 
 /**

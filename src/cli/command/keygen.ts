@@ -18,25 +18,49 @@ const passphraseFile = textFlag("passphrase-file", {
   explained: "not encrypted",
 });
 
+const publicOf = textFlag("public-of", {
+  placeholder: "<key>",
+  text: "a key that there is already, as --key of publish names it: only its public half is written",
+});
+
 /** `lockkeeper keygen` */
 export const keygen: Verb = {
   name: "keygen",
   about:
-    "Makes a key pair to sign releases with: FILE, private, for its owner only, and FILE.pub. Never overwrites a file.",
+    "Makes a key pair to sign releases with: FILE, private, for its owner only, and FILE.pub. Never overwrites a file. " +
+    "Of a key that AWS or Google keeps it writes FILE.pub alone.",
   parameters: [],
-  flags: [out, type, passphraseFile],
+  flags: [out, type, passphraseFile, publicOf],
   examples: [
     { line: "lockkeeper keygen --out orders", means: "orders and orders.pub" },
     { line: "lockkeeper keygen --out alice --passphrase-file pass.txt", means: "the private key encrypted" },
+    {
+      line: "lockkeeper keygen --out orders --public-of awskms:///alias/orders",
+      means: "orders.pub of a key in AWS KMS",
+    },
   ],
-  exits: [0, 2],
-  async run({ output, get }) {
+  exits: [0, 2, 31],
+  async run({ output, get, signal }) {
     const [{ writeKeyFiles }, { readSecretFile }] = await Promise.all([
       import("../../release/key-file.ts"),
       import("../secret-file.ts"),
     ]);
     const file = get(passphraseFile);
     const passphrase = file === undefined ? undefined : await readSecretFile(file, "--passphrase-file");
+    const existing = get(publicOf);
+    if (existing !== undefined) {
+      const [{ openSigner }, { writePublicKeyFile }] = await Promise.all([
+        import("../../release/key-store/open-signer.ts"),
+        import("../../release/key-file.ts"),
+      ]);
+      const { public: key } = await openSigner(existing, { passphrase }, signal);
+      const publicFile = await writePublicKeyFile(get(out), key);
+      output.result(
+        { id: key.id, type: key.kind === "ed25519" ? "ed25519" : "p256", publicFile },
+        () => `${publicFile}  the public key: give it to --trust\nid ${key.id}`,
+      );
+      return 0;
+    }
     const made = await writeKeyFiles(get(out), get(type) === "p256" ? "ecdsa-p256" : "ed25519", passphrase);
     const isEncrypted = passphrase !== undefined;
     output.result(

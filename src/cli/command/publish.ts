@@ -129,6 +129,10 @@ export const publish: Verb = {
       );
       reporter.end();
       output.result(describeIssue(result, get(streamName)), () => formatPublished(result, output.paint.out));
+      if (result.outcome === "unsigned") {
+        const command = `lockkeeper sign ${word("destination") ?? ""} --release ${result.digest}`;
+        output.note(`whoever signs next: ${command} --key <key> --trust <file>`);
+      }
       return 0;
     } finally {
       reporter.end();
