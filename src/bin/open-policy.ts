@@ -21,7 +21,10 @@ export interface OpenPolicy {
  *
  * @throws RunnerError `CONFIG` — what of them cannot be read or used
  */
-export async function openPolicy(file: string, targets: ReadonlySet<string>): Promise<OpenPolicy> {
+export async function openPolicy(
+  file: string,
+  targets: ReadonlySet<string> | undefined,
+): Promise<OpenPolicy> {
   const policy = await readPolicy(file, targets);
   const folder = dirname(file);
   return {
@@ -36,7 +39,7 @@ export async function openPolicy(file: string, targets: ReadonlySet<string>): Pr
  *
  * @throws RunnerError `CONFIG` — it cannot be read, or what is wrong with it
  */
-export async function readPolicy(file: string, targets: ReadonlySet<string>): Promise<Policy> {
+export async function readPolicy(file: string, targets: ReadonlySet<string> | undefined): Promise<Policy> {
   return parsePolicy(await readText(file, "the policy"), targets);
 }
 

@@ -81,6 +81,10 @@ export function makeWiring(variables: Variables): Wiring {
       );
     },
     chooseFormat: (choice, engine) => Promise.resolve(chooseFormat(choice, engine, variables)),
+    async checkPolicy(question) {
+      const { checkPolicy } = await import("./check-policy.ts");
+      return checkPolicy(question);
+    },
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");
       await serve(

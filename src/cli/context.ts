@@ -6,6 +6,7 @@ import type { ReleaseProvider } from "../release/release.ts";
 import type { Sink } from "../report/sink.ts";
 import type { DependencyPolicy } from "../run/target.ts";
 import type { Limits, Target } from "../runner.ts";
+import type { PolicyQuestion, PolicyReport } from "./policy-report.ts";
 import type { Source, WritableSource } from "../source/source.ts";
 
 /** Everything the command line takes from the process it runs in; made in `bin/cli.ts`, by hand in tests. */
@@ -82,6 +83,8 @@ export interface Wiring {
   openOtherReleases(config: string, stream: string): Promise<readonly Source[]>;
   /** The way that plain files are laid out: of a tool by its name, or as they look like. */
   chooseFormat(choice: Pick<TargetChoice, "format" | "placeholders">, engine: Engine): Promise<ChooseFormat>;
+  /** Reads a policy as the server does, and explains what a request would come to. */
+  checkPolicy(question: PolicyQuestion): Promise<PolicyReport>;
   /** Serves HTTP until the signal aborts. */
   serve(
     choice: { readonly config: string; readonly listen: string | undefined },

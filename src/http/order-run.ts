@@ -9,6 +9,7 @@ import { newRunId, type Target } from "../runner.ts";
 import { runOf, type RunOrder } from "./active-runs.ts";
 import { recordAllowed } from "./audited.ts";
 import { authorize, type Access } from "./auth/access.ts";
+import { needsDigest } from "./auth/decision.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 import { parseIsoDuration, type RunBody } from "./run-request.ts";
 import { waitForEnd } from "./watch.ts";
@@ -35,7 +36,7 @@ export type ChangeBody = RunBody & { readonly action: "apply" | "rollback" };
 
 /** Whether a request changes something. */
 export function isChange(body: RunBody): body is ChangeBody {
-  return body.action === "apply" || body.action === "rollback";
+  return needsDigest(body.action);
 }
 
 /**

@@ -36,6 +36,7 @@ export async function call(
         openSource: refuse,
         openOtherReleases: refuse,
         chooseFormat: refuse,
+        checkPolicy: refuse,
         serve: refuse,
         ...options.wiring,
       }),

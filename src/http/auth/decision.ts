@@ -26,6 +26,11 @@ export type Decision =
 /** In environments of this name a release is only applied when the caller names its digest, so that a bucket cannot choose which. */
 export const digestRequiredIn = "production";
 
+/** Whether a request for this changes a database by a release, and so can be asked to name which. */
+export function needsDigest(action: Action): boolean {
+  return action === "apply" || action === "rollback";
+}
+
 /** The rules whose every match holds for a verified token of `issuer`. */
 export function rulesFor(
   policy: Policy,

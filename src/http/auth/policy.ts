@@ -26,10 +26,10 @@ const maxPolicyBytes = 1024 * 1024;
  * Reads a policy file.
  *
  * @param source - the file's text
- * @param targets - the configured targets; a rule may name only those
+ * @param targets - the configured targets; a rule may name only those. Undefined: any, for a look at the policy alone
  * @throws RunnerError `CONFIG` — naming every problem with its place in the file
  */
-export function parsePolicy(source: string, targets: ReadonlySet<string>): Policy {
+export function parsePolicy(source: string, targets: ReadonlySet<string> | undefined): Policy {
   if (Buffer.byteLength(source) > maxPolicyBytes) refuse([`larger than ${maxPolicyBytes} bytes`]);
   const parsed = v.safeParse(policySchema, readJson(source));
   if (!parsed.success) return refuse(wordsOf(parsed.issues));
@@ -115,13 +115,13 @@ function hookOf(name: string, entry: PolicyText["hooks"][string]): Hook {
 interface Known {
   readonly issuers: readonly string[];
   readonly hooks: readonly Hook[];
-  readonly targets: ReadonlySet<string>;
+  readonly targets: ReadonlySet<string> | undefined;
 }
 
 function ruleOf(rule: PolicyText["rules"][number], index: number, known: Known, problems: string[]): Rule {
   const at = (...path: (string | number)[]): string => pointerTo(["rules", index, ...path]);
   for (const [order, target] of rule.allow.targets.entries()) {
-    if (target !== "*" && !known.targets.has(target))
+    if (target !== "*" && known.targets?.has(target) === false)
       problems.push(`${at("allow", "targets", order)}: no target is called "${target}"`);
   }
   const from = callerOf(rule, at, known, problems);
