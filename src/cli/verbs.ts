@@ -123,6 +123,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
   },
   "Over HTTP": {
     serve: { summary: "serve the HTTP API", load: async () => (await import("./command/serve.ts")).serve },
+    "policy check": {
+      summary: "read a policy as the server does, and explain a decision",
+      load: async () => (await import("./command/policy-check.ts")).policyCheck,
+    },
     trigger: {
       summary: "ask a lockkeeper server for a run and wait for it",
       load: async () => (await import("./command/trigger.ts")).trigger,
