@@ -9,7 +9,7 @@ import { silentTimes, type Start } from "./driver-start.ts";
 const highWaterMark = { epoch: 2, version: 7, digest: "sha256:d" };
 const root2: RootFile = {
   version: 2,
-  document: '{"version":2,"org":"it\'s \\u00e9"}\n',
+  document: '{"version":2,"org":"it\'s \\u00e9 é→😀"}\n',
   bundles: "{}\n{}\n",
 };
 const root3: RootFile = { version: 3, document: '{"version":3}', bundles: "{}" };

@@ -1,3 +1,4 @@
+import { RunnerError } from "../../error.ts";
 import type { RootFile, RootState } from "../../release/anchor.ts";
 import type { Row } from "./connection.ts";
 import { literal, type TableNames } from "./tables.ts";
@@ -11,8 +12,8 @@ export function selectRoots(t: TableNames, stream: string): string {
 export function readRoot(row: Row): RootFile {
   return {
     version: Number(row["version"]),
-    document: String(row["document"]),
-    bundles: String(row["bundles"]),
+    document: textOf(row["document"]),
+    bundles: textOf(row["bundles"]),
   };
 }
 
@@ -20,7 +21,7 @@ export function readRoot(row: Row): RootFile {
 export function rememberRoots(t: TableNames, stream: string, root: RootState): readonly string[] {
   return root.files.map(
     ({ version, document, bundles }) =>
-      `INSERT INTO ${t.roots} AS known (stream, version, document, bundles) VALUES (${literal(stream)}, ${version}, ${literal(document)}, ${literal(bundles)})
+      `INSERT INTO ${t.roots} AS known (stream, version, document, bundles) VALUES (${literal(stream)}, ${version}, ${bytesLiteral(document)}, ${bytesLiteral(bundles)})
  ON CONFLICT (stream, version) DO UPDATE SET document = excluded.document, bundles = excluded.bundles
  WHERE (known.document, known.bundles) IS DISTINCT FROM (excluded.document, excluded.bundles)`,
   );
@@ -29,4 +30,14 @@ export function rememberRoots(t: TableNames, stream: string, root: RootState): r
 /** The assignment that raises a stream's root version, and never lowers it. */
 export function raiseRootVersion({ version }: RootState): string {
   return `root_version = greatest(root_version, ${version})`;
+}
+
+/** As bytes, because that is what was signed: a database may have another encoding, which lacks some of its characters. */
+function bytesLiteral(text: string): string {
+  return `pg_catalog.decode('${Buffer.from(text).toString("hex")}', 'hex')`;
+}
+
+function textOf(bytes: unknown): string {
+  if (!Buffer.isBuffer(bytes)) throw new RunnerError("INTERNAL", "a root was not stored as bytes");
+  return bytes.toString();
 }

@@ -225,8 +225,8 @@ CREATE TABLE IF NOT EXISTS ${t.requests} (
 CREATE TABLE IF NOT EXISTS ${t.roots} (
   stream text NOT NULL,
   version bigint NOT NULL,
-  document text NOT NULL,
-  bundles text NOT NULL,
+  document bytea NOT NULL,
+  bundles bytea NOT NULL,
   PRIMARY KEY (stream, version)
 );
 CREATE TABLE IF NOT EXISTS ${t.audit} (
