@@ -14,6 +14,8 @@ import {
   takeSeen,
   type LeaseKey,
 } from "../../../src/driver/mongodb/lease.ts";
+import { setPaused } from "../../../src/driver/mongodb/pause.ts";
+import { resetTrust } from "../../../src/driver/mongodb/trust-reset.ts";
 import { beginRun, endDeadRuns, startRun } from "../../../src/driver/mongodb/runs.ts";
 import { createMongoDatabase } from "../../support/mongo.ts";
 import { needs } from "../../support/parts.ts";
@@ -154,4 +156,38 @@ test("collections that were restored from different moments are brought in order
   const key = await followFence(second, taken, 7);
   expect(key).toMatchObject({ token: 8, runId: "t.2" });
   if (key !== undefined) expect(await raiseFence(second, key, 5_000)).toBeUndefined();
+});
+
+test("a pause waits for a transaction that is open, disturbs it in nothing, and is set when it has ended", async () => {
+  const { first, second, effects, key } = await twoRunners();
+  const open = await begun(first, (session) => passFence(first, key, "a", session));
+  const never = new AbortController().signal;
+  const paused = setPaused(second, "orders", true, never);
+  // Both are under way at the server: the pause can only come second.
+  await first.db.collection("effects").insertOne({ by: "still first" }, { session: open });
+  await open.commitTransaction();
+  expect(await paused).toBe(true);
+  expect(await first.collections.streams.findOne({ _id: "orders" })).toMatchObject({
+    paused: true,
+    transaction: "a",
+  });
+  expect(await effects.countDocuments()).toBe(3);
+});
+
+test("a reset of trust ends what a dead holder has in an open transaction, and leaves its lease as one that was taken away", async () => {
+  const { first, second, key } = await twoRunners();
+  const never = new AbortController().signal;
+  const { streams, leases } = first.collections;
+  await streams.updateOne({ _id: "orders" }, { $set: { rootVersion: 4 } });
+  const open = await begun(first, (session) => passFence(first, key, "a", session));
+  await leases.updateOne(
+    { _id: "orders" },
+    { $set: { renewedAt: new Date(0), ...(open.id === undefined ? {} : { sessions: [open.id.id] }) } },
+  );
+  expect(await resetTrust(second, "orders", { releases: false }, never)).toEqual({
+    rootVersion: 4,
+    highWaterMark: null,
+  });
+  await expect(open.commitTransaction()).rejects.toThrow();
+  expect(await leases.findOne({ _id: "orders" })).toMatchObject({ runId: null, wasTaken: true });
 });
