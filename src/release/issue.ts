@@ -27,8 +27,8 @@ export interface Terms {
   readonly expiresInDays: number;
   /** raised after a stolen key has published; versions begin again at 1. Default: the trust's, else the head's */
   readonly epoch?: number | undefined;
-  /** each signs; at least one */
-  readonly keys: readonly [Signer, ...Signer[]];
+  /** each signs; nobody where the first signature is made by another tool */
+  readonly keys: readonly Signer[];
   /** what runners will ask for: the head moves only when it is met. Also names the signers of earlier releases */
   readonly trust?: TrustAnchor | undefined;
   readonly now: Date;
@@ -146,7 +146,7 @@ export function nextRank(
   if (earlier.head.digest !== digest) {
     throw new RunnerError(
       "USAGE",
-      "a release that does not follow the newest one begins an epoch of its own",
+      "nobody known signed the newest release, so what does not continue it begins an epoch of its own",
       {
         hint: `publish with --epoch ${Math.max(epoch, earlier.head.epoch) + 1}`,
       },
@@ -174,6 +174,7 @@ export async function issue(
   headVersion: string | undefined,
   signal: AbortSignal,
 ): Promise<boolean> {
+  if (keys.length === 0) return false;
   const payload = writeStatement(statement);
   const sha256 = sha256Hex(payload);
   const lines = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));

@@ -1,20 +1,18 @@
 import { isDeepStrictEqual } from "node:util";
 
-import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import { detectedFormat, type ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
 import { composeRelease, toManifest } from "./compose.ts";
 import type { Composition } from "./compose.ts";
-import { readEarlier, signedByOneOf } from "./earlier.ts";
-import type { EarlierRelease } from "./earlier.ts";
+import { signedByOneOf } from "./earlier.ts";
 import { knownSigners } from "./environment-trust.ts";
-import type { EnvironmentTrusts } from "./environment-trust.ts";
 import { describeIssued, epochOf, isCurrent, issue, nextRank, nextStatement, readTerms } from "./issue.ts";
 import type { IssuedRelease, IssueOutcome, Terms } from "./issue.ts";
 import { layout } from "./layout.ts";
 import { writeManifest } from "./manifest.ts";
+import { readPredecessor } from "./predecessor.ts";
 import type { Release } from "./release.ts";
 import { writeStatement } from "./statement.ts";
 import { contentOf, uploadContents } from "./upload.ts";
@@ -26,7 +24,7 @@ export interface PublishOptions extends Terms {
   readonly engine: Engine;
   /** default: what the files look like */
   readonly format?: ChooseFormat;
-  /** digest of the release to continue, where it is not the newest; only with a higher epoch */
+  /** digest of the release to continue in place of the newest, whose further migrations are left out */
   readonly follow?: string | undefined;
   readonly allowLate: boolean;
   /** prefixes of other services' releases, to look for cycles with the folder's registry */
@@ -49,6 +47,8 @@ export interface PublishResult extends IssuedRelease {
   readonly outcome: IssueOutcome;
   /** whether the head moved */
   readonly published: boolean;
+  /** exact bytes of what is signed; null where nothing changed */
+  readonly statement: Buffer | null;
   /** labels of the migrations that the release before does not have */
   readonly added: readonly string[];
   /** objects written, and objects that were there already */
@@ -69,29 +69,31 @@ export interface PublishResult extends IssuedRelease {
  * @throws RunnerError `OUT_OF_ORDER`, `CHANGED_FILE`, `HISTORY_REWRITTEN` and the codes of the folder, see `composeRelease`
  * @throws RunnerError `RELEASE_REVOKED`, `WRONG_EPOCH` — the trust has done with the newest release: `follow` names the last good one
  * @throws RunnerError `DEPENDENCY_CYCLE` — see `checkOtherServices`
- * @throws RunnerError `USAGE` — a lower epoch, `follow` without a higher one, no environment; `VALIDITY` — longer than `trust` allows
+ * @throws RunnerError `USAGE` — a lower epoch, none above that of a newest release that nobody known signed, no environment; `VALIDITY` — longer than `trust` allows
  */
 export async function publishRelease(options: PublishOptions, signal: AbortSignal): Promise<PublishResult> {
   const { destination, keys } = options;
   const trusts = await readTerms(options, signal);
   const own = keys.map((key) => key.public);
   const judge = signedByOneOf(knownSigners(trusts, own));
-  const earlier = await readEarlier(destination, { ...options, judge }, signal);
-  if (options.follow === undefined) assertMayContinue(earlier, trusts);
+  const before = await readPredecessor(destination, { ...options, judge }, trusts, signal);
   const composing = { ...options, format: options.format ?? detectedFormat(options) };
-  const composition = await composeRelease(composing, earlier?.release, signal);
+  const composition = await composeRelease(composing, before?.continued.release, signal);
   const unchecked = await checkRegistry(composition, options.otherServices ?? [], signal);
-  for (const message of [...composition.warnings, ...unchecked]) options.emit({ kind: "warning", message });
+  const newest = before?.newest;
+  const leftOut = leavesOut(composition, newest?.release);
+  for (const message of [...composition.warnings, ...unchecked, ...leftOut])
+    options.emit({ kind: "warning", message });
   options.emit({
     kind: "folder.read",
     migrations: composition.migrations.length,
     added: composition.added.length,
   });
   const epoch = epochOf(options, trusts);
-  if (earlier !== undefined && isCurrent(earlier, options, epoch) && isSame(composition, earlier.release)) {
-    const { statement } = earlier;
+  if (newest !== undefined && isCurrent(newest, options, epoch) && isSame(composition, newest.release)) {
+    const { statement } = newest;
     const same = describeIssued(statement, statement.digest, statement.signers);
-    return { ...same, ...nothingWritten, outcome: "unchanged", added: [] };
+    return { ...same, ...nothingWritten, outcome: "unchanged", statement: null, added: [] };
   }
   const { pack, bytes: packBytes } = await composition.pack(signal);
   const manifest = writeManifest(toManifest(composing, composition, pack));
@@ -101,10 +103,17 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
     chain: { length: composition.migrations.length, head: composition.head },
     ...(options.gitSource && { source: options.gitSource }),
   };
-  const statement = nextStatement(options, content, nextRank(epoch, earlier), options.now);
-  const digest = formatDigest(sha256Hex(writeStatement(statement)));
+  const statement = nextStatement(
+    options,
+    content,
+    nextRank(epoch, newest ?? before?.continued),
+    options.now,
+  );
+  const payload = writeStatement(statement);
+  const digest = formatDigest(sha256Hex(payload));
   const signers = own.map(({ id }) => id);
-  const result = { ...describeIssued(statement, digest, signers), added: composition.added };
+  const issued = describeIssued(statement, digest, signers);
+  const result = { ...issued, statement: payload, added: composition.added };
   if (options.dryRun === true) return { ...result, ...nothingWritten, outcome: "dry-run" };
   const contents = [
     ...composition.bodies.map(({ sha256, size, bytes }) => ({ key: layout.blob(sha256), size, bytes })),
@@ -113,26 +122,11 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   ];
   const onDone = (done: number): void => options.emit({ kind: "object.done", done, total: contents.length });
   const counts = await uploadContents(destination, contents, onDone, signal);
-  const published = await issue(statement, options, trusts, earlier?.headVersion, signal);
+  const published = await issue(statement, options, trusts, before?.continued.headVersion, signal);
   return { ...result, ...counts, outcome: published ? "published" : "unsigned", published };
 }
 
 const nothingWritten = { published: false, uploaded: 0, present: 0, bytes: 0 } as const;
-
-/** After a key was stolen the newest release may be the thief's: a person says which one is continued. */
-function assertMayContinue(earlier: EarlierRelease | undefined, trusts: EnvironmentTrusts): void {
-  if (earlier === undefined) return;
-  const { digest, epoch, version } = earlier.statement;
-  for (const trust of trusts.values()) {
-    const isRevoked = trust.revoked.has(digest);
-    if (!isRevoked && (trust.epoch === null || trust.epoch <= epoch)) continue;
-    const why = isRevoked ? "was revoked" : `is of epoch ${epoch}, and the trust takes epoch ${trust.epoch}`;
-    throw new RunnerError(isRevoked ? "RELEASE_REVOKED" : "WRONG_EPOCH", `the newest release ${why}`, {
-      hint: "name the last good release with --follow; see what it holds with lockkeeper release show --release",
-      fields: { digest, epoch, version },
-    });
-  }
-}
 
 async function checkRegistry(
   { registry, migrations }: Composition,
@@ -143,6 +137,18 @@ async function checkRegistry(
   const { checkOtherServices } = await import("./other-services.ts");
   const versions = migrations.map(({ version }) => version);
   return checkOtherServices({ registry, versions }, sources, signal);
+}
+
+/** What a person should hear of, who meant to take a migration back that some database may have. */
+function leavesOut(
+  { migrations }: Composition,
+  newest: Pick<Release, "migrations"> | undefined,
+): readonly string[] {
+  const gone = (newest?.migrations ?? []).filter(({ chain }, index) => migrations[index]?.chain !== chain);
+  return gone.map(
+    ({ path }) =>
+      `"${path}" of the newest release is left out or replaced: a database that has applied it will refuse this release`,
+  );
 }
 
 function isSame(

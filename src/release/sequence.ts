@@ -88,6 +88,12 @@ export function findVersion<F extends { readonly version: string }>(
   return undefined;
 }
 
+/** The one case in which what is settled may change. */
+const unlessUnapplied = {
+  database: "",
+  release: "; where no database has applied it, --follow <the release before it>",
+} as const satisfies Record<SettledBy, string>;
+
 function missing(
   migration: SettledMigration,
   sorted: readonly FoundMigration[],
@@ -109,7 +115,7 @@ function missing(
     "HISTORY_REWRITTEN",
     `"${migration.path}" is gone from the folder, but ${who[settledBy]} has it`,
     {
-      hint: "put the file back; to take its change back, add a new migration",
+      hint: `put the file back; to take its change back, add a new migration${unlessUnapplied[settledBy]}`,
       fields,
     },
   );
@@ -120,7 +126,7 @@ function changed(settled: SettledMigration, now: FoundMigration, settledBy: Sett
     "CHANGED_FILE",
     `"${now.path}" is not what ${who[settledBy]} has: was sha256:${settled.sha256}, is sha256:${now.sha256}`,
     {
-      hint: "restore the file and put the change into a new migration",
+      hint: `restore the file and put the change into a new migration${unlessUnapplied[settledBy]}`,
       fields: {
         migration: now.path,
         version: now.version,

@@ -203,6 +203,34 @@ describe("a publication", () => {
     ) as { version: string };
     expect(parserName).toBe(`lockkeeper 1, libpg-query ${version}`);
   });
+
+  test("with a corrected migration in place of a released one names the release before it, and follows the newest all the same", async () => {
+    await using bucket = await tempFolder();
+    const { key, trust } = makeKeys();
+    const good = await publishTo(bucket.source, files, { keys: [key] });
+    const bad = await publishTo(bucket.source, three, { keys: [key] });
+    const corrected = { ...files, "3_items.up.sql": "create index items on users (id);" };
+    await expect(publishTo(bucket.source, corrected, { keys: [key] })).rejects.toMatchObject({
+      code: "CHANGED_FILE",
+    });
+    const events: PublishEvent[] = [];
+    const emit = (event: PublishEvent): void => void events.push(event);
+    const options = { keys: [key], follow: good.digest, emit } as const;
+    const mended = await publishTo(bucket.source, corrected, options);
+    expect(mended).toMatchObject({ published: true, epoch: 1, version: 3, added: ["3_items.up.sql"] });
+    expect(events).toContainEqual({
+      kind: "warning",
+      message: expect.stringMatching(/^"3_items\.up\.sql" of the newest release is left out or replaced/),
+    });
+    expect(await fetchFrom(bucket.source, trust)).toMatchObject({
+      previous: bad.digest,
+      migrations: [{ version: "1" }, { version: "2" }, { version: "3" }],
+    });
+    expect(await publishTo(bucket.source, corrected, options)).toMatchObject({
+      outcome: "unchanged",
+      digest: mended.digest,
+    });
+  });
 });
 
 describe("a publication is refused", () => {
@@ -314,27 +342,18 @@ describe("a publication is refused", () => {
     ).toMatchObject({ version: 2 });
   });
 
-  test("as USAGE where it leaves out the newest release without a new epoch", async () => {
+  test("as USAGE where it leaves out a newest release that nobody known signed, without a new epoch", async () => {
     await using bucket = await tempFolder();
-    const { key } = makeKeys();
+    const [key, thief] = [makeKey(), makeKey()];
     const first = await publishTo(bucket.source, files, { keys: [key] });
-    await publishTo(bucket.source, three, { keys: [key] });
-    for (const again of [files, { ...files, "4_other.up.sql": "select 4;" }]) {
-      await expect(
-        publishTo(bucket.source, again, { keys: [key], follow: first.digest }),
-      ).rejects.toMatchObject({
-        code: "USAGE",
-        hint: "publish with --epoch 2",
-      });
-    }
+    const statement = { version: 7, previous: first.digest };
+    await plant(bucket.source, { manifest: manifestOf(three), keys: [thief], statement });
+    await expect(
+      publishTo(bucket.source, files, { keys: [key], follow: first.digest }),
+    ).rejects.toMatchObject({ code: "USAGE", hint: "publish with --epoch 2" });
     expect(
       await publishTo(bucket.source, files, { keys: [key], follow: first.digest, epoch: 2 }),
-    ).toMatchObject({
-      published: true,
-      epoch: 2,
-      version: 1,
-      migrations: 2,
-    });
+    ).toMatchObject({ published: true, epoch: 2, version: 1, migrations: 2 });
   });
 
   test("as USAGE with a stream or an environment that no runner could name", async () => {
