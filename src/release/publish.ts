@@ -7,7 +7,8 @@ import type { Source } from "../source/source.ts";
 import { composeRelease, toManifest } from "./compose.ts";
 import type { Composition } from "./compose.ts";
 import { signedByOneOf } from "./earlier.ts";
-import { knownSigners } from "./environment-trust.ts";
+import { readEnvelopes } from "./envelope.ts";
+import { isMet, knownSigners } from "./environment-trust.ts";
 import { describeIssued, epochOf, isCurrent, issue, nextRank, nextStatement, readTerms } from "./issue.ts";
 import type { IssuedRelease, IssueOutcome, Terms } from "./issue.ts";
 import { layout } from "./layout.ts";
@@ -90,7 +91,9 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
     added: composition.added.length,
   });
   const epoch = epochOf(options, trusts);
-  if (newest !== undefined && isCurrent(newest, options, epoch) && isSame(composition, newest.release)) {
+  // one whose signers do not suffice any more says something new once others have signed it
+  const isTrusted = newest !== undefined && isMet(readEnvelopes(newest.bytes), trusts);
+  if (isTrusted && isCurrent(newest, options, epoch) && isSame(composition, newest.release)) {
     const { statement } = newest;
     const same = describeIssued(statement, statement.digest, statement.signers);
     return { ...same, ...nothingWritten, outcome: "unchanged", statement: null, added: [] };

@@ -6,7 +6,8 @@ import type { Wiring } from "../context.ts";
 import { describeIssue, dryRun, expires, issuePairs, readTrust, signers, streamName } from "../issue.ts";
 import { formatPairs } from "../output.ts";
 import type { Paint } from "../output.ts";
-import { key, openSigners, passphraseFile } from "../signing-keys.ts";
+import { key, openOptionalSigners, openSigners, passphraseFile } from "../signing-keys.ts";
+import { statementOut, writeStatementOut } from "../statement-out.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
 const environments = named(
@@ -64,6 +65,7 @@ export const publish: Verb = {
     streamName,
     key,
     passphraseFile,
+    statementOut,
     environments,
     expires,
     epoch,
@@ -87,6 +89,10 @@ export const publish: Verb = {
       line: "lockkeeper publish ./migrations ./bucket --stream orders --key orders --environment staging --environment production",
       means: "for two environments, into a folder",
     },
+    {
+      line: "lockkeeper publish ./migrations s3://releases/orders --stream orders --statement-out statement.json",
+      means: "to be signed by a workflow's own identity, without a key",
+    },
   ],
   exits: [0, 2, 20, 31, 32],
   async run(invocation) {
@@ -97,7 +103,9 @@ export const publish: Verb = {
       import("../../release/folder-engine.ts"),
       import("../reporter.ts"),
     ]);
-    const keys = await openSigners(invocation);
+    // whoever has no key of their own signs what is written out, and adds it with "sign --bundle"
+    const isForOthers = get(statementOut) !== undefined;
+    const keys = await (isForOthers ? openOptionalSigners(invocation) : openSigners(invocation));
     const storage = chooseStorage(invocation);
     const folder = await wiring.openSource(word("folder") ?? "", storage);
     const engine = get(engineFlag) ?? (await engineOfFolder(folder, signal));
@@ -129,9 +137,11 @@ export const publish: Verb = {
       );
       reporter.end();
       output.result(describeIssue(result, get(streamName)), () => formatPublished(result, output.paint.out));
+      if (result.statement !== null) await writeStatementOut(invocation, result.statement);
       if (result.outcome === "unsigned") {
         const command = `lockkeeper sign ${word("destination") ?? ""} --release ${result.digest}`;
-        output.note(`whoever signs next: ${command} --key <key> --trust <file>`);
+        const signature = keys.length === 0 ? "--bundle <file>" : "--key <key>";
+        output.note(`whoever signs next: ${command} ${signature} --trust <file>`);
       }
       return 0;
     } finally {

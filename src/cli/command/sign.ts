@@ -1,5 +1,3 @@
-import { writeFile } from "node:fs/promises";
-
 import { RunnerError } from "../../error.ts";
 import type { TrustAnchor } from "../../release/anchor.ts";
 import type { Inspection } from "../../release/inspect.ts";
@@ -9,6 +7,7 @@ import { chooseStorage, release as anyRelease, storageFlags, trust as anyTrust }
 import { readTrust } from "../issue.ts";
 import { describeSigned, describeWaiting, formatSigned, formatWaiting, notesOn } from "../show-signing.ts";
 import { key, openOptionalSigners, passphraseFile } from "../signing-keys.ts";
+import { statementOut, writeStatementOut } from "../statement-out.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
 const release = {
@@ -27,10 +26,6 @@ const stream = named(
     explained: "whatever the release says",
   }),
 );
-const statementOut = textFlag("statement-out", {
-  placeholder: "<file>",
-  text: "writes the exact bytes to sign, for another tool: cosign attest-blob --statement <file>",
-});
 const bundle = listFlag("bundle", {
   placeholder: "<file>",
   text: "a signature that another tool made over these bytes, as a Sigstore bundle: checked and added; can be repeated",
@@ -69,7 +64,12 @@ export const sign: Verb = {
   async run(invocation) {
     const { context, output, get, word } = invocation;
     const wiring = await context.wire();
-    const destination = await wiring.openSource(word("destination") ?? "", chooseStorage(invocation));
+    const { withUnstored } = await import("../../release/unstored-release.ts");
+    const bundles = await readBundles(invocation);
+    const destination = withUnstored(
+      await wiring.openSource(word("destination") ?? "", chooseStorage(invocation)),
+      bundles,
+    );
     const anchor = await readTrust(get(trust));
     const digest = get(release);
     if (digest === undefined) return showWaiting(invocation, destination, anchor);
@@ -78,7 +78,7 @@ export const sign: Verb = {
     if (review.verdict.kind === "refused" && review.verdict.error.code !== "THRESHOLD")
       throw review.verdict.error;
     await writeStatement(invocation, destination, digest);
-    const [keys, bundles] = [await openOptionalSigners(invocation), await readBundles(invocation)];
+    const keys = await openOptionalSigners(invocation);
     if (keys.length === 0 && bundles.length === 0) {
       const { describeInspection } = await import("../show-release.ts");
       output.result(
@@ -165,19 +165,12 @@ async function showWaiting(
   return 0;
 }
 
-async function writeStatement(
-  { get, output, signal }: Invocation,
-  source: WritableSource,
-  digest: string,
-): Promise<void> {
-  const path = get(statementOut);
-  if (path === undefined) return;
+async function writeStatement(invocation: Invocation, source: WritableSource, digest: string): Promise<void> {
+  const { get, signal } = invocation;
+  if (get(statementOut) === undefined) return;
   const { readStoredLines } = await import("../../release/stored-release.ts");
   const { payload } = await readStoredLines(source, digest, signal);
-  await writeFile(path, payload).catch((cause: unknown) => {
-    throw new RunnerError("USAGE", `--statement-out: "${path}" cannot be written`, { cause });
-  });
-  output.note(`${path}  the ${payload.length} bytes to sign, whose sha256 is the release's digest`);
+  await writeStatementOut(invocation, payload);
 }
 
 async function readBundles({ get }: Invocation): Promise<readonly string[]> {
