@@ -44,14 +44,15 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
 export function formatInspection(inspection: Inspection, paint: Paint): string {
   const { statement, changes, bodies } = inspection;
   const expires = statement.expires.toISOString();
+  const days = Math.round((statement.expires.getTime() - statement.issued.getTime()) / 86_400_000);
   return formatPairs([
     ["release", `${inspection.digest}${placeInWords(inspection, paint)}`],
     ["verdict", verdictInWords(inspection, paint)],
     ["stream", statement.stream],
-    ["version", `${statement.version} (epoch ${statement.epoch})`],
+    ["version", versionInWords(inspection, paint)],
     ["for", statement.environments.join(", ")],
     ["issued", statement.issued.toISOString()],
-    ["expires", inspection.isExpired ? paint.bad(`${expires}, expired`) : expires],
+    ["expires", inspection.isExpired ? paint.bad(`${expires}, expired`) : `${expires}, after ${days} days`],
     ["from", sourceInWords(statement)],
     ["signed by", signaturesInWords(inspection)],
     ["migrations", String(inspection.manifest.migrations.length)],
@@ -75,6 +76,12 @@ export function formatInspection(inspection: Inspection, paint: Paint): string {
         : paint.good(`${bodies.count} fetched and as signed, ${bodies.bytes} bytes`),
     ],
   ]);
+}
+
+function versionInWords({ statement, changes: { against } }: Inspection, paint: Paint): string {
+  const { version, epoch } = statement;
+  const isNewEpoch = against.kind === "release" && against.epoch !== epoch;
+  return `${version} (${isNewEpoch ? paint.warn(`epoch ${epoch}, after ${against.epoch}`) : `epoch ${epoch}`})`;
 }
 
 function placeInWords({ place }: Inspection, paint: Paint): string {

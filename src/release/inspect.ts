@@ -91,7 +91,7 @@ export async function inspectRelease(options: InspectOptions, signal: AbortSigna
   const digest = options.digest ?? newest?.head.digest;
   if (digest === undefined) {
     throw new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${source.url}`, {
-      hint: "check the prefix, or publish",
+      hint: "check the prefix, or publish; lockkeeper sign shows what waits for signatures",
     });
   }
   const shown = await readStoredRelease(source, digest, signal);

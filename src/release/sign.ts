@@ -62,7 +62,7 @@ export interface Standing {
  * Signs the exact bytes of the statement that `digest` names, and no others. Repeating it changes nothing.
  *
  * @throws RunnerError `RELEASE_NOT_FOUND`, `UNEXPECTED_RELEASE`, `WRONG_STREAM`, `RELEASE_EXPIRED`, and the codes of an envelope and a statement
- * @throws RunnerError `SOURCE_CONFLICT` — another release was published since this one was made
+ * @throws RunnerError `SOURCE_CONFLICT` — another release was published since this one was made; `SEQ` — its version is not the next
  * @throws RunnerError `PAYLOAD_DIFFERS`, `BUNDLE` — see `assertSigns`; the codes of the keys' stores
  */
 export async function signRelease(options: SignOptions, signal: AbortSignal): Promise<SignResult> {
@@ -131,6 +131,22 @@ function assertSignable(
     );
   }
   if (!isNext(statement, digest, newest)) throw overtaken(destination.url, newest, statement);
+  assertNextVersion(statement, digest, newest);
+}
+
+/** A version far above the last one would leave no room for those to come (TUF's fast-forward attack). */
+function assertNextVersion(
+  { epoch, version }: ReleaseStatement,
+  digest: string,
+  newest: Head | undefined,
+): void {
+  if (newest?.digest === digest) return;
+  const next = newest === undefined || newest.epoch < epoch ? 1 : newest.version + 1;
+  if (version === next) return;
+  throw new RunnerError("SEQ", `the release says version ${version}, and the next one is ${next}`, {
+    hint: "find out who signed it: publish numbers releases without gaps",
+    fields: { expected: next, actual: version },
+  });
 }
 
 /** Moves the head from the release that this one follows; one that is there already stays. */

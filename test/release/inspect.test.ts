@@ -3,7 +3,9 @@ import { describe, expect, test } from "vitest";
 import { sha256Hex } from "../../src/migration/checksum.ts";
 import { inspectRelease } from "../../src/release/inspect.ts";
 import type { InspectOptions } from "../../src/release/inspect.ts";
+import { writeHead } from "../../src/release/head.ts";
 import { layout } from "../../src/release/layout.ts";
+import type { Manifest } from "../../src/release/manifest.ts";
 import type { Source } from "../../src/source/source.ts";
 import {
   makeKey,
@@ -124,5 +126,96 @@ describe("an inspected release", () => {
     for (const digest of [`sha256:${"0".repeat(64)}`, "newest", "sha256:../../head.json"]) {
       await expect(inspect(bucket.source, { digest })).rejects.toMatchObject({ code: "RELEASE_NOT_FOUND" });
     }
+  });
+});
+
+describe("what a release is compared with", () => {
+  const [alice, bob] = [makeKey(), makeKey("ed25519")];
+  const trust = trustOf([alice, bob], { release: { production: { threshold: 2 } } });
+  const environments = ["production", "staging"];
+
+  test("is never one that its first signer made up: what is hidden in that counts as new", async () => {
+    await using bucket = await tempFolder();
+    const good = await publishTo(bucket.source, files, { keys: [alice, bob], environments });
+    const evil = { "2_evil.up.sql": "drop table users;" };
+    const forged = manifestOf({ "1_users.up.sql": files["1_users.up.sql"], ...evil });
+    const before = await plant(bucket.source, {
+      manifest: forged,
+      keys: [alice],
+      statement: { version: 2, previous: good.digest, environments: ["staging"] },
+    });
+    const offered = await plant(bucket.source, {
+      manifest: manifestOf({
+        "1_users.up.sql": files["1_users.up.sql"],
+        ...evil,
+        "3_harmless.up.sql": "select 1;",
+      }),
+      keys: [alice],
+      statement: { version: 3, previous: before, environments },
+    });
+    await overwrite(bucket.source, layout.head, writeHead({ epoch: 1, version: 1, digest: good.digest }));
+    expect(await inspect(bucket.source, { trust, digest: offered })).toMatchObject({
+      place: "waiting",
+      environment: "production",
+      threshold: 2,
+      verdict: { kind: "refused", error: { code: "THRESHOLD" } },
+      changes: {
+        against: { kind: "release", digest: good.digest, version: 1, isTrusted: true },
+        added: ["2_evil.up.sql", "3_harmless.up.sql"],
+      },
+    });
+    // and without anything that can be believed, everything is new
+    await overwrite(bucket.source, layout.head, writeHead({ epoch: 1, version: 2, digest: before }));
+    expect((await inspect(bucket.source, { trust, digest: offered })).changes).toMatchObject({
+      against: { kind: "nothing", why: "untrusted" },
+      added: ["1_users.up.sql", "2_evil.up.sql", "3_harmless.up.sql"],
+    });
+  });
+
+  test("shows repeatables, checkpoints and environments that are new, other or gone", async () => {
+    await using bucket = await tempFolder();
+    const body = (path: string, sha256: string) =>
+      ({ path, sha256: sha256.repeat(64), size: 1, tx: "one", alone: true, locks: [] }) as const;
+    const base = manifestOf({ "1_users.up.sql": files["1_users.up.sql"] });
+    const withBodies = (repeatable: Manifest["repeatable"], checkpoint: string): Manifest => ({
+      ...base,
+      repeatable,
+      migrations: base.migrations.map((migration) =>
+        Object.assign({}, migration, { checkpoint: body("C1.sql", checkpoint) }),
+      ),
+    });
+    const first = await plant(bucket.source, {
+      manifest: withBodies([body("R__a.sql", "a"), body("R__b.sql", "b")], "c"),
+      keys: [alice],
+      statement: { environments: ["staging"] },
+    });
+    await plant(bucket.source, {
+      manifest: withBodies([body("R__b.sql", "d"), body("R__c.sql", "e")], "f"),
+      keys: [alice],
+      statement: { version: 2, previous: first, environments: ["production"] },
+    });
+    expect((await inspect(bucket.source)).changes).toEqual({
+      against: { kind: "release", digest: first, version: 1, epoch: 1, isTrusted: null },
+      added: [],
+      rewritten: [],
+      downChanged: [],
+      checkpointChanged: ["1_users.up.sql"],
+      repeatableChanged: ["R__b.sql", "R__c.sql"],
+      repeatableGone: ["R__a.sql"],
+      environmentsAdded: ["production"],
+      environmentsGone: ["staging"],
+    });
+  });
+
+  test("is told to be wrong by its chain before anybody adds a signature to it", async () => {
+    await using bucket = await tempFolder();
+    const right = manifestOf({ "1_users.up.sql": "select 1;", "2_email.up.sql": "select 2;" });
+    const manifest = { ...right, migrations: right.migrations.toReversed() };
+    await plant(bucket.source, { manifest, keys: [alice], statement: { environments } });
+    expect((await inspect(bucket.source)).verdict).toMatchObject({ kind: "refused", error: { code: "SEQ" } });
+    expect((await inspect(bucket.source, { trust })).verdict).toMatchObject({
+      kind: "refused",
+      error: { code: "SEQ" },
+    });
   });
 });

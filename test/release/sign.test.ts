@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import { readEnvelopes, writeEnvelope } from "../../src/release/envelope.ts";
-import { readHead } from "../../src/release/head.ts";
+import { readHead, writeHead } from "../../src/release/head.ts";
 import { readForeignBundles } from "../../src/release/foreign-bundle.ts";
 import { layout } from "../../src/release/layout.ts";
 import { signRelease } from "../../src/release/sign.ts";
@@ -10,8 +10,10 @@ import { signedReleases } from "../../src/release/signed.ts";
 import { findWaiting } from "../../src/release/waiting.ts";
 import {
   makeKey,
+  manifestOf,
   never,
   overwrite,
+  plant,
   publishTo,
   readKey,
   signedLine,
@@ -165,6 +167,23 @@ describe("signing a release", () => {
     expect(readEnvelopes(await readKey(bucket.source, layout.release(bucket.digest.slice(7))))).toHaveLength(
       1,
     );
+  });
+
+  test("of one whose version leaves a gap is SEQ: who signs second need not close the stream for ever", async () => {
+    await using bucket = await waiting();
+    const manifest = manifestOf(files);
+    const head = await publishTo(bucket.source, files, { keys: [alice, bob], trust, environments });
+    const version = Number.MAX_SAFE_INTEGER;
+    const greedy = await plant(bucket.source, {
+      manifest,
+      keys: [alice],
+      statement: { version, previous: head.digest, environments },
+    });
+    await overwrite(bucket.source, layout.head, writeHead({ epoch: 1, version: 1, digest: head.digest }));
+    await expect(bucket.sign({ digest: greedy })).rejects.toMatchObject({
+      code: "SEQ",
+      fields: { expected: 2, actual: version },
+    });
   });
 
   test("of another stream, another digest or other bytes under its name is refused", async () => {
