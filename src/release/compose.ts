@@ -30,6 +30,9 @@ export interface ComposeOptions {
   readonly allowLate: boolean;
 }
 
+/** What is continued. */
+export type ReleaseBefore = Pick<VerifiedRelease, "migrations" | "repeatable" | "manifest">;
+
 /** What a new release will hold. */
 export interface Composition {
   readonly format: string;
@@ -59,7 +62,7 @@ export interface NewBody extends Pick<Body, "path" | "sha256" | "size"> {
  */
 export async function composeRelease(
   options: ComposeOptions,
-  before: VerifiedRelease | undefined,
+  before: ReleaseBefore | undefined,
   signal: AbortSignal,
 ): Promise<Composition> {
   const known = knownFacts(before);
@@ -129,7 +132,7 @@ export function toManifest(
 /** facts, or why there are none; kept until it is known whether the file may be as it is at all */
 type Learned = BodyFacts | RunnerError;
 
-function knownFacts(before: VerifiedRelease | undefined): {
+function knownFacts(before: ReleaseBefore | undefined): {
   readonly bodies: ReadonlyMap<string, BodyFacts>;
   readonly isSameParser: boolean;
 } {

@@ -2,8 +2,16 @@ import { RunnerError } from "../../error.ts";
 import type { TrustAnchor } from "../../release/anchor.ts";
 import type { Inspection } from "../../release/inspect.ts";
 import type { WritableSource } from "../../source/source.ts";
+import type { Wiring } from "../context.ts";
 import { listFlag, named, textFlag } from "../flag.ts";
-import { chooseStorage, release as anyRelease, storageFlags, trust as anyTrust } from "../flags.ts";
+import {
+  chooseStorage,
+  format,
+  placeholders,
+  release as anyRelease,
+  storageFlags,
+  trust as anyTrust,
+} from "../flags.ts";
 import { readTrust } from "../issue.ts";
 import { describeSigned, describeWaiting, formatSigned, formatWaiting, notesOn } from "../show-signing.ts";
 import { key, openOptionalSigners, passphraseFile } from "../signing-keys.ts";
@@ -31,6 +39,11 @@ const bundle = listFlag("bundle", {
   text: "a signature that another tool made over these bytes, as a Sigstore bundle: checked and added; can be repeated",
 });
 
+const folder = textFlag("folder", {
+  placeholder: "<dir>",
+  text: "the migrations as you have reviewed them, in a checkout of your own: refuses a release that was not made of exactly these files",
+});
+
 /** `lockkeeper sign DESTINATION` */
 export const sign: Verb = {
   name: "sign",
@@ -44,12 +57,24 @@ export const sign: Verb = {
       isRequired: true,
     },
   ],
-  flags: [release, key, passphraseFile, bundle, statementOut, trust, stream, ...storageFlags],
+  flags: [
+    release,
+    key,
+    passphraseFile,
+    bundle,
+    statementOut,
+    trust,
+    stream,
+    folder,
+    format,
+    placeholders,
+    ...storageFlags,
+  ],
   examples: [
     { line: "lockkeeper sign s3://releases/orders --trust prod.json", means: "what waits for signatures" },
     {
-      line: "lockkeeper sign s3://releases/orders --release sha256:… --key awskms:///alias/bob --trust prod.json",
-      means: "the second of two signers",
+      line: "lockkeeper sign s3://releases/orders --release sha256:… --folder ./migrations --key awskms:///alias/bob --trust prod.json",
+      means: "the second of two signers, who has reviewed ./migrations",
     },
     {
       line: "lockkeeper sign s3://releases/orders --release sha256:… --statement-out statement.json",
@@ -77,6 +102,7 @@ export const sign: Verb = {
     output.note(await reviewText(review, invocation));
     if (review.verdict.kind === "refused" && review.verdict.error.code !== "THRESHOLD")
       throw review.verdict.error;
+    await compareWithFolder(invocation, wiring, review);
     await writeStatement(invocation, destination, digest);
     const keys = await openOptionalSigners(invocation);
     if (keys.length === 0 && bundles.length === 0) {
@@ -123,6 +149,27 @@ async function reviewText(review: Inspection, { output }: Invocation): Promise<s
   const added = review.manifest.migrations.filter(({ path }) => labels.has(path));
   const table = added.length === 0 ? "" : `${formatMigrations(added, paint)}\n\n`;
   return `${table}${formatInspection(review, paint)}\n`;
+}
+
+async function compareWithFolder(
+  invocation: Invocation,
+  wiring: Wiring,
+  { manifest }: Inspection,
+): Promise<void> {
+  const { get, output, signal } = invocation;
+  const path = get(folder);
+  if (path === undefined) return;
+  const { assertSameFiles } = await import("../../release/same-files.ts");
+  const choice = { format: get(format), placeholders: get(placeholders) };
+  await assertSameFiles(
+    manifest,
+    {
+      folder: await wiring.openSource(path, chooseStorage(invocation)),
+      format: await wiring.chooseFormat(choice, manifest.engine),
+    },
+    signal,
+  );
+  output.note(output.paint.err.good(`made of exactly the files in ${path}`));
 }
 
 async function showWaiting(
