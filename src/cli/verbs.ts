@@ -42,6 +42,28 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
       load: async () => (await import("./command/verify.ts")).verify,
     },
   },
+  "Keep a root of trust": {
+    "root new": {
+      summary: "write the first root, which runners pin",
+      load: async () => (await import("./command/root-new.ts")).rootNew,
+    },
+    "root next": {
+      summary: "write the root after it: other keys, a new expiry",
+      load: async () => (await import("./command/root-next.ts")).rootNext,
+    },
+    "root sign": {
+      summary: "sign a root",
+      load: async () => (await import("./command/root-sign.ts")).rootSign,
+    },
+    "root publish": {
+      summary: "prove the next root and put it into a bucket",
+      load: async () => (await import("./command/root-publish.ts")).rootPublish,
+    },
+    "root show": {
+      summary: "whom a root trusts with what, and who has signed it",
+      load: async () => (await import("./command/root-show.ts")).rootShow,
+    },
+  },
   "Change a database": {
     up: { summary: "apply what is pending", load: async () => (await import("./command/up.ts")).up },
     converge: {

@@ -4,7 +4,8 @@ import { basename, dirname, join } from "node:path";
 import { RunnerError } from "../error.ts";
 import { readEnvelopes, signEnvelope } from "./envelope.ts";
 import type { Envelope } from "./envelope.ts";
-import type { Signer } from "./key.ts";
+import { assertSigns } from "./foreign-bundle.ts";
+import type { PublicKey, Signer } from "./key.ts";
 import { releaseLimits } from "./limits.ts";
 import { readRoot } from "./root.ts";
 import type { Root } from "./root.ts";
@@ -41,24 +42,40 @@ export async function readRootFile(path: string): Promise<RootOnDisk> {
   return { path, root, document, bundlesPath, bundles, envelopes };
 }
 
+/** Who signs a root: keys at hand, and lines that another tool made of the same statement. */
+export interface RootSignatures {
+  readonly keys: readonly Signer[];
+  /** bundles as other tools wrote them, each of one line, with the name of its file */
+  readonly bundles: readonly { readonly line: string; readonly what: string }[];
+}
+
 /**
- * Adds signatures of these keys to those beside a root document; a key that has signed it does not sign again.
+ * Adds signatures to those beside a root document; a key that has signed it does not sign again.
  *
- * @returns ids of the keys that signed now
- * @throws RunnerError `TOO_LARGE` — more signatures than a root may carry; the codes of the keys
+ * @param known - the keys of the root role, and of the root before: of these a bundle has to hold a good signature
+ * @returns how many lines were added
+ * @throws RunnerError `TOO_LARGE` — more signatures than a root may carry; `PAYLOAD_DIFFERS`, `BUNDLE` — a bundle signs something
+ * else, or badly; the codes of the keys
  */
 export async function signRootFile(
   { root, document, bundles, bundlesPath, envelopes }: RootOnDisk,
-  keys: readonly Signer[],
+  signatures: RootSignatures,
+  known: readonly PublicKey[],
   signal: AbortSignal,
-): Promise<readonly string[]> {
+): Promise<number> {
+  const payload = writeRootStatement(root, document);
   const signed = new Set(envelopes.map(({ hint }) => hint));
-  const missing = [...new Map(keys.map((key) => [key.public.id, key])).values()].filter(
+  const keys = [...new Map(signatures.keys.map((key) => [key.public.hint, key])).values()].filter(
     (key) => !signed.has(key.public.hint),
   );
-  if (missing.length === 0) return [];
-  const payload = writeRootStatement(root, document);
-  const lines = await Promise.all(missing.map((key) => signEnvelope(payload, key, signal)));
+  const made = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
+  for (const { line, what } of signatures.bundles)
+    assertSigns(line, payload, { keys: known, identities: [], keyless: null }, what);
+  const foreign = signatures.bundles
+    .map(({ line }) => line)
+    .filter((line) => !readEnvelopes(Buffer.from(line)).some(({ hint }) => signed.has(hint)));
+  const lines = [...made, ...foreign];
+  if (lines.length === 0) return 0;
   const before = bundles.length === 0 || bundles.at(-1) === 0x0a ? "" : "\n";
   const joined = Buffer.concat([
     bundles,
@@ -67,7 +84,13 @@ export async function signRootFile(
   // a file that nobody could read is not written
   readEnvelopes(joined, `"${bundlesPath}"`);
   await replaceFile(bundlesPath, joined);
-  return missing.map((key) => key.public.id);
+  return lines.length;
+}
+
+/** Where the root before a document is, by their names: `1.root.json` beside `2.root.json`; undefined where names do not tell. */
+export function pathBeside(path: string, version: number): string | undefined {
+  const name = /^\d+(\.root\.json)$/.exec(basename(path));
+  return name === null ? undefined : join(dirname(path), `${version}${name[1] ?? ""}`);
 }
 
 /**

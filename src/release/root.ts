@@ -61,6 +61,17 @@ export function readRoot(bytes: Uint8Array, what = "the root"): Root {
 }
 
 /**
+ * Bytes of a root document → the document, to make the next one of it.
+ *
+ * @throws RunnerError as {@link readRoot}
+ */
+export function readRootText(bytes: Uint8Array, what = "the root"): RootText {
+  const value = parseStrictJson(bytes, what, releaseLimits.rootBytes);
+  makeRoot(value, what);
+  return check(rootSchema, value, what);
+}
+
+/**
  * A root from its parsed form, as a configuration may hold it.
  *
  * @throws RunnerError as {@link readRoot}
