@@ -38,8 +38,8 @@ export const rootNew: Verb = {
   flags: [org, streams, environments, rootKeys, threshold, releaseKeys, releases, timestampKeys, rootExpires],
   examples: [
     {
-      line: "lockkeeper root new 1.root.json --org acme --stream orders --root-key alice.pub --root-key bob.pub --root-key carol.pub --release-key ci.pub",
-      means: "two of three people replace it, the pipeline signs releases",
+      line: "lockkeeper root new 1.root.json --org acme --stream orders --root-key alice.pub --root-key bob.pub --release-key ci.pub",
+      means: "alice and bob replace it together, the pipeline signs releases",
     },
     {
       line: "lockkeeper up --source s3://releases/orders --stream orders --trust 1.root.json",

@@ -26,21 +26,14 @@ const drop = listFlag("drop", {
   placeholder: "<file or id>",
   text: "public key, or its id, or oidc:<name>, that nothing is trusted to any more; can be repeated",
 });
-// Numbers by stream; publish has a flag of the first name with another form, so no variable is read.
-const epochs = {
-  ...recordFlag("epoch", {
-    placeholder: "<stream=n>",
-    text: "the epoch that begins, after a stolen key has published; can be repeated",
-  }),
-  hasVariable: false,
-};
-const minVersions = {
-  ...recordFlag("min-version", {
-    placeholder: "<stream=n>",
-    text: "refuses releases with a lower version; can be repeated",
-  }),
-  hasVariable: false,
-};
+const epochs = recordFlag("begin-epoch", {
+  placeholder: "<stream=n>",
+  text: "the epoch that begins for a stream, after a stolen key has published; can be repeated",
+});
+const minVersions = recordFlag("min-version", {
+  placeholder: "<stream=n>",
+  text: "refuses a stream's releases with a lower version; can be repeated",
+});
 const revoke = listFlag("revoke", {
   placeholder: "<digest>",
   text: "release to refuse, whoever signed it; can be repeated",
@@ -78,7 +71,7 @@ export const rootNext: Verb = {
       means: "2.root.json, with another key for releases",
     },
     {
-      line: "lockkeeper root next 2.root.json --drop ci.pub --release-key new.pub --epoch orders=2 --revoke sha256:…",
+      line: "lockkeeper root next 2.root.json --drop ci.pub --release-key new.pub --begin-epoch orders=2 --revoke sha256:…",
       means: "after the key was stolen and used",
     },
   ],
@@ -105,7 +98,7 @@ export const rootNext: Verb = {
       drop: await readIds(get(drop)),
       rootThreshold: get(threshold),
       releaseThreshold: get(releases),
-      epochs: readCounts(get(epochs), "epoch"),
+      epochs: readCounts(get(epochs), "begin-epoch"),
       minVersions: readCounts(get(minVersions), "min-version"),
       revoke: get(revoke),
       expires: expiryAfter(get(rootExpires)),
