@@ -48,6 +48,7 @@ export async function parseSql(text: string, visitor: StatementVisitor): Promise
   for (const part of splitIntoParts(text)) {
     const piece = text.slice(part.start, part.end);
     const bytes = Buffer.byteLength(piece);
+    if (isTangled(piece)) throw tooLarge();
     if (piece.length > MAX_PARSED_UNITS) {
       if (
         part.only === undefined ||
@@ -138,6 +139,22 @@ function parsePart(
       problem: { message: syntaxMessage(message), index: partStart + unitIndex(piece, cursorPosition) },
     };
   }
+}
+
+const OPERATOR_RUN = /[~!@#^&|`?+\-*/%<>=]{1000,}/g;
+/** More than any frame around a comment has. */
+const MAX_TANGLES = 100;
+
+/**
+ * Whether operators or comments follow each other without a gap by the hundred: PostgreSQL's lexer reads all that is left
+ * of such a run for each of them, seconds for 64 KiB and hours for 16 MiB.
+ */
+function isTangled(piece: string): boolean {
+  for (const [run] of piece.matchAll(OPERATOR_RUN)) {
+    let tangles = 0;
+    for (const _ of run.matchAll(/\/\*|\+/g)) if (++tangles > MAX_TANGLES) return true;
+  }
+  return false;
 }
 
 function tooLarge(cause?: unknown): RunnerError {

@@ -40,13 +40,16 @@ export async function readRegistry(bytes: Uint8Array, versions: readonly string[
   }
   const { LineCounter, isMap, isNode, isScalar, parseDocument } = await import("yaml");
   const lines = new LineCounter();
-  const document = parseDocument(textOf(bytes), {
-    schema: "failsafe",
-    lineCounter: lines,
-    prettyErrors: false,
-    // the library would print what it warns of, with a piece of the file
-    logLevel: "error",
-  });
+  const text = textOf(bytes);
+  const document = orProblem(() =>
+    parseDocument(text, {
+      schema: "failsafe",
+      lineCounter: lines,
+      prettyErrors: false,
+      // the library would print what it warns of, with a piece of the file
+      logLevel: "error",
+    }),
+  );
   const at = (offset: number): Place => {
     const { line, col } = lines.linePos(offset);
     return { line, column: col };
@@ -199,12 +202,22 @@ function textOf(bytes: Uint8Array): string {
 
 /** Aliases that lead nowhere, or multiply without end, are found only here. */
 function contentOf(read: () => unknown): unknown {
+  const value = orProblem(read);
+  // to a schema a list is a mapping whose keys are missing
+  return Array.isArray(value) ? "a list" : value;
+}
+
+/** The library's own refusals are the file's problems: aliases without end, and a nesting that leaves it no stack. */
+function orProblem<T>(read: () => T): T {
   try {
-    const value = read();
-    // to a schema a list is a mapping whose keys are missing
-    return Array.isArray(value) ? "a list" : value;
+    return read();
   } catch (cause) {
-    const why = cause instanceof Error ? firstLine(cause.message) : "cannot be read";
+    const why =
+      cause instanceof RangeError
+        ? "nested too deep"
+        : cause instanceof Error
+          ? firstLine(cause.message)
+          : "cannot be read";
     throw problemsOf([{ line: 1, column: 1, path: "", message: why }]);
   }
 }

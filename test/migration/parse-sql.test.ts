@@ -78,6 +78,8 @@ describe("parseSql", () => {
   test.each([
     ["parentheses", `SELECT ${"(".repeat(60_000)}1${")".repeat(60_000)}`],
     ["operators", `SELECT ${"1+".repeat(40_000)}1`],
+    ["comments within comments without a gap", "/*".repeat(500_000)],
+    ["signs without a gap", `SELECT 1 ${"+-".repeat(500_000)}1`],
     ["an open quote of some megabytes", `SELECT '${"x".repeat(3_000_000)}`],
   ])("gives up on %s without harm", async (_what, text) => {
     await expect(parse(text)).rejects.toMatchObject({ code: "TOO_LARGE" });

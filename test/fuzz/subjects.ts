@@ -1,0 +1,15 @@
+import { bodySubjects } from "./subject-body.ts";
+import { configSubjects } from "./subject-config.ts";
+import { folderSubjects } from "./subject-folder.ts";
+import { httpSubjects } from "./subject-http.ts";
+import { releaseSubjects } from "./subject-release.ts";
+import type { Subject } from "./subject.ts";
+
+/** Every parser of bytes from outside. */
+export const subjects: readonly Subject[] = [
+  ...releaseSubjects,
+  ...httpSubjects,
+  ...folderSubjects,
+  ...bodySubjects,
+  ...configSubjects,
+];
