@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AuditFacts, AuditPrincipal } from "../audit/record.ts";
 import { writeAudit } from "../audit/write.ts";
 import { type RunnerErrorCode, toRunnerError } from "../error.ts";
@@ -34,6 +35,9 @@ const writeMs = 10_000;
 /** Refusals of one caller on one target that are recorded in an hour; all callers that no rule knows count as one. */
 const refusalsPerHour = 60;
 
+/** Records of refusals that wait for one target's database. */
+const maxWaiting = 200;
+
 /** Callers whose refusals are counted at once. */
 const maxCounted = 10_000;
 
@@ -58,7 +62,8 @@ export class DecisionAudit {
   readonly #limit = new RateLimit();
   /** refusals without a record, by whom they were counted */
   readonly #leftOut = new Map<string, number>();
-  readonly #open = new Set<Promise<void>>();
+  /** records of refusals that wait for each other, by target: many at once would only be in each other's way */
+  readonly #queues = new Map<string, { length: number; last: Promise<void> }>();
 
   constructor(deps: AuditDeps) {
     this.#deps = deps;
@@ -89,23 +94,31 @@ export class DecisionAudit {
     const { issuer, subject } = asker.principal;
     // Anybody may have a token of a public issuer, under as many names as they like.
     const who = JSON.stringify(decision.kind === "stranger" ? [name] : [name, issuer, subject]);
-    if (this.#limit.take(who, refusalsPerHour, this.#deps.now()) > 0) return this.#leaveOut(who);
+    const queue = this.#queues.get(name) ?? { length: 0, last: Promise.resolve() };
+    this.#queues.set(name, queue);
+    const isTooMany =
+      queue.length >= maxWaiting || this.#limit.take(who, refusalsPerHour, this.#deps.now()) > 0;
+    if (isTooMany) return this.#leaveOut(who);
     const leftOut = this.#leftOut.get(who) ?? 0;
     this.#leftOut.delete(who);
     const facts = factsOf(asker, action, target, decision.kind === "allowed" ? [decision.rule] : asker.rules);
-    const open = this.#write(target, { ...facts, outcome: "refused", code, leftOut })
+    queue.length += 1;
+    queue.last = queue.last
+      .then(() => this.#write(target, { ...facts, outcome: "refused", code, leftOut }))
       .catch((thrown: unknown) => {
         const error = toRunnerError(thrown);
         const fields = { target: name, code: error.code, message: error.message };
         this.#deps.log({ level: "error", event: "audit.unwritten", fields });
       })
-      .finally(() => this.#open.delete(open));
-    this.#open.add(open);
+      .finally(() => (queue.length -= 1));
   }
 
-  /** Resolves when every record of a refusal is written, or cannot be. */
+  /** Resolves when every record of a refusal is written, or cannot be, and after {@link writeMs} in any case. */
   async drained(): Promise<void> {
-    while (this.#open.size > 0) await Promise.all(this.#open);
+    const patience = new AbortController();
+    const late = sleep(writeMs, undefined, { signal: patience.signal }).catch(() => undefined);
+    await Promise.race([Promise.all([...this.#queues.values()].map(({ last }) => last)), late]);
+    patience.abort();
   }
 
   #leaveOut(who: string): void {
