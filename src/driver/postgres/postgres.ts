@@ -7,9 +7,10 @@ import type { Driver, LeaseOptions } from "../driver.ts";
 import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
+import { acceptRun } from "./accept-run.ts";
 import { parseAddress } from "./address.ts";
 import { auditLog } from "./audit.ts";
-import { openPool, type Connection, type ConnectionPool } from "./connection.ts";
+import { openPool, type ConnectionPool } from "./connection.ts";
 import { firstValue, PostgresDatabase } from "./database.ts";
 import { databaseFailure } from "./failure.ts";
 import { foreignHistories } from "./foreign/histories.ts";
@@ -19,18 +20,15 @@ import { forceRelease } from "./lease.ts";
 import { changePause } from "./pause.ts";
 import { readRoot, selectRoots } from "./roots.ts";
 import {
-  acceptRun,
   pickUpRuns,
   readPickedUp,
   readRun,
   requestCancel,
   runConditions,
-  selectEarlier,
   selectRuns,
   updateRun,
 } from "./runs.ts";
 import { spendUse } from "./single-use.ts";
-import { readState, selectState } from "./state.ts";
 import { literal, tableNames } from "./tables.ts";
 import { takeLease } from "./take-lease.ts";
 import { resetTrust } from "./trust-reset.ts";
@@ -123,18 +121,9 @@ class PostgresDriver implements Driver {
     return row === undefined || row["lockkeeper_ours"] === true;
   }
 
-  async acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
-    return this.#database.use(signal, async (connection) => {
-      const message = `${acceptRun(this.#database.t, run)}; ${selectState(this.#database.t, run.stream)}`;
-      const results = await this.#database.withTables(connection, signal, () =>
-        connection.send(message, signal),
-      );
-      const [added, state] = results;
-      const stateRow = state?.rows[0];
-      if (added?.rows.length === 1 && stateRow !== undefined)
-        return { kind: "accepted", state: readState(stateRow) };
-      return this.#earlier(connection, run, signal);
-    });
+  acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
+    const database = this.#database;
+    return database.use(signal, (connection) => acceptRun(database, connection, run, signal));
   }
 
   async unlock(
@@ -222,26 +211,6 @@ class PostgresDriver implements Driver {
       connection.release(true);
       throw databaseFailure(cause, this.url);
     }
-  }
-
-  async #earlier(connection: Connection, run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
-    const [result] = await connection.send(selectEarlier(this.#database.t, run), signal);
-    const rows = result?.rows ?? [];
-    for (const [by, refusal] of [
-      ["token", "replay"],
-      ["key", "idempotency-mismatch"],
-    ] as const) {
-      const row = rows.find((candidate) => candidate["lockkeeper_by"] === by);
-      if (row === undefined) continue;
-      if (row["body_digest"] !== (run.bodyDigest ?? row["body_digest"])) return { kind: refusal };
-      const earlier = await connection.send(
-        selectRuns(this.#database.t, `r.id = ${literal(String(row["run_id"]))}`, 1),
-        signal,
-      );
-      const [found] = earlier.flatMap((part) => part.rows);
-      if (found !== undefined) return { kind: "existing", run: readRun(found) };
-    }
-    throw new RunnerError("INTERNAL", "a run was neither added nor found");
   }
 }
 

@@ -40,35 +40,6 @@ export function insertRun(t: TableNames, run: NewRun, status: "queued" | "runnin
  ].join(", ")} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run, ${attemptColumns}`;
 }
 
-/**
- * Records a request with its single-use id in one statement: the run's row is added only when the id is new.
- * Expired ids of the same issuer are swept along the way.
- */
-export function acceptRun(t: TableNames, run: NewRun): string {
-  if (run.singleUse === null) return insertRun(t, run, "queued");
-  const { issuer, jti, expiresAt } = run.singleUse;
-  // A retry with a new token belongs to the run that its key began.
-  const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
-  // A key that belongs to another body is refused, and then the token is not used up.
-  const otherBody = `SELECT FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} AND body_digest IS DISTINCT FROM ${literal(run.bodyDigest)}`;
-  return `WITH swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()),
- used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
-  SELECT ${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)}
-  WHERE NOT EXISTS (${otherBody})
-  ON CONFLICT DO NOTHING RETURNING 1)
- ${insertRun(t, run, "queued", "EXISTS (SELECT FROM used)")}`;
-}
-
-/** What stands in the way of a run that could not be added: the earlier use of its token, and of its key. */
-export function selectEarlier(t: TableNames, run: NewRun): string {
-  const used =
-    run.singleUse === null
-      ? `SELECT NULL::text, NULL::text WHERE false`
-      : `SELECT run_id, body_digest FROM ${t.requests} WHERE issuer = ${literal(run.singleUse.issuer)} AND jti = ${literal(run.singleUse.jti)}`;
-  return `SELECT 'token' AS lockkeeper_by, run_id, body_digest FROM (${used}) u (run_id, body_digest)
- UNION ALL SELECT 'key', id, body_digest FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} OR id = ${literal(run.id)}`;
-}
-
 /** A run's row with its progress, which is what the history says of the run. */
 export function selectRuns(t: TableNames, where: string, limit: number): string {
   return `SELECT r.*, ${runTimes("r")}, ${appliedOf(t)},

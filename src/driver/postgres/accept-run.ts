@@ -1,0 +1,77 @@
+import { RunnerError } from "../../error.ts";
+import type { AcceptedRun, NewRun } from "../runs.ts";
+import type { Connection } from "./connection.ts";
+import type { PostgresDatabase } from "./database.ts";
+import { insertRun, readRun, selectRuns } from "./runs.ts";
+import { readState, selectState } from "./state.ts";
+import { literal, type TableNames } from "./tables.ts";
+
+/** Records that a run was asked for, or finds the run that the same request asked for before; see `Driver.acceptRun`. */
+export async function acceptRun(
+  database: PostgresDatabase,
+  connection: Connection,
+  run: NewRun,
+  signal: AbortSignal,
+): Promise<AcceptedRun> {
+  const { t } = database;
+  const message = `${addAccepted(t, run)}; ${selectState(t, run.stream)}`;
+  const results = await database.withTables(connection, signal, () => connection.send(message, signal));
+  const [added, state] = results;
+  const stateRow = state?.rows[0];
+  if (added?.rows.length === 1 && stateRow !== undefined)
+    return { kind: "accepted", state: readState(stateRow) };
+  return earlierRun(t, connection, run, signal);
+}
+
+/** Whose the token is, or the key: asked in this order, because a token that was used says most. */
+async function earlierRun(
+  t: TableNames,
+  connection: Connection,
+  run: NewRun,
+  signal: AbortSignal,
+): Promise<AcceptedRun> {
+  const [result] = await connection.send(selectEarlier(t, run), signal);
+  const rows = result?.rows ?? [];
+  for (const [by, refusal] of [
+    ["token", "replay"],
+    ["key", "idempotency-mismatch"],
+  ] as const) {
+    const row = rows.find((candidate) => candidate["lockkeeper_by"] === by);
+    if (row === undefined) continue;
+    if (row["body_digest"] !== (run.bodyDigest ?? row["body_digest"])) return { kind: refusal };
+    const isIt = `r.id = ${literal(String(row["run_id"]))}`;
+    const earlier = await connection.send(selectRuns(t, isIt, 1), signal);
+    const [found] = earlier.flatMap((part) => part.rows);
+    if (found !== undefined) return { kind: "existing", run: readRun(found) };
+  }
+  throw new RunnerError("INTERNAL", "a run was neither added nor found");
+}
+
+/**
+ * Records a request with its single-use id in one statement: the run's row is added only when the id is new.
+ * Expired ids of the same issuer are swept along the way.
+ */
+function addAccepted(t: TableNames, run: NewRun): string {
+  if (run.singleUse === null) return insertRun(t, run, "queued");
+  const { issuer, jti, expiresAt } = run.singleUse;
+  // A retry with a new token belongs to the run that its key began.
+  const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
+  // A key that belongs to another body is refused, and then the token is not used up.
+  const otherBody = `SELECT FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} AND body_digest IS DISTINCT FROM ${literal(run.bodyDigest)}`;
+  return `WITH swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()),
+ used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
+  SELECT ${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)}
+  WHERE NOT EXISTS (${otherBody})
+  ON CONFLICT DO NOTHING RETURNING 1)
+ ${insertRun(t, run, "queued", "EXISTS (SELECT FROM used)")}`;
+}
+
+/** What stands in the way of a run that could not be added: the earlier use of its token, and of its key. */
+function selectEarlier(t: TableNames, run: NewRun): string {
+  const used =
+    run.singleUse === null
+      ? `SELECT NULL::text, NULL::text WHERE false`
+      : `SELECT run_id, body_digest FROM ${t.requests} WHERE issuer = ${literal(run.singleUse.issuer)} AND jti = ${literal(run.singleUse.jti)}`;
+  return `SELECT 'token' AS lockkeeper_by, run_id, body_digest FROM (${used}) u (run_id, body_digest)
+ UNION ALL SELECT 'key', id, body_digest FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} OR id = ${literal(run.id)}`;
+}
