@@ -88,7 +88,7 @@ function startWorker(): AsyncDisposable & { ask(order: Order): Promise<Answer | 
         return await promise;
       } finally {
         clearInterval(watch);
-        worker.removeAllListeners();
+        worker.off("message", resolve).off("error", reject);
       }
     },
     [Symbol.asyncDispose]: async () => void (await worker.terminate()),
