@@ -121,7 +121,7 @@ function basisInWords(against: Basis, paint: Paint): string {
       return paint.warn("nothing: the release that it follows is not there");
     case "untrusted":
       return paint.bad(
-        "nothing: no runner would have taken the release that it follows, so all of it counts as new",
+        "nothing: this trust does not vouch for the release that it follows, so all of it counts as new",
       );
   }
 }

@@ -44,7 +44,10 @@ export function assertSigns(line: string, payload: Buffer, known: KnownSigners, 
     const claimed = known.keys.find(({ hint }) => hint === envelope.hint);
     if (claimed === undefined || signersOf([envelope], known).length > 0) continue;
     throw new RunnerError("BUNDLE", `${what} is no signature of the key that it names, ${claimed.id}`, {
-      hint: "cosign 3 signs Ed25519 in a way that does not count: sign with a P-256 key",
+      hint:
+        claimed.kind === "ed25519"
+          ? "cosign 3 signs a hash with Ed25519 in place of the message, which does not count: sign with a P-256 key"
+          : "find out who made it, and sign again",
       fields: { keyId: claimed.id },
     });
   }

@@ -4,12 +4,14 @@ import type { WritableSource } from "../source/source.ts";
 import { noKnownRoots } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
 import { readEnvelopes, signEnvelope } from "./envelope.ts";
+import type { Envelope } from "./envelope.ts";
 import { isMet, knownSigners, resolveTrusts } from "./environment-trust.ts";
 import type { EnvironmentTrusts } from "./environment-trust.ts";
 import { assertSigns } from "./foreign-bundle.ts";
 import type { Head } from "./head.ts";
 import type { Signer } from "./key.ts";
 import { signersOf } from "./signers.ts";
+import type { KnownSigners } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
 import { readHeadOf, readStoredLines } from "./stored-release.ts";
 import type { StoredLines } from "./stored-release.ts";
@@ -85,7 +87,7 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
   const { envelopes } = await readStoredLines(destination, digest, signal);
   const published = trusts.size > 0 && isMet(envelopes, trusts);
   if (published) await publish(destination, statement, digest, signal);
-  const known = knownSigners(trusts, []);
+  const all = [...trusts.values()];
   const environments = [...trusts].map(([environment, one]) => ({
     environment,
     counted: signersOf(envelopes, one).length,
@@ -96,15 +98,21 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
     stream: statement.stream,
     epoch: statement.epoch,
     version: statement.version,
-    signers: signersOf(envelopes, trust === undefined ? { ...known, keys: own } : known).map(({ id }) => id),
+    signers: whoCounts(envelopes, trust === undefined ? [{ keys: own, identities: [], keyless: null }] : all),
     threshold: trust === undefined ? null : Math.max(...environments.map(({ threshold }) => threshold)),
     environments,
     uncounted:
       trust === undefined
         ? 0
-        : lines.filter((line) => signersOf(readEnvelopes(Buffer.from(line)), known).length === 0).length,
+        : lines.filter((line) => whoCounts(readEnvelopes(Buffer.from(line)), all).length === 0).length,
     published,
   };
+}
+
+/** Ids of those that signed and count for one of these, in the order of their lines. */
+function whoCounts(envelopes: readonly Envelope[], trusts: readonly KnownSigners[]): readonly string[] {
+  const signers = envelopes.flatMap((envelope) => trusts.flatMap((trust) => signersOf([envelope], trust)));
+  return [...new Set(signers.map(({ id }) => id))];
 }
 
 /** Everything that would make a signature useless is found before it is made. */

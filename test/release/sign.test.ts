@@ -20,6 +20,7 @@ import {
   tempFolder,
   trustOf,
 } from "../support/release.ts";
+import { plantRoot, rootText, rootTrust, signedRoot } from "../support/root.ts";
 
 const files = { "1_users.up.sql": "create table users (id int);" };
 const more = { ...files, "2_email.up.sql": "alter table users add email text;" };
@@ -167,6 +168,23 @@ describe("signing a release", () => {
     expect(readEnvelopes(await readKey(bucket.source, layout.release(bucket.digest.slice(7))))).toHaveLength(
       1,
     );
+  });
+
+  test("is counted as the newest root of the bucket says, not as the pinned one", async () => {
+    await using bucket = await tempFolder();
+    const rootKey = makeKey();
+    const wish = { rootKeys: [rootKey], releaseKeys: [alice, bob], releaseThreshold: 2 };
+    const anchor = rootTrust(wish);
+    const { digest } = await publishTo(bucket.source, files, { keys: [alice], trust: anchor });
+    await plantRoot(
+      bucket.source,
+      2,
+      signedRoot(rootText({ ...wish, version: 2, releaseKeys: [bob, carol] }), [rootKey]),
+    );
+    const sign = (keys: SignOptions["keys"]) =>
+      signRelease({ destination: bucket.source, digest, keys, trust: anchor, now: new Date() }, never);
+    expect(await sign([bob])).toMatchObject({ signers: [bob.id], threshold: 2, published: false });
+    expect(await sign([carol])).toMatchObject({ signers: [bob.id, carol.id], published: true });
   });
 
   test("of one whose version leaves a gap is SEQ: who signs second need not close the stream for ever", async () => {

@@ -117,6 +117,22 @@ describe("infra/signing.md", () => {
     },
   );
 
+  test("is right that what cosign signs with Ed25519 does not count", async () => {
+    await using here = await desk();
+    await here.shell(`lockkeeper keygen --out ed --type ed25519; lockkeeper keygen --out alice
+      lockkeeper publish ./migrations ./bucket --stream orders --key alice --output json > published.json
+      export COSIGN_PASSWORD=
+      cosign import-key-pair --key ed --output-key-prefix imported
+      lockkeeper sign ./bucket --release "$(jq -r .digest published.json)" --statement-out statement.json
+      cosign attest-blob --key imported.key --statement statement.json --bundle ed.json \\
+        --use-signing-config=false --tlog-upload=false -y`);
+    const add = `lockkeeper sign ./bucket --release "$(jq -r .digest published.json)" --bundle ed.json --trust ed.pub`;
+    await expect(here.shell(add)).rejects.toMatchObject({
+      code: 20,
+      stderr: expect.stringMatching(/cosign 3 signs a hash with Ed25519[\s\S]*BUNDLE/) as string,
+    });
+  });
+
   test("says to install AWS's client where it is missing", async () => {
     await using here = await desk();
     const hook = `import { registerHooks } from "node:module";
