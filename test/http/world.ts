@@ -64,6 +64,8 @@ export interface OtherCallers {
   readonly issuers?: Readonly<Record<string, unknown>>;
   readonly hooks?: Readonly<Record<string, unknown>>;
   readonly rules?: readonly unknown[];
+  /** key sets of the issuers by name, where they are others than the world's own */
+  readonly keys?: Readonly<Record<string, string>>;
   /** what is in the secret files that the hooks name */
   readonly secrets?: Readonly<Record<string, string>>;
   /** where the certificates of SNS are; by default nowhere */
@@ -194,7 +196,7 @@ export async function createWorld(
         audience: policy.audience,
         issuers: policy.issuers.map((entry) => ({
           issuer: entry,
-          keys: pinnedKeys(issuer.jwks, "jwks.json"),
+          keys: pinnedKeys(options.callers?.keys?.[entry.name] ?? issuer.jwks, "jwks.json"),
         })),
         maxTokenChars: httpLimits.tokenChars,
         now,

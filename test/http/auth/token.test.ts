@@ -1,4 +1,3 @@
-import { createHmac, generateKeyPairSync } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -6,7 +5,7 @@ import { RunnerError } from "../../../src/error.ts";
 import type { Issuer } from "../../../src/http/auth/issuer.ts";
 import { fetchCapped, fetchedKeys, pinnedKeys } from "../../../src/http/auth/key-set.ts";
 import { createTokenVerifier, type TokenVerifier } from "../../../src/http/auth/token.ts";
-import { base64url, createIssuer, signRaw, testAudience, type TestIssuer } from "../../support/token.ts";
+import { createIssuer, testAudience, type TestIssuer } from "../../support/token.ts";
 
 const now = new Date("2026-11-21T06:00:00Z");
 const seconds = now.getTime() / 1000;
@@ -119,235 +118,21 @@ describe("a token's type", () => {
   });
 });
 
-describe("attack 41: the token chooses its own verification", () => {
-  test("alg none is refused, in any spelling", async () => {
-    const issuer = await createIssuer();
-    const verifier = verifierFor(entryOf(issuer));
-    const payload = base64url(
-      JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 }),
-    );
-    for (const alg of ["none", "None", "NONE"]) {
-      await refusal(verifier, `${base64url(JSON.stringify({ alg }))}.${payload}.`);
-      await refusal(verifier, `${base64url(JSON.stringify({ alg }))}.${payload}.AAAA`);
-    }
-  });
-
-  test("HS256 with the RSA public key as its secret is refused", async () => {
-    const issuer = await createIssuer({ algorithm: "RS256" });
-    const secret = issuer.publicKey.export({ type: "spki", format: "pem" });
-    const input = `${base64url(JSON.stringify({ alg: "HS256", kid: issuer.kid }))}.${base64url(JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 }))}`;
-    const token = `${input}.${createHmac("sha256", secret).update(input).digest("base64url")}`;
-    await refusal(verifierFor(entryOf(issuer, ["RS256"])), token);
-  });
-
-  test("PS256 with a key that is for RS256 is refused", async () => {
-    const issuer = await createIssuer({ algorithm: "RS256" });
-    await refusal(
-      verifierFor(entryOf(issuer, ["RS256"])),
-      await issuer.token({}, { now, algorithm: "PS256" }),
-    );
-    await refusal(
-      verifierFor(entryOf(issuer, ["RS256", "PS256"])),
-      await issuer.token({}, { now, algorithm: "PS256" }),
-    );
-  });
-
-  test("a key that the token brings along, by jwk, jku or x5u, is not used", async () => {
-    const issuer = await createIssuer();
-    const evil = await createIssuer({ url: issuer.url });
-    const jwk: unknown = JSON.parse(evil.jwks).keys[0];
-    for (const header of [
-      { jwk },
-      { jku: "https://evil.test/jwks" },
-      { x5u: "https://evil.test/cert.pem" },
-      { jwk, kid: undefined },
-    ]) {
-      await refusal(
-        verifierFor(entryOf(issuer)),
-        await issuer.token({}, { now, header, privateKey: evil.privateKey }),
-      );
-    }
-  });
-
-  test("crit and b64 are refused although the signature is right", async () => {
-    const issuer = await createIssuer();
-    const verifier = verifierFor(entryOf(issuer));
-    const payload = JSON.stringify({
-      iss: issuer.url,
-      sub: "ci",
-      aud: testAudience,
-      iat: seconds,
-      exp: seconds + 300,
-    });
-    for (const header of [
-      { crit: ["exp"], exp: 1 },
-      { crit: ["b64"], b64: false },
-      { b64: false },
-      { crit: [] },
-    ]) {
-      await refusal(
-        verifier,
-        signRaw(JSON.stringify({ alg: "ES256", kid: issuer.kid, ...header }), payload, issuer.privateKey),
-      );
-    }
-  });
-
-  test("an RSA key of 1024 bits is refused", async () => {
-    const issuer = await createIssuer({ algorithm: "RS256" });
-    const weak = generateKeyPairSync("rsa", { modulusLength: 1024 });
-    const short = {
-      ...entryOf(issuer, ["RS256"]),
-      keys: pinnedKeys(
-        JSON.stringify({ keys: [{ ...weak.publicKey.export({ format: "jwk" }), kid: "key-1" }] }),
-        "jwks.json",
-      ),
-    };
-    const input = `${base64url(JSON.stringify({ alg: "RS256", kid: "key-1" }))}.${base64url(JSON.stringify({ iss: issuer.url, sub: "ci", aud: testAudience, iat: seconds, exp: seconds + 300 }))}`;
-    const { sign } = await import("node:crypto");
-    await refusal(
-      verifierFor(short),
-      `${input}.${sign("sha256", Buffer.from(input), weak.privateKey).toString("base64url")}`,
-    );
-  });
-});
-
-describe("attack 42: the token's times", () => {
-  test.for([
-    ["expired", { exp: seconds - 31 }],
-    ["without exp", { exp: undefined }],
-    ["without iat", { iat: undefined }],
-    ["not valid yet", { nbf: seconds + 31 }],
-    ["issued long ago with an expiry far away", { iat: seconds - 631, exp: seconds + 86_400 }],
-    ["issued in the future", { iat: seconds + 31 }],
-    ["with exp as text", { exp: String(seconds + 300) }],
-    ["with iat as text", { iat: String(seconds) }],
-  ] as const)("%s is refused", async ([, claims]) => {
-    const issuer = await createIssuer();
-    await refusal(verifierFor(entryOf(issuer)), await issuer.token(claims, { now }));
-  });
-
-  test("clocks may differ by 30 s", async () => {
+describe("a token's times", () => {
+  test("may be 30 s off, as clocks are", async () => {
     const issuer = await createIssuer();
     const verifier = verifierFor(entryOf(issuer));
     await expect(
       verifier.verify(await issuer.token({ exp: seconds - 29, iat: seconds - 300 }, { now })),
     ).resolves.toBeDefined();
     await expect(verifier.verify(await issuer.token({ iat: seconds + 29 }, { now }))).resolves.toBeDefined();
-  });
-});
-
-describe("attack 43: a token for or of somebody else", () => {
-  test.for([
-    ["another audience", { aud: "https://other.test" }],
-    ["an audience that only begins like ours", { aud: `${testAudience}/x` }],
-    ["an audience that ours begins with", { aud: testAudience.slice(0, -1) }],
-    ["two audiences, one of them ours", { aud: [testAudience, "https://other.test"] }],
-    ["no audience", { aud: undefined }],
-    ["an empty list of audiences", { aud: [] }],
-    ["an issuer with a slash more", { iss: "https://issuer.test/" }],
-    ["an issuer in capitals", { iss: "https://ISSUER.test" }],
-    ["an issuer as a list", { iss: ["https://issuer.test"] }],
-    ["no issuer", { iss: undefined }],
-    ["no subject", { sub: undefined }],
-    ["an empty subject", { sub: "" }],
-    ["a subject that is a number", { sub: 7 }],
-    ["a subject with a NUL", { sub: "a\u0000" }],
-    ["an empty jti", { jti: "" }],
-    ["a jti that is a number", { jti: 7 }],
-  ] as const)("%s is refused", async ([, claims]) => {
-    const issuer = await createIssuer();
-    await refusal(verifierFor(entryOf(issuer)), await issuer.token(claims, { now }));
-  });
-
-  test("an issuer's key cannot sign for another issuer, although both are configured", async () => {
-    const [a, b] = [
-      await createIssuer({ url: "https://a.test", kid: "a" }),
-      await createIssuer({ url: "https://b.test", kid: "b" }),
-    ];
-    const verifier = verifierFor(entryOf(a), entryOf(b));
-    await refusal(verifier, await b.token({}, { now, privateKey: a.privateKey }));
-    await refusal(verifier, await b.token({}, { now, privateKey: a.privateKey, header: { kid: "a" } }));
-    await expect(verifier.verify(await b.token({}, { now }))).resolves.toMatchObject({
-      issuer: "https://b.test",
-    });
-  });
-
-  test("a kid that walks paths finds no key", async () => {
-    const issuer = await createIssuer();
-    for (const kid of ["../../../../dev/null", "key-1/../key-1", "key-1\u0000", "constructor", "__proto__"]) {
-      await refusal(verifierFor(entryOf(issuer)), await issuer.token({}, { now, header: { kid } }));
-    }
-  });
-});
-
-describe("attack 44: claims that two readers read differently", () => {
-  test("a claim that is there twice is refused, although the signature is right", async () => {
-    const issuer = await createIssuer();
-    const payload = `{"iss":"${issuer.url}","sub":"evil","sub":"ci","aud":"${testAudience}","iat":${seconds},"exp":${seconds + 300}}`;
-    const header = JSON.stringify({ alg: "ES256", kid: issuer.kid });
-    expect(
-      await refusal(verifierFor(entryOf(issuer)), signRaw(header, payload, issuer.privateKey)),
-    ).toContain("twice");
-    const escaped = payload.replace('"sub":"ci"', '"s\\u0075b":"ci"');
-    expect(
-      await refusal(verifierFor(entryOf(issuer)), signRaw(header, escaped, issuer.privateKey)),
-    ).toContain("twice");
-  });
-
-  test("claims named like what every object inherits are refused", async () => {
-    const issuer = await createIssuer();
-    const header = JSON.stringify({ alg: "ES256", kid: issuer.kid });
-    for (const name of ["__proto__", "constructor", "prototype"]) {
-      const payload = `{"iss":"${issuer.url}","sub":"ci","aud":"${testAudience}","iat":${seconds},"exp":${seconds + 300},"${name}":{"environment":"production"}}`;
-      await refusal(verifierFor(entryOf(issuer)), signRaw(header, payload, issuer.privateKey));
-    }
-  });
-
-  test("a payload that is no object, not UTF-8 or very deep is refused", async () => {
-    const issuer = await createIssuer();
-    const header = JSON.stringify({ alg: "ES256", kid: issuer.kid });
-    for (const payload of [
-      "[]",
-      "null",
-      '"x"',
-      "{",
-      `{"iss":"${issuer.url}","x":${"[".repeat(2000)}${"]".repeat(2000)}}`,
-    ]) {
-      await refusal(verifierFor(entryOf(issuer)), signRaw(header, payload, issuer.privateKey));
-    }
-  });
-});
-
-describe("attack 45: one token in two spellings", () => {
-  test("white space inside a token's parts is refused", async () => {
-    const issuer = await createIssuer();
-    const token = await issuer.token({}, { now });
-    const verifier = verifierFor(entryOf(issuer));
-    for (const space of [" ", "\n", "\t", "="]) {
-      await refusal(verifier, `${token.slice(0, 60)}${space}${token.slice(60)}`);
-      await refusal(verifier, `${token}${space}`);
-    }
-  });
-
-  test("spare bits in the last character of the claims are refused", async () => {
-    const issuer = await createIssuer();
-    // one byte more or less moves the padding: at least one of three lengths has spare bits
-    for (const extra of ["", "x", "xx"]) {
-      const [header, payload = "", signature] = (await issuer.token({ extra }, { now })).split(".");
-      if (payload.length % 4 === 0) continue;
-      const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-      const other = alphabet[alphabet.indexOf(payload.at(-1) ?? "") + 1] ?? "";
-      expect(
-        await refusal(verifierFor(entryOf(issuer)), `${header}.${payload.slice(0, -1)}${other}.${signature}`),
-      ).toContain("canonical");
-    }
-  });
-
-  test("a token that is too long is refused before it is read", async () => {
-    const issuer = await createIssuer();
-    expect(
-      await refusal(verifierFor(entryOf(issuer)), await issuer.token({ padding: "x".repeat(8192) }, { now })),
-    ).toContain("too long");
+    for (const claims of [
+      { exp: seconds - 31 },
+      { nbf: seconds + 31 },
+      { iat: seconds + 31 },
+      { iat: seconds - 631 },
+    ])
+      await refusal(verifier, await issuer.token(claims, { now }));
   });
 });
 
