@@ -2,6 +2,7 @@ import type { DeclaredEntry } from "./driver/session.ts";
 import { RunnerError } from "./error.ts";
 import type { HistoryEntry } from "./history/entry.ts";
 import { migrationsUpTo } from "./plan/make-plan.ts";
+import { fetchRelease } from "./run/fetch-release.ts";
 import { declareUnderLease, type Declaration } from "./run/declare.ts";
 import type { RunOptions } from "./run/request.ts";
 import type { Target } from "./run/target.ts";
@@ -24,15 +25,8 @@ export async function baseline(
   options: RunOptions,
 ): Promise<{ readonly declared: number }> {
   const before = await target.driver.state(target.stream, options.signal);
-  const release = await target.releases.fetch(
-    {
-      highWaterMark: before.highWaterMark ?? undefined,
-      expected: undefined,
-      now: options.now(),
-      applied: async () => [],
-    },
-    options.signal,
-  );
+  const wanted = { expected: undefined, now: options.now(), applied: async () => [] };
+  const release = await fetchRelease(target, before, wanted, options.signal);
   const as = { action: "baseline", goal: `version ${version}` } as const;
   return declareUnderLease(as, declaration, target, options, async (session, declare) => {
     const state = await session.state();

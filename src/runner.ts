@@ -19,6 +19,7 @@ import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.t
 import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
 import { holdOf, RunLog } from "./run/log.ts";
+import { fetchRelease } from "./run/fetch-release.ts";
 import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
 import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
@@ -94,7 +95,12 @@ export async function planRun(
   options: RunOptions,
 ): Promise<Plan> {
   const state = await target.driver.state(target.stream, options.signal);
-  const release = await fetchRelease(request.release, state, target, options.now(), options.signal);
+  const release = await fetchRelease(
+    target,
+    state,
+    { expected: request.release ?? undefined, now: options.now() },
+    options.signal,
+  );
   assertUsable(release, state, target);
   await assertContinues(release, state, target, options.signal);
   return makePlan(release, state, request.goal);
@@ -124,30 +130,15 @@ async function prepare(request: RunRequest, target: Target, log: RunLog): Promis
     assertUsable(undefined, state, target);
     return { release: undefined, state };
   }
-  const release = await fetchRelease(request.release, state, target, log.startedAt, log.signal);
+  const release = await fetchRelease(
+    target,
+    state,
+    { expected: request.release ?? undefined, now: log.startedAt },
+    log.signal,
+  );
   log.verified(release);
   assertUsable(release, state, target);
   return { release, state };
-}
-
-function fetchRelease(
-  expected: string | null,
-  state: StreamState,
-  target: Target,
-  now: Date,
-  signal: AbortSignal,
-): Promise<Release> {
-  const context = {
-    highWaterMark: state.highWaterMark ?? undefined,
-    knownRoots: {
-      version: state.rootVersion,
-      files: () => target.driver.roots(target.stream, signal),
-    },
-    expected: expected ?? undefined,
-    now,
-    applied: async () => appliedEntries(await target.driver.history(target.stream, {}, signal)),
-  };
-  return target.releases.fetch(context, signal);
 }
 
 async function planFor(

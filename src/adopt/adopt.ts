@@ -7,6 +7,7 @@ import type { Body, Direction, Migration } from "../migration/migration.ts";
 import { continues, rewritten } from "../plan/continuity.ts";
 import { repeatableStep } from "../plan/repeatable.ts";
 import type { AppliedMigration, Release } from "../release/release.ts";
+import { fetchRelease } from "../run/fetch-release.ts";
 import { type Declare, declareUnderLease, type Declaration } from "../run/declare.ts";
 import type { RunOptions } from "../run/request.ts";
 import type { Target } from "../run/target.ts";
@@ -175,9 +176,8 @@ async function look(
   const foreign = target.driver.foreign;
   const ours = appliedEntries(await target.driver.history(target.stream, {}, signal));
   const fetch = async (applied: readonly AppliedMigration[]): Promise<Release> => {
-    const highWaterMark = state.highWaterMark ?? undefined;
-    const context = { highWaterMark, expected: undefined, now: options.now(), applied: async () => applied };
-    const fetched = await target.releases.fetch(context, signal);
+    const wanted = { expected: undefined, now: options.now(), applied: async () => applied };
+    const fetched = await fetchRelease(target, state, wanted, signal);
     assertUsable(fetched, state, target);
     return fetched;
   };

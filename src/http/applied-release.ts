@@ -4,6 +4,7 @@ import { emptyChain } from "../release/chain.ts";
 import type { ChainEnd } from "../release/chain.ts";
 import type { Target } from "../runner.ts";
 import { hasChain } from "../status/chain.ts";
+import { fetchRelease } from "../run/fetch-release.ts";
 
 /** Releases remembered; a deployment asks for the newest few. */
 const remembered = 1_000;
@@ -47,8 +48,9 @@ export class AppliedReleases {
     if (known !== undefined) return known;
     try {
       // Without the high-water mark: that a newer release was applied is no reason to refuse an older one here.
-      const context = { highWaterMark: undefined, expected: digest, now, applied: async () => [] };
-      const { migrations } = await target.releases.fetch(context, signal);
+      const { rootVersion } = await target.driver.state(target.stream, signal);
+      const facts = { highWaterMark: null, rootVersion };
+      const { migrations } = await fetchRelease(target, facts, { expected: digest, now }, signal);
       const head = migrations.at(-1)?.chain ?? emptyChain(target.stream);
       const end = { length: migrations.length, head };
       if (this.#ends.size >= remembered) this.#ends.clear();

@@ -6,6 +6,7 @@ import { within } from "./patience.ts";
 import type { RunBody } from "./run-request.ts";
 import { readTarget } from "./target-view.ts";
 import { viewPlan } from "./view.ts";
+import { fetchRelease } from "../run/fetch-release.ts";
 
 /** What the answers of a look have in common with a run that ended; they are not recorded and so have no id. */
 function ended(body: RunBody, outcome: "planned" | "verified" | "noop") {
@@ -60,16 +61,8 @@ function goalOf(body: RunBody): Goal {
 async function verifyPending(target: Target, body: RunBody, parts: HttpParts, signal: AbortSignal) {
   const { driver, releases, stream } = target;
   const state = await driver.state(stream, signal);
-  const release = await releases.fetch(
-    {
-      highWaterMark: state.highWaterMark ?? undefined,
-      expected: body.release?.digest,
-      now: parts.now(),
-      // asked for a plain folder only, which no server takes
-      applied: async () => [],
-    },
-    signal,
-  );
+  const wanted = { expected: body.release?.digest, now: parts.now() };
+  const release = await fetchRelease(target, state, wanted, signal);
   const migrations = release.migrations.slice(state.position.length);
   const pending = [...migrations, ...pendingRepeatables(release, state.repeatables)];
   const checkpoints = migrations.flatMap(({ checkpoint }) => (checkpoint === undefined ? [] : [checkpoint]));

@@ -53,9 +53,11 @@ export async function readTrust(value: unknown, folder: string, what: string): P
 export async function readPinnedRoot(path: string): Promise<PinnedRoot> {
   const what = `"${path}"`;
   const bytes = await readSmallFile(path, "TRUST_INVALID");
-  const value = parseStrictJson(bytes, what, releaseLimits.keyFileBytes);
-  const text = isRootDocument(value) ? { root: String(bytes) } : readTrustText(value, what);
-  if (isManagedText(text)) return readPinned(text, dirname(path), what);
+  if (isJson(bytes)) {
+    const value = parseStrictJson(bytes, what, releaseLimits.keyFileBytes);
+    const text = isRootDocument(value) ? { root: String(bytes) } : readTrustText(value, what);
+    if (isManagedText(text)) return readPinned(text, dirname(path), what);
+  }
   throw new RunnerError("TRUST_INVALID", `${what} pins keys, no root`, {
     hint: "name the first root's document, as the runners pin it",
   });
@@ -65,8 +67,7 @@ async function readTrustFile(path: string): Promise<TrustAnchor> {
   const bytes = await readSmallFile(path, "TRUST_INVALID");
   const what = `"${path}"`;
   const text = bytes.toString();
-  if (!text.trimStart().startsWith("{"))
-    return makeTrust({ keys: [text] }, [parsePublicKey(text, what)], what);
+  if (!isJson(bytes)) return makeTrust({ keys: [text] }, [parsePublicKey(text, what)], what);
   const value = parseStrictJson(bytes, what, releaseLimits.keyFileBytes);
   return readTrust(isRootDocument(value) ? { root: text } : value, dirname(path), what);
 }
@@ -109,8 +110,8 @@ async function readPinnedDocument(
       hint: "leave sha256 out, or name the root's file",
     });
   }
-  const isText = root.trimStart().startsWith("{");
-  const bytes = isText ? Buffer.from(root) : await readSmallFile(resolve(folder, root), "TRUST_INVALID");
+  const inline = Buffer.from(root);
+  const bytes = isJson(inline) ? inline : await readSmallFile(resolve(folder, root), "TRUST_INVALID");
   if (sha256 !== undefined && sha256Hex(bytes) !== sha256) {
     throw new RunnerError("TRUST_INVALID", `${title} is not the file that is pinned`, {
       hint: "restore the file; a newer root is found by itself, and is pinned only to begin from it",
@@ -134,6 +135,11 @@ async function readTrustDomains(
     return [name, parseJson(bytes, `the trusted root of "${name}"`)] as const;
   };
   return new Map(await Promise.all(Object.entries(paths).map(read)));
+}
+
+/** A key is PEM, a path is neither; all else here is an object. */
+function isJson(bytes: Buffer): boolean {
+  return bytes.toString().trimStart().startsWith("{");
 }
 
 /** Not strict: it is Sigstore's format and the deployment's own file. */

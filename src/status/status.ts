@@ -7,6 +7,7 @@ import { continues, rewritten } from "../plan/continuity.ts";
 import { pendingRepeatables } from "../plan/repeatable.ts";
 import { whyNotFresh } from "../release/freshness.ts";
 import type { Release } from "../release/release.ts";
+import { fetchRelease } from "../run/fetch-release.ts";
 import type { Target } from "../run/target.ts";
 
 /** What a person or a probe asks of one target: where it stands, and what would come next. */
@@ -65,11 +66,8 @@ export async function readStatus(
   let release: Release | null = null;
   let problem: RunnerError | null = null;
   try {
-    const highWaterMark = state.highWaterMark ?? undefined;
-    release = await target.releases.fetch(
-      { highWaterMark, expected: undefined, now, applied: async () => applied },
-      options.signal,
-    );
+    const wanted = { expected: undefined, now, applied: async () => applied };
+    release = await fetchRelease(target, state, wanted, options.signal);
     if (!continues(release, state.position)) problem = rewritten(release, applied);
   } catch (cause) {
     if (!(cause instanceof RunnerError)) throw cause;

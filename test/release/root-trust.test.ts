@@ -10,6 +10,8 @@ import { inspectRelease } from "../../src/release/inspect.ts";
 import { layout } from "../../src/release/layout.ts";
 import { readHead, writeHead } from "../../src/release/head.ts";
 import { signedReleases } from "../../src/release/signed.ts";
+import { planRun } from "../../src/runner.ts";
+import { readStatus } from "../../src/status/status.ts";
 import { createDatabase } from "../support/database.ts";
 import {
   makeKey,
@@ -66,6 +68,7 @@ async function start() {
   };
 }
 
+const asked = { signal: never, emit: () => undefined, now: () => new Date() };
 const rootVersion = async ({ driver }: TestTarget) => (await driver.state("orders", never)).rootVersion;
 
 describe("a runner with a pinned root", () => {
@@ -94,6 +97,10 @@ describe("a runner with a pinned root", () => {
       keys: [oldKey],
     });
     expect(await target.run()).toMatchObject({ status: "failed", error: { code: "THRESHOLD" } });
+    expect((await readStatus(target, asked)).problem?.code).toBe("THRESHOLD");
+    await expect(planRun({ goal: { kind: "latest" }, release: null }, target, asked)).rejects.toMatchObject({
+      code: "THRESHOLD",
+    });
     // a deployment that was forgotten, and still pins the old key itself
     const forgotten = await open(trustOf([oldKey]));
     expect(await forgotten.run()).toMatchObject({ status: "failed", error: { code: "ROOT_ROLLBACK" } });

@@ -89,7 +89,7 @@ describe("a trust that pins a root", () => {
         message: expect.stringContaining("a root is not joined with other trusts") as string,
       });
     }
-    await expect(readPinnedRoot(key)).rejects.toMatchObject({ code: "JSON_SYNTAX" });
+    await expect(readPinnedRoot(key)).rejects.toMatchObject({ code: "TRUST_INVALID" });
   });
 });
 
