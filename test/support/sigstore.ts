@@ -30,6 +30,10 @@ export interface TestSigstore {
   readonly now: Date;
   /** One line of a release, as cosign or GitHub's action writes it. */
   sign(payload: Uint8Array, certificate: TestCertificate, signing?: Signing): Promise<string>;
+  /** What Fulcio does: a certificate for this public key, DER. */
+  certify(publicKey: Buffer<ArrayBuffer>, certificate: TestCertificate): Promise<Buffer>;
+  /** What Rekor does: its answer to whoever asks it to log a signature over `payload`, whose certificate is `verifier`. */
+  log(payload: Uint8Array, signature: Buffer, verifier: Buffer): Promise<object>;
 }
 
 /** The lists of a trusted root, open to whatever a test spoils in them. */
@@ -55,6 +59,21 @@ export async function createSigstore({
   const certificateLog = kind === "public" ? await initializeCTLog(keys.receipt, now) : undefined;
   const authority = await initializeCA(keys.authority, certificateLog, now);
   const tsa = await initializeTSA(keys.time, now);
+  const certify = async (
+    publicKey: Buffer<ArrayBuffer>,
+    { san, issuer, oids = {} }: TestCertificate,
+  ): Promise<Buffer> => {
+    const values = Object.entries({ ...(issuer !== "" && { 8: issuer }), ...oids });
+    const extensions = values.map(([number, value]) => {
+      return { oid: `1.3.6.1.4.1.57264.1.${number}`, value, legacy: Number(number) <= 6 };
+    });
+    const { buffer, byteOffset, byteLength } = await authority.issueCertificate({
+      publicKey,
+      subjectAltName: san,
+      extensions,
+    });
+    return Buffer.from(buffer, byteOffset, byteLength);
+  };
   return {
     now,
     trustedRoot: {
@@ -65,19 +84,10 @@ export async function createSigstore({
       timestampAuthorities:
         kind === "private" ? [authorityOf([tsa.intCertificate, tsa.rootCertificate])] : [],
     },
-    async sign(payload, { san, issuer, oids = {} }, { signedAt = now, keys: own = p256() } = {}) {
-      const extensions = Object.entries({ ...(issuer !== "" && { 8: issuer }), ...oids }).map(
-        ([number, value]) => ({
-          oid: `1.3.6.1.4.1.57264.1.${number}`,
-          value,
-          legacy: Number(number) <= 6,
-        }),
-      );
-      const certificate = await authority.issueCertificate({
-        publicKey: spki(own.publicKey),
-        subjectAltName: san,
-        extensions,
-      });
+    certify,
+    log: (payload, signature, verifier) => logAnswer(keys.log, now, payload, signature, verifier),
+    async sign(payload, wanted, { signedAt = now, keys: own = p256() } = {}) {
+      const certificate = await certify(spki(own.publicKey), wanted);
       const signature = sign("sha256", preAuthEncoding(payloadType, payload), own.privateKey);
       return JSON.stringify({
         mediaType,
@@ -136,24 +146,32 @@ function authorityOf(certificates: readonly ArrayBufferView[]): object {
   };
 }
 
-/** The signature's entry in a log of Rekor's first kind, with its promise and its proof. */
-async function logged(
+/** What a log of Rekor's first kind answers: the entry, with its promise and its proof. */
+async function logAnswer(
   keys: KeyPair,
   at: Date,
   payload: Uint8Array,
   signature: Buffer,
-  certificate: ArrayBufferView,
+  verifier: Buffer,
 ): Promise<object> {
   const log = await initializeTLog(logUrl, keys, at);
-  const payloadHash = { algorithm: "sha256", value: createHash("sha256").update(payload).digest("hex") };
-  const signatures = [{ signature: base64(signature), verifier: base64(certificate) }];
-  const kindVersion = { kind: "dsse", version: "0.0.1" };
-  const answer = await log.log({
-    apiVersion: kindVersion.version,
-    kind: kindVersion.kind,
-    spec: { signatures, payloadHash },
-  });
-  const entry = v.parse(logEntry, Object.values(answer)[0]);
+  const hash = (bytes: Uint8Array | string): object => {
+    return { algorithm: "sha256", value: createHash("sha256").update(bytes).digest("hex") };
+  };
+  const envelope = { payload: base64(payload), payloadType, signatures: [{ sig: base64(signature) }] };
+  const spec = {
+    envelopeHash: hash(JSON.stringify(envelope)),
+    payloadHash: hash(payload),
+    signatures: [{ signature: base64(signature), verifier: base64(verifier) }],
+  };
+  return log.log({ apiVersion: kindVersion.version, kind: kindVersion.kind, spec });
+}
+
+const kindVersion = { kind: "dsse", version: "0.0.1" };
+
+/** The signature's entry in a log, as a bundle has it. */
+async function logged(...signed: Parameters<typeof logAnswer>): Promise<object> {
+  const entry = v.parse(logEntry, Object.values(await logAnswer(...signed))[0]);
   const { signedEntryTimestamp, inclusionProof: proof } = entry.verification;
   return {
     logIndex: String(entry.logIndex),
