@@ -27,6 +27,7 @@ export function describeInspection(inspection: Inspection): Record<string, unkno
     issued: statement.issued.toISOString(),
     expires: statement.expires.toISOString(),
     expired: inspection.isExpired,
+    stale: inspection.stale === null ? null : describeFailure(inspection.stale),
     source: statement.source ?? null,
     environment: inspection.environment,
     signatures: inspection.signatures,
@@ -53,6 +54,12 @@ export function formatInspection(inspection: Inspection, paint: Paint): string {
     ["for", statement.environments.join(", ")],
     ["issued", statement.issued.toISOString()],
     ["expires", inspection.isExpired ? paint.bad(`${expires}, expired`) : `${expires}, after ${days} days`],
+    [
+      "not fresh",
+      inspection.stale === null
+        ? undefined
+        : paint.bad(`${inspection.stale.message} (${inspection.stale.code})`),
+    ],
     ["from", sourceInWords(statement)],
     ["signed by", signaturesInWords(inspection)],
     ["migrations", String(inspection.manifest.migrations.length)],

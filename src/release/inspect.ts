@@ -13,6 +13,7 @@ import type { ReleaseChanges } from "./changes.ts";
 import { mapConcurrently } from "./concurrent.ts";
 import type { Envelope } from "./envelope.ts";
 import { resolveTrusts } from "./environment-trust.ts";
+import { requestTimestamp, whyStale } from "./freshness.ts";
 import type { Head } from "./head.ts";
 import type { KeyKind } from "./key.ts";
 import type { Manifest } from "./manifest.ts";
@@ -51,6 +52,8 @@ export interface Inspection {
   readonly place: "newest" | "waiting" | "older";
   readonly statement: ReleaseStatement;
   readonly isExpired: boolean;
+  /** why nobody vouches that it is the newest, where the trust wants that and no digest was named; else null */
+  readonly stale: RunnerError | null;
   readonly signatures: readonly InspectedSignature[];
   /** which environment it was judged for */
   readonly environment: string;
@@ -104,6 +107,7 @@ export async function inspectRelease(options: InspectOptions, signal: AbortSigna
     place: placeOf(shown, newest?.head),
     statement,
     isExpired: now >= statement.expires,
+    stale: await readStaleness(options, known, shown, signal),
     signatures: envelopes.map((envelope) => inspectSignature(envelope, known)),
     environment,
     threshold: known === undefined ? null : ruleFor(known, environment).threshold,
@@ -145,6 +149,18 @@ function subjectOf(certificate: Buffer): string {
   } catch {
     return "a certificate that cannot be read";
   }
+}
+
+async function readStaleness(
+  { source, digest: named, stream, now }: InspectOptions,
+  trust: Trust | undefined,
+  { digest, statement }: StoredRelease,
+  signal: AbortSignal,
+): Promise<RunnerError | null> {
+  const rule = trust?.timestamp ?? null;
+  if (rule === null || named !== undefined) return null;
+  const expectations = { rule, stream: stream ?? statement.stream, now };
+  return whyStale({ ...statement, digest }, await requestTimestamp(source, signal), expectations) ?? null;
 }
 
 /** A root that is refused is a verdict on every release under it, and the release is shown all the same. */

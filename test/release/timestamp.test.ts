@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import type { RunnerErrorCode } from "../../src/error.ts";
 import { assertFresh, whyNotFresh, whyStale } from "../../src/release/freshness.ts";
+import { inspectRelease } from "../../src/release/inspect.ts";
 import { layout } from "../../src/release/layout.ts";
 import type { Release, ReleaseContext } from "../../src/release/release.ts";
 import { signedReleases } from "../../src/release/signed.ts";
@@ -407,4 +408,19 @@ describe("a run", () => {
       expect(await readStatus(target, options)).toMatchObject({ fresh: true, stale: null, pending: [] });
     },
   );
+});
+
+describe("looking at a release", () => {
+  test("tells whether it is vouched for, as a run would find it", async () => {
+    await using w = await world();
+    const look = (digest?: string) =>
+      inspectRelease({ source: w.source, trust: w.trust, digest, withBodies: false, now: new Date() }, never);
+    expect(await look()).toMatchObject({
+      verdict: { kind: "verified" },
+      stale: { code: "TIMESTAMP_MISSING" },
+    });
+    expect(await look(w.digest)).toMatchObject({ stale: null });
+    await w.vouch();
+    expect(await look()).toMatchObject({ stale: null });
+  });
 });

@@ -44,6 +44,7 @@ export const verify: Verb = {
         { hint: "publish it again" },
       );
     }
+    if (found.stale !== null) throw found.stale;
     output.result(show.describeInspection(found), () => show.formatInspection(found, output.paint.out));
     return 0;
   },
