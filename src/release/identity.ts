@@ -72,9 +72,9 @@ export function makeIdentity(id: string, { trustDomain, issuer, san, oids = {} }
 }
 
 /**
- * Whether two identities are one workload: whoever can sign as the one could perhaps sign as the other, so a threshold
- * may not name both.
+ * Whether two identities are one workload: whoever can sign as the one could perhaps sign as the other, by another claim or
+ * with a certificate of another Sigstore instance, so a threshold may not name both.
  */
 export function isSameWorkload(one: Identity, other: Identity): boolean {
-  return one.trustDomain === other.trustDomain && one.issuer === other.issuer && one.san === other.san;
+  return one.issuer === other.issuer && one.san === other.san;
 }

@@ -11,20 +11,37 @@ import { joinTrusts } from "../../src/release/trust.ts";
 import {
   makeKey,
   never,
+  overwrite,
   publishTo,
+  readKey,
   plant,
   manifestOf,
   readFixedTrust,
   tempFolder,
   trustOf,
 } from "../support/release.ts";
+import { readEnvelopes } from "../../src/release/envelope.ts";
+import { layout } from "../../src/release/layout.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import { rootText } from "../support/root.ts";
+import type { Source } from "../../src/source/source.ts";
+import { linesOf, rootText } from "../support/root.ts";
+import { createSigstore, githubIssuer } from "../support/sigstore.ts";
 
 const [alice, bob, release] = [makeKey(), makeKey("ed25519"), makeKey()];
 const text = rootText({ rootKeys: [alice], releaseKeys: [release] });
 const document = `${JSON.stringify(text, null, 2)}\n`;
 const workload = { type: "sigstore", trustDomain: "public", issuer: "https://i", san: "https://s" } as const;
+
+const asked = {
+  highWaterMark: undefined,
+  expected: undefined,
+  now: new Date(),
+  applied: () => Promise.resolve([]),
+};
+
+/** The releases of `orders` in `default` under a prefix, believed as far as `trust` goes. */
+const releasesOf = (source: Source, trust: TrustAnchor) =>
+  signedReleases({ source, stream: "orders", environment: "default", engine: "postgres", trust });
 
 /** What a trust says now of `orders` in `default`, from a bucket without newer roots. */
 async function resolved(anchor: TrustAnchor): Promise<Trust> {
@@ -93,6 +110,35 @@ describe("a trust that pins a root", () => {
   });
 });
 
+describe("a workload that a root trusts", () => {
+  test("signs releases, judged by the trusted root that the deployment names", async () => {
+    const sigstore = await createSigstore();
+    const san = "https://github.com/acme/orders/.github/workflows/release.yml@refs/heads/main";
+    const root = rootText({ rootKeys: [alice], releaseKeys: [release], releaseThreshold: 2 });
+    root.keys["oidc:ci"] = { ...workload, issuer: githubIssuer, san };
+    root.roles.release[0]?.keys.push("oidc:ci");
+    await using folder = await tempFolder({
+      "1.root.json": JSON.stringify(root),
+      "trusted_root.json": JSON.stringify(sigstore.trustedRoot),
+      "trust.json": JSON.stringify({ root: "1.root.json", trustDomains: { public: "trusted_root.json" } }),
+    });
+    await using bucket = await tempFolder();
+    const { digest } = await publishTo(bucket.source, { "1_a.up.sql": "select 1;" }, { keys: [release] });
+    const trust = await readTrustFiles([join(folder.path, "trust.json")]);
+    const fetch = () => releasesOf(bucket.source, trust).fetch(asked, never);
+    await expect(fetch()).rejects.toMatchObject({ code: "THRESHOLD", fields: { counted: 1, threshold: 2 } });
+    const key = layout.release(digest.replace("sha256:", ""));
+    const signed = await readKey(bucket.source, key);
+    const payload = readEnvelopes(signed)[0]?.payload ?? expect.fail("it is signed");
+    const other = await sigstore.sign(payload, { san: `${san}-evil`, issuer: githubIssuer, oids: {} });
+    await overwrite(bucket.source, key, Buffer.concat([signed, linesOf([other])]));
+    await expect(fetch()).rejects.toMatchObject({ code: "THRESHOLD" });
+    const line = await sigstore.sign(payload, { san, issuer: githubIssuer, oids: {} });
+    await overwrite(bucket.source, key, Buffer.concat([signed, linesOf([line])]));
+    expect((await fetch()).signers).toEqual([release.id, "oidc:ci"]);
+  });
+});
+
 describe("a trust that pins keys", () => {
   test("may name an epoch and who vouches for freshness", async () => {
     await using folder = await tempFolder({ "alice.pub": alice.publicPem, "bob.pub": bob.publicPem });
@@ -148,21 +194,7 @@ describe("a trust that pins keys", () => {
     await using bucket = await tempFolder();
     await publishTo(bucket.source, { "1_a.up.sql": "select 1;" }, { keys: [alice] });
     const fetch = (epoch: number | null) =>
-      signedReleases({
-        source: bucket.source,
-        stream: "orders",
-        environment: "default",
-        engine: "postgres",
-        trust: { ...trustOf([alice]), epoch },
-      }).fetch(
-        {
-          highWaterMark: undefined,
-          expected: undefined,
-          now: new Date(),
-          applied: () => Promise.resolve([]),
-        },
-        never,
-      );
+      releasesOf(bucket.source, { ...trustOf([alice]), epoch }).fetch({ ...asked, now: new Date() }, never);
     expect((await fetch(1)).rank).toEqual({ epoch: 1, version: 1 });
     await expect(fetch(2)).rejects.toMatchObject({ code: "WRONG_EPOCH", fields: { expected: 2, actual: 1 } });
     await plant(bucket.source, {
