@@ -1,6 +1,7 @@
 import type { AuditLog } from "../driver/audit-log.ts";
 import type { AuditEntry } from "../history/audit.ts";
 import { readRecord, type ReadRecord } from "./read.ts";
+import { entriesOf } from "./verify.ts";
 
 /** Which records are wanted; what is undefined is not asked. */
 export interface AuditSelection {
@@ -33,25 +34,32 @@ export async function selectEntries(
     const read = page.map((entry) => ({ entry, record: readRecord(entry) }));
     found.push(...read.filter(({ record }) => isWanted(record, wanted)));
     // Writers' clocks differ: only a whole page of older ones says that there are no newer ones before it.
-    const isPast = read.every(({ record }) => record !== undefined && isBefore(record, wanted.since));
+    const isPast =
+      read.length > 0 && read.every(({ record }) => record !== undefined && isBefore(record, wanted.since));
     if (found.length >= wanted.last || isPast) break;
   }
   return found.slice(0, wanted.last).toReversed();
 }
 
-/** The log in pages, newest first. */
+/** The log in pages, newest first; where entries are missing, pages are shorter. */
 async function* pagesFromEnd(log: AuditLog, signal: AbortSignal): AsyncGenerator<readonly AuditEntry[]> {
-  let page = await log.read({ after: 0, limit: pageSize, newest: true }, signal);
-  for (;;) {
-    const [oldest] = page;
-    if (oldest === undefined) return;
+  const [newest] = await log.read({ after: 0, limit: 1, newest: true }, signal);
+  for (let to = newest?.seq ?? 0; to > 0; to -= pageSize) {
+    const read = await log.read({ after: Math.max(0, to - pageSize), limit: pageSize }, signal);
+    const page = read.filter(({ seq }) => seq <= to);
+    if (page.length === 0) return yield (await entriesTo(log, to, signal)).toReversed();
     yield page.toReversed();
-    if (oldest.seq === 1) return;
-    const after = Math.max(0, oldest.seq - 1 - pageSize);
-    const before = await log.read({ after, limit: pageSize }, signal);
-    // Where entries are missing, a page reaches into the one that was read already.
-    page = before.filter(({ seq }) => seq < oldest.seq);
   }
+}
+
+/** Every entry up to this number. Somebody took a page of them out, or put one in far away: then steps back could be endless. */
+async function entriesTo(log: AuditLog, to: number, signal: AbortSignal): Promise<readonly AuditEntry[]> {
+  const found: AuditEntry[] = [];
+  for await (const entry of entriesOf(log, signal)) {
+    if (entry.seq > to) break;
+    found.push(entry);
+  }
+  return found;
 }
 
 /** A record that cannot be read fits only where nothing in particular is asked for. */
