@@ -47,7 +47,10 @@ async function* pagesFromEnd(log: AuditLog, signal: AbortSignal): AsyncGenerator
   for (let to = newest?.seq ?? 0; to > 0; to -= pageSize) {
     const read = await log.read({ after: Math.max(0, to - pageSize), limit: pageSize }, signal);
     const page = read.filter(({ seq }) => seq <= to);
-    if (page.length === 0) return yield (await entriesTo(log, to, signal)).toReversed();
+    if (page.length === 0) {
+      yield (await entriesTo(log, to, signal)).toReversed();
+      return;
+    }
     yield page.toReversed();
   }
 }
