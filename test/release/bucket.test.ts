@@ -7,13 +7,15 @@ import { mapConcurrently } from "../../src/release/concurrent.ts";
 import { layout } from "../../src/release/layout.ts";
 import { plainReleases } from "../../src/release/plain.ts";
 import type { ReleaseContext } from "../../src/release/release.ts";
+import { signRelease } from "../../src/release/sign.ts";
 import { signedReleases } from "../../src/release/signed.ts";
+import { findWaiting } from "../../src/release/waiting.ts";
 import { openSource } from "../../src/source/open.ts";
 import { sourceLimits } from "../../src/source/source.ts";
 import { startGcs, startS3 } from "../support/bucket.ts";
 import type { BucketServer } from "../support/bucket.ts";
 import { needs } from "../support/parts.ts";
-import { makeKeys, never, publishTo, recorded } from "../support/release.ts";
+import { makeKey, makeKeys, never, publishTo, recorded, trustOf } from "../support/release.ts";
 
 const context: ReleaseContext = {
   highWaterMark: undefined,
@@ -62,6 +64,26 @@ describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name)
     expect(release.migrations.map(({ sha256 }) => bodies.get(sha256)?.toString())).toEqual(
       Object.values(some),
     );
+  });
+
+  test("wait for a second signer, are found, and are published by two who sign at once", async () => {
+    const bucket = await server.createBucket();
+    const destination = await openSource(`${bucket}/team/orders`, server.options);
+    const [alice, bob, carol] = [makeKey(), makeKey("ed25519"), makeKey()];
+    const trust = trustOf([alice, bob, carol], { threshold: 3 });
+    const files = { "1_t.up.sql": "select 1;" };
+    const { digest } = await publishTo(destination, files, { keys: [alice], trust });
+    const { releases } = await findWaiting(destination, never);
+    expect(releases.map((one) => one.digest)).toEqual([digest]);
+    const now = new Date();
+    await Promise.all(
+      [bob, carol].map((key) => signRelease({ destination, digest, keys: [key], trust, now }, never)),
+    );
+    expect(await signRelease({ destination, digest, keys: [], trust, now }, never)).toMatchObject({
+      signers: expect.arrayContaining([alice.id, bob.id, carol.id]) as string[],
+      published: true,
+    });
+    expect((await findWaiting(destination, never)).releases).toEqual([]);
   });
 
   test("are plain too: every page of the listing, and each body as it was listed", async () => {
