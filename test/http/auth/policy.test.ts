@@ -210,3 +210,131 @@ describe("a policy file", () => {
     expect(refusalOfText('{"__proto__":{}}')).toContain("__proto__");
   });
 });
+
+describe("hooks in a policy", () => {
+  const flux = { kind: "hmac", header: "X-Signature", prefix: "sha256=", secretFile: "flux.secret" };
+  const rule = { id: "flux", hook: "flux", allow: { targets: ["orders-staging"], actions: ["apply"] } };
+  const withHooks = (hooks: object, rules: readonly object[] = [rule]): string =>
+    JSON.stringify({ ...good, hooks, rules });
+
+  test("are read, each with its way of signing", () => {
+    const { hooks, rules } = parsePolicy(
+      withHooks({
+        flux,
+        github: { kind: "github", secretFile: ["new", "old"] },
+        deployer: { kind: "standard-webhooks", secretFile: "s" },
+        bucket: { kind: "sns", topicArn: "arn:aws:sns:eu-central-1:123456789012:releases" },
+      }),
+      targets,
+    );
+    expect(hooks).toEqual([
+      {
+        kind: "hmac",
+        name: "flux",
+        header: "x-signature",
+        prefix: "sha256=",
+        encoding: "hex",
+        pingHeader: null,
+        secretFiles: ["flux.secret"],
+      },
+      {
+        kind: "hmac",
+        name: "github",
+        header: "x-hub-signature-256",
+        prefix: "sha256=",
+        encoding: "hex",
+        pingHeader: "x-github-event",
+        secretFiles: ["new", "old"],
+      },
+      { kind: "standard-webhooks", name: "deployer", secretFiles: ["s"] },
+      { kind: "sns", name: "bucket", topicArn: "arn:aws:sns:eu-central-1:123456789012:releases" },
+    ]);
+    expect(rules[0]).toMatchObject({ id: "flux", from: { kind: "hook", hook: "flux" } });
+  });
+
+  test.for<[string, object, readonly object[], string]>([
+    ["an unknown kind", { flux: { kind: "basic", secretFile: "s" } }, [], "/hooks/flux/kind: one of hmac"],
+    ["no kind", { flux: { secretFile: "s" } }, [], "/hooks/flux/kind: is missing"],
+    [
+      "a secret in the policy",
+      { flux: { ...flux, secret: "x" } },
+      [],
+      "/hooks/flux/secret: is not a known field",
+    ],
+    ["no secret", { flux: { kind: "github" } }, [], "/hooks/flux/secretFile: is missing"],
+    [
+      "three secrets",
+      { flux: { kind: "github", secretFile: ["a", "b", "c"] } },
+      [],
+      "/hooks/flux/secretFile",
+    ],
+    [
+      "a header that means something else",
+      { flux: { ...flux, header: "Authorization" } },
+      [],
+      "/hooks/flux/header",
+    ],
+    [
+      "a topic with a star",
+      { b: { kind: "sns", topicArn: "arn:aws:sns:eu-central-1:123456789012:*" } },
+      [],
+      "/hooks/b/topicArn",
+    ],
+    [
+      "a queue for a topic",
+      { b: { kind: "sns", topicArn: "arn:aws:sqs:eu-central-1:123456789012:q" } },
+      [],
+      "/hooks/b/topicArn",
+    ],
+    ["a hook that is not there", {}, [rule], 'no hook is called "flux"'],
+    [
+      "hook and issuer in one rule",
+      { flux },
+      [{ ...rule, issuer: "github" }],
+      "/rules/0/hook: stands in place",
+    ],
+    [
+      "hook and match in one rule",
+      { flux },
+      [{ ...rule, match: { sub: "x" } }],
+      "/rules/0/hook: stands in place",
+    ],
+    ["neither of them", { flux }, [{ ...rule, hook: undefined }], "/rules/0/issuer: is missing"],
+    [
+      "more than a webhook may be allowed",
+      { flux },
+      [{ ...rule, allow: { targets: ["*"], actions: ["apply", "rollback", "unlock"] } }],
+      'a webhook cannot be allowed "rollback", "unlock"',
+    ],
+  ])("are refused with: %s", ([, hooks, rules, words]) => {
+    expect(refusalOfText(withHooks(hooks, rules))).toContain(words);
+  });
+});
+
+describe("an IAM front in a policy", () => {
+  const iam = { kind: "iam", frontend: "lambda-iam" };
+
+  test("is an issuer without keys, and off unless it is there", () => {
+    const policy = parsePolicy(JSON.stringify({ ...good, issuers: { ...good.issuers, aws: iam } }), targets);
+    expect(policy.fronts).toEqual([{ name: "aws", frontend: "lambda-iam" }]);
+    expect(policy.issuers.map(({ name }) => name)).toEqual(["github", "cluster"]);
+    expect(parsePolicy(JSON.stringify(good), targets).fronts).toEqual([]);
+  });
+
+  test.for<[string, object, string]>([
+    ["an unknown frontend", { aws: { ...iam, frontend: "alb" } }, "/issuers/aws/frontend: one of lambda-iam"],
+    ["keys", { aws: { ...iam, jwksFile: "x" } }, "/issuers/aws/jwksFile: is not a known field"],
+    ["the same frontend twice", { aws: iam, other: iam }, 'the frontend "lambda-iam" is there twice'],
+    ["another kind", { aws: { ...iam, kind: "saml" } }, "/issuers/aws/kind"],
+  ])("is refused with: %s", ([, more, words]) => {
+    expect(refusalOf((policy) => (policy["issuers"] = { ...good.issuers, ...more }))).toContain(words);
+  });
+
+  test.for(["at+jwt/x/y", "", "at jwt", "a".repeat(101)])(
+    "a typ that is no media type is refused: %s",
+    (typ) => {
+      const issuers = { ...good.issuers, cluster: { ...good.issuers.cluster, typ } };
+      expect(refusalOf((policy) => (policy["issuers"] = issuers))).toContain("/issuers/cluster/typ");
+    },
+  );
+});
