@@ -14,7 +14,7 @@ export interface ConvergeOptions {
   readonly stream: string;
   /** default `default` */
   readonly environment?: string;
-  /** `{ threshold, keys }`; each key is PEM text or the path of a public key file */
+  /** `{ threshold, keys }`, each key PEM text or the path of a public key file; or `{ root }`, a root document or its path */
   readonly trust: TrustText;
   /** `postgres://user:password@host:5432/database` or `mongodb://user:password@host:27017/database` */
   readonly database: string;

@@ -57,7 +57,12 @@ export function formatRoot(review: RootReview, paint: Paint): string {
     "",
     formatPairs([
       ["root", `${root.version} of ${root.org}`],
-      ["signed", inWords(envelopes, root.signers, "its own keys", paint)],
+      [
+        "signed",
+        envelopes.length === 0 && root.version === 1
+          ? "by nobody, and nobody has to: runners pin it"
+          : inWords(envelopes, root.signers, "its own keys", paint),
+      ],
       [
         "",
         previous === undefined

@@ -9,6 +9,9 @@ import type { TrustAnchor } from "../../src/release/anchor.ts";
 import { inspectRelease } from "../../src/release/inspect.ts";
 import { layout } from "../../src/release/layout.ts";
 import { readHead, writeHead } from "../../src/release/head.ts";
+import { makeRoot } from "../../src/release/root.ts";
+import { managedTrust } from "../../src/release/root-trust.ts";
+import { signRelease } from "../../src/release/sign.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { planRun } from "../../src/runner.ts";
 import { readStatus } from "../../src/status/status.ts";
@@ -223,6 +226,50 @@ describe("trust by a root", () => {
         rootTrust(first).resolve({ ...question, ...other, source: bucket.source }, never),
       ).rejects.toMatchObject({ code: "TRUST_INVALID" });
     }
+  });
+
+  test("may differ between environments, and a release for both needs the signers of both", async () => {
+    await using bucket = await tempFolder();
+    const text = rootText(first);
+    const [rule] = text.roles.release;
+    text.keys[newKey.id] = { type: "ed25519", pem: newKey.publicPem };
+    text.roles.release.push({
+      ...(rule ?? expect.fail("there is a rule")),
+      environments: ["production"],
+      keys: [oldKey.id, newKey.id],
+      threshold: 2,
+    });
+    const root = makeRoot(text, "the root");
+    const trust = managedTrust({ root, minRootVersion: 1, trustDomains: new Map() });
+    const environments = ["default", "production"];
+    const made = await publishTo(bucket.source, one, { keys: [oldKey], trust, environments });
+    expect(made).toMatchObject({ outcome: "unsigned" });
+    const { digest } = made;
+    const sign = signRelease(
+      {
+        destination: bucket.source,
+        stream: "orders",
+        digest,
+        keys: [newKey],
+        trust,
+        bundles: [],
+        now: new Date(),
+      },
+      never,
+    );
+    expect(await sign).toMatchObject({ published: true });
+    for (const [environment, threshold] of [
+      ["default", 1],
+      ["production", 2],
+    ] as const) {
+      const options = { source: bucket.source, withBodies: false, now: new Date(), trust, environment };
+      expect(await inspectRelease(options, never)).toMatchObject({
+        verdict: { kind: "verified" },
+        threshold,
+      });
+    }
+    const staging = publishTo(bucket.source, one, { keys: [oldKey], trust, environments: ["staging"] });
+    await expect(staging).rejects.toMatchObject({ code: "TRUST_INVALID" });
   });
 
   test("in a workload whose Sigstore instance is not known here is TRUST_INVALID", async () => {

@@ -12,7 +12,12 @@ import {
 import type { Verb } from "../verb.ts";
 
 const org = required(
-  named(textFlag("org", { placeholder: "<name>", text: "whose root it is; it never changes" })),
+  named(
+    textFlag("org", {
+      placeholder: "<name>",
+      text: "whose root it is, a name of its own for every root that these people keep; it never changes",
+    }),
+  ),
 );
 const streams = named(
   listFlag("stream", { placeholder: "<name>", text: "release stream; required, can be repeated" }),
