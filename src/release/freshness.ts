@@ -29,20 +29,20 @@ export function whyNotFresh(release: Release, now: Date): RunnerError | null {
   }
 }
 
-/** What a bucket answered that was asked for its timestamp: bytes, nothing, or something that cannot be one. */
+/** What a bucket answered that was asked for its timestamp: bytes, nothing, or why there will be none. */
 export type TimestampAnswer = Buffer | RunnerError | undefined;
 
 /**
- * Asks for the timestamp. An object that cannot be one is an answer, for whether it is needed is not known yet.
+ * Asks for the timestamp. That it is too large, or that nobody may read it, is an answer: whether it is needed is not known yet.
  *
- * @throws RunnerError `SOURCE_…` — the bucket could not be asked
+ * @throws RunnerError `SOURCE_…` — the bucket could not be asked, and may be asked again
  */
 export async function requestTimestamp(source: Source, signal: AbortSignal): Promise<TimestampAnswer> {
   try {
     const limit = { maxBytes: releaseLimits.timestampBytes };
     return (await source.read(layout.timestamp, limit, signal))?.bytes;
   } catch (error) {
-    if (error instanceof RunnerError && error.code === "TOO_LARGE") return error;
+    if (error instanceof RunnerError && !error.retryable) return error;
     throw error;
   }
 }

@@ -32,7 +32,8 @@ export interface RenewResult extends IssuedRelease {
  * Issues the newest release of a stream again: next version, same manifest, same bodies, new expiry (trust.md 2.6).
  *
  * It may run every day, unattended: while more than half of the time is left nothing is written. Whoever renews on one
- * day (UTC) signs the same bytes, so signers on machines of their own meet a threshold without waiting for each other.
+ * day (UTC; in one hour where less than 8 days are asked for) signs the same bytes, so signers on machines of their own
+ * meet a threshold without waiting for each other.
  *
  * What is renewed must satisfy the trust itself, in every environment that it is for; without a trust, each of `keys`
  * must have signed it. Else a bucket's writer with one stolen key could have the others sign whatever he likes.
@@ -54,7 +55,7 @@ export async function renewRelease(options: RenewOptions, signal: AbortSignal): 
   }
   const { manifestSha256, manifestSize, chain, source } = before;
   const content = { manifestSha256, manifestSize, chain, ...(source && { source }) };
-  const statement = nextStatement(terms, content, nextRank(epoch, earlier), issueTime(earlier, options.now));
+  const statement = nextStatement(terms, content, nextRank(epoch, earlier), issueTime(earlier, options));
   const digest = formatDigest(sha256Hex(writeStatement(statement)));
   const result = describeIssued(
     statement,
@@ -66,12 +67,19 @@ export async function renewRelease(options: RenewOptions, signal: AbortSignal): 
   return { ...result, outcome: published ? "published" : "unsigned", published };
 }
 
-const dayMs = 86_400_000;
+const hourMs = 3_600_000;
 
-/** The day's beginning, so that everybody who renews on it signs the same; never before what is renewed. */
-function issueTime({ statement }: EarlierRelease, now: Date): Date {
-  const day = Math.floor(now.getTime() / dayMs) * dayMs;
-  return new Date(Math.max(day, statement.issued.getTime()));
+/** Below that a whole day less would be felt. */
+const fewDays = 8;
+
+/**
+ * The beginning of the day, of a short-lived release the hour, so that everybody who renews in it signs the same; never
+ * before what is renewed.
+ */
+function issueTime({ statement }: EarlierRelease, { now, expiresInDays }: RenewOptions): Date {
+  const step = expiresInDays < fewDays ? hourMs : 24 * hourMs;
+  const begin = Math.floor(now.getTime() / step) * step;
+  return new Date(Math.max(begin, statement.issued.getTime()));
 }
 
 async function readNewest(

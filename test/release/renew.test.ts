@@ -123,6 +123,17 @@ describe("a renewal", () => {
     expect((await w.head()).version).toBeLessThanOrEqual(10);
   });
 
+  test("for a day is issued by the hour, so that nothing of so short a time is lost", async () => {
+    const key = makeKey();
+    await using w = await world([key]);
+    const now = new Date("2026-11-22T23:40:00Z");
+    const renewed = await renew(w.source, { keys: [key], now, expiresInDays: 1, force: true });
+    expect(renewed.expires).toEqual(new Date("2026-11-23T23:00:00Z"));
+    expect(await renew(w.source, { keys: [key], now, expiresInDays: 1 })).toMatchObject({
+      outcome: "unchanged",
+    });
+  });
+
   test("is made for a release that has expired, and for other environments", async () => {
     const key = makeKey();
     await using w = await world([key]);

@@ -58,8 +58,14 @@ export const releaseRenew: Verb = {
       signal,
     );
     output.result(describeIssue(result, get(streamName)), () =>
-      formatPairs(issuePairs(result, String(result.migrations), output.paint.out)),
+      result.outcome === "unchanged"
+        ? `not yet: release ${result.version} is good until ${result.expires.toISOString()}`
+        : formatPairs(issuePairs(result, String(result.migrations), output.paint.out)),
     );
+    if (result.outcome === "unsigned") {
+      const command = `lockkeeper sign ${word("destination") ?? ""} --release ${result.digest}`;
+      output.note(`whoever signs next: the same command today, or ${command} --key <key> --trust <file>`);
+    }
     return 0;
   },
 };

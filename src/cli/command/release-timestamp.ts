@@ -9,6 +9,7 @@ import { key, openSigners, passphraseFile } from "../signing-keys.ts";
 import type { Verb } from "../verb.ts";
 
 const hourMs = 3_600_000;
+const leastMs = 60_000;
 const expires: Flag<number> = {
   ...textFlag("expires", {
     placeholder: "<hours>",
@@ -18,8 +19,11 @@ const expires: Flag<number> = {
   from(texts, origin) {
     const last = texts.at(-1) ?? "24h";
     const ms = parseDuration(last);
-    if (ms !== undefined && ms > 0) return ms / hourMs;
-    throw new RunnerError("USAGE", `${origin}: expected a time such as 24h, got ${JSON.stringify(last)}`);
+    if (ms !== undefined && ms >= leastMs) return ms / hourMs;
+    throw new RunnerError(
+      "USAGE",
+      `${origin}: expected a time such as 24h, at least 1m, got ${JSON.stringify(last)}`,
+    );
   },
 };
 const runners = {
