@@ -7,8 +7,7 @@ import type { Flag } from "./flag.ts";
 import { trust } from "./flags.ts";
 import type { Paint } from "./output.ts";
 
-// What the verbs that issue releases share.
-
+/** Of every verb that issues something for a stream. */
 export const streamName = required(
   named(
     textFlag("stream", {
@@ -17,6 +16,8 @@ export const streamName = required(
     }),
   ),
 );
+
+/** Of every verb that issues releases: days. */
 export const expires: Flag<number> = {
   ...textFlag("expires", {
     placeholder: "<days>",
@@ -33,10 +34,14 @@ export const expires: Flag<number> = {
     );
   },
 };
+
+/** Of every verb that issues releases: whom the runners trust. */
 export const signers = {
   ...trust,
   text: "what runners trust: the release becomes the newest only when its keys meet the threshold; also names the signers of earlier releases; can be repeated",
 };
+
+/** Of every verb that issues releases. */
 export const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
 
 /** What `--trust` names; undefined where it was not given. */
