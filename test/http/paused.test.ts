@@ -1,20 +1,23 @@
 import { expect, test } from "vitest";
+import { readRecord } from "../../src/audit/read.ts";
 import { never, newRun } from "../support/steps.ts";
 import { createWorld, users } from "./world.ts";
 
 const apply = { target: "orders", action: "apply" };
 
-test("a target that its configuration pauses takes no run, and nothing comes into its database; its status is answered", async () => {
+test("a target that its configuration pauses takes no run, says so to its callers and in the audit log, and its status is answered", async () => {
   const world = await createWorld({ target: { isPaused: true } });
+  const { driver } = world.target;
   await world.bucket.publish(users);
   const refused = await world.send("POST", "/v1/runs", { body: apply });
   expect(refused.status).toBe(409);
   expect(refused.body).toMatchObject({ code: "PAUSED", retryable: true });
   const status = await world.send("GET", "/v1/targets/orders");
   expect(status.body).toMatchObject({ paused: true, pending: { total: 1 } });
-  expect(await world.database.query("select to_regclass('lockkeeper.runs') as runs")).toEqual([
-    { runs: null },
-  ]);
+  expect(await driver.runs({ target: "orders", limit: 5 }, never)).toEqual([]);
+  const codes = async (): Promise<readonly unknown[]> =>
+    (await driver.audit.read({ after: 0, limit: 5 }, never)).map((entry) => readRecord(entry)?.code);
+  await expect.poll(codes).toEqual(["PAUSED"]);
 });
 
 test("a server does not go on with a run that was left open on a target that is paused meanwhile", async () => {
