@@ -1,18 +1,20 @@
 import { RunnerError } from "../error.ts";
 import type { Body, Migration } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
+import type { Head } from "./head.ts";
 import { readStoredRelease } from "./stored-release.ts";
 import type { StoredRelease } from "./stored-release.ts";
 import { ruleFor } from "./trust.ts";
 import type { Trust } from "./trust.ts";
 import { assertManifestOf, verifyStatement } from "./verify.ts";
+import { isAbove } from "./waiting.ts";
 
 /** What a release changes against another one; labels of bodies, in their order. */
 export interface ReleaseChanges {
   readonly against: Basis;
-  /** migrations that the other one does not have */
+  /** migrations that the other one does not have, or not in this place with these bytes */
   readonly added: readonly string[];
-  /** in the other one, and not in this at the same place with the same bytes: no database that has them will take this release */
+  /** of the other one, and not in this at the same place with the same bytes: no database that has them will take this release */
   readonly rewritten: readonly string[];
   /** whose down body is another, new or gone */
   readonly downChanged: readonly string[];
@@ -53,20 +55,22 @@ export interface Judgement {
 /**
  * Compares a release with the one before it; where that one cannot be believed, with the newest.
  *
- * @param newest - digest that the head names
+ * @param newest - what the head names
  * @throws RunnerError `SOURCE_…`
  */
 export async function readChanges(
   source: Source,
   shown: StoredRelease,
-  newest: string | undefined,
+  newest: Head | undefined,
   judgement: Judgement,
   signal: AbortSignal,
 ): Promise<ReleaseChanges> {
   const { previous } = shown.statement;
+  // of an older release, the newest is no basis
+  const isOther = newest !== undefined && newest.digest !== shown.digest && isAbove(shown.statement, newest);
   const candidates = [
     ...(previous === null ? [] : [previous]),
-    ...(judgement.trust === undefined || newest === undefined || newest === shown.digest ? [] : [newest]),
+    ...(judgement.trust !== undefined && isOther ? [newest.digest] : []),
   ];
   let why: "first" | "gone" | "untrusted" = "first";
   for (const digest of new Set(candidates)) {
@@ -125,19 +129,23 @@ function compare(
 ): ReleaseChanges {
   const now = manifest.migrations;
   const then = before?.manifest.migrations ?? [];
+  // each chain digest is over all before it: from the first that differs on, all are others
+  const firstOther = then.findIndex(({ chain }, index) => now[index]?.chain !== chain);
+  const common = firstOther === -1 ? then.length : firstOther;
   const bodies = new Map((before?.manifest.repeatable ?? []).map((body) => [body.path, body.sha256]));
   const differs = (part: (migration: Migration) => Body | undefined): readonly string[] =>
     now
+      .slice(0, common)
       .filter((migration, index) => {
         const [other] = then.slice(index, index + 1).map(part);
-        return index < then.length && part(migration)?.sha256 !== other?.sha256;
+        return part(migration)?.sha256 !== other?.sha256;
       })
       .map(({ path }) => path);
   const environments = before?.statement.environments ?? [];
   return {
     against,
-    added: now.slice(then.length).map(({ path }) => path),
-    rewritten: then.filter(({ chain }, index) => now[index]?.chain !== chain).map(({ path }) => path),
+    added: now.slice(common).map(({ path }) => path),
+    rewritten: then.slice(common).map(({ path }) => path),
     downChanged: differs(({ down }) => down),
     checkpointChanged: differs(({ checkpoint }) => checkpoint),
     repeatableChanged: manifest.repeatable

@@ -113,13 +113,7 @@ export async function inspectRelease(options: InspectOptions, signal: AbortSigna
     threshold: known === undefined ? null : ruleFor(known, environment).threshold,
     verdict: judge(options, trust, shown, environment),
     manifest: shown.manifest,
-    changes: await readChanges(
-      source,
-      shown,
-      newest?.head.digest,
-      { trust: known, environment, now },
-      signal,
-    ),
+    changes: await readChanges(source, shown, newest?.head, { trust: known, environment, now }, signal),
     bodies: options.withBodies ? await checkBodies(source, shown.manifest, signal) : null,
   };
 }

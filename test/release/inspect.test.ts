@@ -96,15 +96,19 @@ describe("an inspected release", () => {
     });
   });
 
-  test("names the migrations that it rewrites", async () => {
+  test("names the migrations that it rewrites, and what stands in their place as new", async () => {
     await using bucket = await tempFolder();
     const { key } = makeKeys();
-    const first = await publishTo(bucket.source, files, { keys: [key] });
-    const manifest = manifestOf({ "1_users.up.sql": "drop table users;" });
-    await plant(bucket.source, { manifest, keys: [key], statement: { version: 2, previous: first.digest } });
+    const one = { "1_users.up.sql": files["1_users.up.sql"] };
+    const first = await plant(bucket.source, {
+      manifest: manifestOf({ ...one, "2_bad.up.sql": "drop table orders;", "3_more.up.sql": "select 3;" }),
+      keys: [key],
+    });
+    const manifest = manifestOf({ ...one, "2_good.up.sql": "select 2;", "3_more.up.sql": "select 3;" });
+    await plant(bucket.source, { manifest, keys: [key], statement: { version: 2, previous: first } });
     expect((await inspect(bucket.source)).changes).toMatchObject({
-      rewritten: ["1_users.up.sql"],
-      added: [],
+      rewritten: ["2_bad.up.sql", "3_more.up.sql"],
+      added: ["2_good.up.sql", "3_more.up.sql"],
     });
   });
 
