@@ -45,6 +45,17 @@ function judge(release: Buffer, trust: Trust): VerifiedStatement {
   });
 }
 
+/** Of several lines each may be right by itself. */
+function linesOf(release: Buffer): readonly Buffer[] {
+  return [
+    release,
+    ...release
+      .toString()
+      .split("\n")
+      .map((line) => Buffer.from(line)),
+  ];
+}
+
 /** The name of the statement in a line as it was published; undefined: refused. */
 function digestOf(release: Buffer, trust: Trust): string | undefined {
   try {
@@ -60,7 +71,7 @@ function signedBy(name: string, keyNames: readonly number[], threshold: number):
     keyNames.flatMap((index) => keys[index] ?? []),
     "the trust",
   );
-  const allowed = new Set([...good, ...bad].flatMap((bytes) => digestOf(bytes, trust) ?? []));
+  const allowed = new Set([...good, ...bad].flatMap(linesOf).flatMap((line) => digestOf(line, trust) ?? []));
   return {
     name,
     // the right ones more often: what comes of them has the longest way to go
