@@ -131,7 +131,7 @@ function verify(
   proof: KeylessProof,
 ): readonly CertificateExtension[] | string {
   const signer = verifier.verify(read(envelope, proof));
-  if (!isSignedByCertificate(envelope, signer)) return "its signature is not one of P-256 or Ed25519";
+  if (!isSignedByCertificate(envelope, signer)) return "its signature is wrong";
   const oids = signer.identity?.oids;
   if (oids === undefined) return "its certificate names nobody";
   return oids.map(({ oid, value }) => ({ oid: (oid?.id ?? []).join("."), value }));
@@ -166,6 +166,8 @@ const reasons = new Map([
   ["TLOG_INCLUSION_PROMISE_ERROR", "its log entry is not signed by a log of this trust domain"],
   ["TLOG_BODY_ERROR", "its log entry is of another signature"],
   ["SIGNATURE_ERROR", "its signature is wrong"],
+  // ours
+  ["KEY_ALG", "its certificate is for a key that is neither P-256 nor Ed25519"],
 ]);
 
 function reasonOf(error: unknown): string {

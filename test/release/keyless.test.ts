@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { createHash, generateKeyPairSync } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import * as v from "valibot";
@@ -11,10 +12,11 @@ import { writeStatement } from "../../src/release/statement.ts";
 import { makeTrust } from "../../src/release/trust.ts";
 import type { Trust } from "../../src/release/trust.ts";
 import { verifyStatement } from "../../src/release/verify.ts";
+import { needs } from "../support/parts.ts";
 import { altered, memberOf } from "../support/bundle-line.ts";
 import { makeKey, signedLine, tempFolder } from "../support/release.ts";
 import type { TestKey } from "../support/release.ts";
-import { createSigstore, githubIssuer } from "../support/sigstore.ts";
+import { authorityOf, createSigstore, githubIssuer } from "../support/sigstore.ts";
 import type { TestCertificate } from "../support/sigstore.ts";
 
 const payload = writeStatement({
@@ -314,6 +316,80 @@ describe("what a certificate line must prove", () => {
       }
     }
     expect(taken).toEqual([]);
+  });
+});
+
+describe("a certificate by an authority that is trusted, but made otherwise than Fulcio's", () => {
+  needs("openssl");
+
+  const fulcio = "1.3.6.1.4.1.57264.1";
+  const name = `subjectAltName=URI:${release.san}`;
+  const lines = {
+    name,
+    use: "extendedKeyUsage=codeSigning",
+    issuer: `${fulcio}.8=ASN1:UTF8String:${release.issuer}`,
+    id: `${fulcio}.15=ASN1:UTF8String:456789`,
+    owner: `${fulcio}.17=ASN1:UTF8String:123456`,
+    bare: `${fulcio}.5=DER:${Buffer.from("acme/orders").toString("hex")}`,
+  };
+
+  /** What becomes of a line whose certificate openssl made: these extensions, for a key on this curve. */
+  async function judgeMade(extensions: Readonly<Record<string, string>>, curve = "P-256") {
+    const keys = generateKeyPairSync("ec", { namedCurve: curve });
+    await using folder = await tempFolder({
+      "leaf.key": keys.privateKey.export({ type: "pkcs8", format: "pem" }),
+      extensions: Object.values(extensions).join("\n"),
+    });
+    const openssl = (text: string): void => {
+      const { status, stderr } = spawnSync("openssl", text.split(" "), {
+        cwd: folder.path,
+        encoding: "utf8",
+      });
+      if (status !== 0) throw new Error(stderr);
+    };
+    openssl("ecparam -name prime256v1 -genkey -noout -out ca.key");
+    openssl("req -x509 -new -key ca.key -sha256 -days 2 -subj /CN=test -out ca.der -outform DER");
+    openssl("req -new -key leaf.key -subj /CN=leaf -out leaf.csr");
+    openssl(
+      "x509 -req -in leaf.csr -CA ca.der -CAkey ca.key -set_serial 1 -sha256 -days 1 -extfile extensions -out leaf.der -outform DER",
+    );
+    const certificate = await readFile(join(folder.path, "leaf.der"));
+    const made = await publicOne.sign(payload, release, { keys, certificate });
+    const here = {
+      ...publicOne.trustedRoot,
+      ctlogs: [],
+      certificateAuthorities: [authorityOf([await readFile(join(folder.path, "ca.der"))])],
+    };
+    return judge([made], await trust(undefined, { roots: { here } }));
+  }
+
+  test("counts where it is the same in all that is asked", async () => {
+    expect(await judgeMade(lines)).toEqual(["oidc:release"]);
+    expect(await judgeMade({ ...lines, more: `${fulcio}.20=ASN1:UTF8String:push` })).toEqual([
+      "oidc:release",
+    ]);
+  });
+
+  test.for([
+    ["of a key on P-384", {}, "P-384", "its certificate is for a key that is neither P-256 nor Ed25519"],
+    ["with a second name", { name: `${name},email:eve@evil.test` }, "P-256", "it has the name "],
+    ["for a server", { use: "extendedKeyUsage=serverAuth" }, "P-256", "it has the key usage "],
+    [
+      "for code and a server",
+      { use: "extendedKeyUsage=codeSigning,serverAuth" },
+      "P-256",
+      "it has the key usage ",
+    ],
+    [
+      "with an issuer in another type of text",
+      { issuer: `${fulcio}.8=ASN1:IA5String:${release.issuer}` },
+      "P-256",
+      "it has the issuer ",
+    ],
+  ] as const)("attack 31: one %s is THRESHOLD", async ([, wrong, curve, why]) => {
+    const answer = await judgeMade({ ...lines, ...wrong }, curve);
+    expect(answer).toMatch(/^THRESHOLD: /);
+    expect(answer).toContain(why);
   });
 });
 

@@ -20,6 +20,8 @@ export interface Signing {
   readonly signedAt?: Date;
   /** the key of the certificate; default: a fresh one of P-256 */
   readonly keys?: { readonly publicKey: KeyObject; readonly privateKey: KeyObject };
+  /** one that another authority made for these keys; default: what the instance makes */
+  readonly certificate?: Buffer;
 }
 
 /** A Sigstore instance of a test's own: real certificates, logs and timestamps from `@sigstore/mock`, without its network. */
@@ -86,8 +88,8 @@ export async function createSigstore({
     },
     certify,
     log: (payload, signature, verifier) => logAnswer(keys.log, now, payload, signature, verifier),
-    async sign(payload, wanted, { signedAt = now, keys: own = p256() } = {}) {
-      const certificate = await certify(spki(own.publicKey), wanted);
+    async sign(payload, wanted, { signedAt = now, keys: own = p256(), certificate: given } = {}) {
+      const certificate = given ?? (await certify(spki(own.publicKey), wanted));
       const signature = sign("sha256", preAuthEncoding(payloadType, payload), own.privateKey);
       return JSON.stringify({
         mediaType,
@@ -137,7 +139,8 @@ function logOf(baseUrl: string, key: Buffer): object {
   };
 }
 
-function authorityOf(certificates: readonly ArrayBufferView[]): object {
+/** One of the authorities of a trusted root. */
+export function authorityOf(certificates: readonly ArrayBufferView[]): object {
   return {
     subject: { organization: "test", commonName: "test" },
     uri: "https://fulcio.test",
