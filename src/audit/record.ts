@@ -137,6 +137,7 @@ export interface AuditedMigration {
 export type AuditFacts = Pick<AuditRecord, "event" | "action" | "target" | "stream" | "principal"> &
   Partial<Omit<AuditRecord, "schema" | "time" | "runner" | "allMigrations">>;
 
+/** Name and version of a record's shape. */
 export const auditSchema = "urn:lockkeeper:audit:v1";
 
 /** Migrations that a record lists, so that one of ten thousand is not megabytes. */
