@@ -108,8 +108,8 @@ async function world(options: { readonly trust: object; readonly signers?: reado
       return publishTo(bucket, files, { keys: [one, ...others], ...change });
     },
     head: async () => readHead(await readKey(bucket, layout.head)),
-    up: async (): Promise<void> => {
-      const { code, said } = await sh("lockkeeper up");
+    up: async (more: Readonly<Record<string, string>> = {}): Promise<void> => {
+      const { code, said } = await sh("lockkeeper up", more);
       expect(code, said).toBe(0);
     },
     /** Runs a block of the document, and holds it to what the document says of it. */
@@ -197,14 +197,26 @@ test("a bad migration is corrected, and one that worked is taken back", { timeou
   const w = await world({ trust: pinned });
   const { digest } = await w.publish(first);
   await w.up();
-  w.know({ GOOD: digest });
-  await w.publish({ ...first, "2_items.up.sql": "CREATE TABLE items (); SELECT 1/0;" });
+  const down = { "2_items.down.sql": "DROP TABLE items;" };
+  const bad = {
+    ...first,
+    ...down,
+    "2_items.up.sql": "CREATE TABLE items (); SELECT 1 / count(*) FROM users;",
+  };
+  w.know({ GOOD: digest, BAD: (await w.publish(bad)).digest });
   await w.block("bad");
   expect(await w.tables()).toEqual(["users"]);
-  const down = { "2_items.down.sql": "DROP TABLE items;" };
+  // somewhere else it went well, because there were rows
+  const staging = await createDatabase();
+  const there = { DATABASE_URL: staging.url };
+  await w.up({ ...there, LOCKKEEPER_RELEASE: digest });
+  await staging.query("INSERT INTO users VALUES (1)");
+  await w.up(there);
   await w.migrations({ ...first, ...down, "2_items.up.sql": "CREATE TABLE items ();" });
   await w.block("bad-corrected");
   expect(await w.tables()).toEqual(["items", "users"]);
+  await expect(w.up(there)).rejects.toThrow("HISTORY_REWRITTEN");
+  await w.block("bad-elsewhere", there);
   expect(await w.block("bad-down")).toMatch(/^held /m);
   expect(await w.tables()).toEqual(["users"]);
   await w.migrations({ ...first, "2_goods.up.sql": "CREATE TABLE goods ();" });
