@@ -1,5 +1,5 @@
 import type { SignResult } from "../release/sign.ts";
-import type { StoredLines } from "../release/stored-release.ts";
+import type { WaitingRelease } from "../release/waiting.ts";
 import { formatPairs, formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
 
@@ -44,7 +44,7 @@ export function notesOn({ threshold, uncounted }: SignResult): readonly string[]
 }
 
 /** A release that waits, as programs read it. */
-export function describeWaiting({ digest, statement, envelopes }: StoredLines): Record<string, unknown> {
+export function describeWaiting({ digest, statement, signatures }: WaitingRelease): Record<string, unknown> {
   return {
     digest,
     stream: statement.stream,
@@ -54,18 +54,18 @@ export function describeWaiting({ digest, statement, envelopes }: StoredLines): 
     environments: statement.environments,
     issued: statement.issued.toISOString(),
     expires: statement.expires.toISOString(),
-    signatures: envelopes.length,
+    signatures,
   };
 }
 
 /** Releases that wait, as a person reads them. */
-export function formatWaiting(releases: readonly StoredLines[], paint: Paint): string {
-  const rows = releases.map(({ digest, statement, envelopes }) => [
+export function formatWaiting(releases: readonly WaitingRelease[], paint: Paint): string {
+  const rows = releases.map(({ digest, statement, signatures }) => [
     digest,
     `${statement.version} (epoch ${statement.epoch})`,
     statement.environments.join(", "),
     statement.issued.toISOString().slice(0, 16).replace("T", " "),
-    String(envelopes.length),
+    String(signatures),
   ]);
   return formatTable(["release", "version", "for", "issued", "signatures"], rows, paint);
 }

@@ -5,13 +5,21 @@ import type { Source } from "../source/source.ts";
 import { mapConcurrently } from "./concurrent.ts";
 import type { Head } from "./head.ts";
 import { layout } from "./layout.ts";
+import type { ReleaseStatement } from "./statement.ts";
 import { readHeadOf, readStoredLines } from "./stored-release.ts";
-import type { StoredLines } from "./stored-release.ts";
+
+/** A release that the head does not name yet. */
+export interface WaitingRelease {
+  readonly digest: string;
+  readonly statement: ReleaseStatement;
+  /** lines that it has, whoever wrote them */
+  readonly signatures: number;
+}
 
 /** Releases that the head does not name yet, and what else lies beside them. */
 export interface Waiting {
   /** lowest first */
-  readonly releases: readonly StoredLines[];
+  readonly releases: readonly WaitingRelease[];
   /** objects beside them that are no releases */
   readonly unreadable: number;
 }
@@ -67,10 +75,11 @@ async function readUnlessBroken(
   digest: string,
   head: Head | undefined,
   signal: AbortSignal,
-): Promise<StoredLines | "broken" | "published"> {
+): Promise<WaitingRelease | "broken" | "published"> {
   try {
-    const found = await readStoredLines(source, digest, signal);
-    return isAbove(found.statement, head) ? found : "published";
+    // its bytes are let go: whoever writes the bucket could fill our memory with them
+    const { statement, envelopes } = await readStoredLines(source, digest, signal);
+    return isAbove(statement, head) ? { digest, statement, signatures: envelopes.length } : "published";
   } catch (error) {
     if (!(error instanceof RunnerError) || error.retryable || error.code.startsWith("SOURCE_")) throw error;
     return "broken";
