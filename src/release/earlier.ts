@@ -163,6 +163,26 @@ export function trustedIn(trusts: EnvironmentTrusts, own: readonly PublicKey[]):
   };
 }
 
+/**
+ * Holds the head to what is known from elsewhere than the bucket.
+ *
+ * @throws RunnerError `UNEXPECTED_RELEASE`
+ */
+export function assertExpected({ statement }: EarlierRelease, expected: string | undefined): void {
+  if (expected === undefined || expected === statement.digest) return;
+  throw new RunnerError("UNEXPECTED_RELEASE", "the source names another release as its newest", {
+    hint: "find out who holds the wanted one back",
+    fields: { expected, actual: statement.digest },
+  });
+}
+
+/** For whoever needs a release that is there. */
+export function nothingThere(url: string): RunnerError {
+  return new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${url}`, {
+    hint: "check the prefix, or publish",
+  });
+}
+
 /** Of a manifest that is the signed one; whether it is, is for `verifyManifest` to say. */
 function engineOf({ manifestSha256, engine }: VerifiedStatement, manifest: Buffer): Engine {
   return sha256Hex(manifest) === manifestSha256 ? readManifest(manifest).engine : engine;

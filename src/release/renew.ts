@@ -1,7 +1,7 @@
 import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import { noKnownRoots } from "./anchor.ts";
-import { readEarlier, signedByOneOf, trustedIn } from "./earlier.ts";
+import { assertExpected, nothingThere, readEarlier, signedByOneOf, trustedIn } from "./earlier.ts";
 import type { EarlierRelease, Judge } from "./earlier.ts";
 import { resolveTrusts } from "./environment-trust.ts";
 import { describeIssued, epochOf, isCurrent, issue, nextRank, nextStatement, readTerms } from "./issue.ts";
@@ -15,6 +15,8 @@ import type { VerifiedStatement } from "./verify.ts";
 export interface RenewOptions extends Omit<Terms, "environments" | "epoch"> {
   /** default: those of the newest release */
   readonly environments?: readonly string[] | undefined;
+  /** the release that must be the newest, where that is known from elsewhere than the bucket */
+  readonly expected?: string | undefined;
   /** renew also what has more than half of its time left */
   readonly force?: boolean | undefined;
   /** everything but the writing */
@@ -36,10 +38,12 @@ export interface RenewResult extends IssuedRelease {
  * meet a threshold without waiting for each other.
  *
  * What is renewed must satisfy the trust itself, in every environment that it is for; without a trust, each of `keys`
- * must have signed it. Else a bucket's writer with one stolen key could have the others sign whatever he likes.
+ * must have signed it. Else a bucket's writer with one stolen key could have the others sign whatever he likes. He can
+ * still show an older release that was once the newest, and have that one renewed for databases that know no newer:
+ * `expected` closes that.
  *
  * @throws RunnerError `RELEASE_NOT_FOUND` — there is nothing to renew; `THRESHOLD`, `RELEASE_REVOKED`, `WRONG_EPOCH` and the other codes of `verify.ts`
- * @throws RunnerError `SOURCE_CONFLICT` — another publisher was faster; `VALIDITY` — longer than the trust allows
+ * @throws RunnerError `UNEXPECTED_RELEASE`; `SOURCE_CONFLICT` — another publisher was faster; `VALIDITY` — longer than the trust allows
  */
 export async function renewRelease(options: RenewOptions, signal: AbortSignal): Promise<RenewResult> {
   const { destination, keys } = options;
@@ -83,7 +87,7 @@ function issueTime({ statement }: EarlierRelease, { now, expiresInDays }: RenewO
 }
 
 async function readNewest(
-  { destination, stream, trust, now }: RenewOptions,
+  { destination, stream, trust, now, expected }: RenewOptions,
   own: readonly PublicKey[],
   signal: AbortSignal,
 ): Promise<EarlierRelease> {
@@ -94,10 +98,9 @@ async function readNewest(
     return trustedIn(trusts, own)(bytes, claim);
   };
   const earlier = await readEarlier(destination, { stream, judge }, signal);
-  if (earlier !== undefined) return earlier;
-  throw new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${destination.url}`, {
-    hint: "check the prefix, or publish",
-  });
+  if (earlier === undefined) throw nothingThere(destination.url);
+  assertExpected(earlier, expected);
+  return earlier;
 }
 
 function onlyKeys(keys: readonly PublicKey[]): KnownSigners {

@@ -2,7 +2,7 @@ import { RunnerError } from "../error.ts";
 import type { WritableSource } from "../source/source.ts";
 import { noKnownRoots } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
-import { readEarlier, trustedIn } from "./earlier.ts";
+import { assertExpected, nothingThere, readEarlier, trustedIn } from "./earlier.ts";
 import { signEnvelope } from "./envelope.ts";
 import { resolveTrusts } from "./environment-trust.ts";
 import type { EnvironmentTrusts } from "./environment-trust.ts";
@@ -103,18 +103,8 @@ async function readNewest(
     },
     signal,
   );
-  if (earlier === undefined) {
-    throw new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${destination.url}`, {
-      hint: "check the prefix, or publish",
-    });
-  }
-  const { digest } = earlier.statement;
-  if (expected !== undefined && expected !== digest) {
-    throw new RunnerError("UNEXPECTED_RELEASE", "the source names another release as its newest", {
-      hint: "find out who holds the wanted one back",
-      fields: { expected, actual: digest },
-    });
-  }
+  if (earlier === undefined) throw nothingThere(destination.url);
+  assertExpected(earlier, expected);
   const rules = [...trusts.values()].flatMap(({ timestamp }) => timestamp ?? []);
   if (rules.length > 0) return { release: earlier.statement, rules };
   throw new RunnerError("USAGE", "the trust has no timestamp role, so no runner would look for a timestamp", {

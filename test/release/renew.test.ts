@@ -223,6 +223,7 @@ describe("what is not renewed", () => {
       [{ trust: { ...trust, epoch: 2 } }, "WRONG_EPOCH"],
       [{ trust: trustOf([makeKey()]) }, "THRESHOLD"],
       [{ stream: "billing" }, "WRONG_STREAM"],
+      [{ expected: `sha256:${"0".repeat(64)}` }, "UNEXPECTED_RELEASE"],
       [{ trust, expiresInDays: 401 }, "VALIDITY"],
       [{ environments: [] }, "USAGE"],
       [{ environments: ["a b"] }, "USAGE"],
