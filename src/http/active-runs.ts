@@ -7,7 +7,6 @@ import { requestOf } from "../run/order.ts";
 import { originOf } from "./fault.ts";
 import { recordOf, type LogRecord } from "./log.ts";
 import { within } from "./patience.ts";
-import { replayed } from "./spend-token.ts";
 
 /** Milliseconds to record a request, or an end. */
 const acceptMs = 10_000;
@@ -292,6 +291,13 @@ export class ActiveRuns {
 /** The run that a request came to. */
 export function runOf(begun: Begun): string {
   return begun.kind === "here" ? begun.runId : begun.run.id;
+}
+
+/** A token that was used before, for something else. */
+export function replayed(): RunnerError {
+  return new RunnerError("REPLAY", "this token was used for another request", {
+    hint: "ask your issuer for a fresh token for each request that changes something",
+  });
 }
 
 function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun {

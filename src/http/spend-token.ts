@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { RunnerError } from "../error.ts";
 import type { Target } from "../runner.ts";
+import { replayed } from "./active-runs.ts";
 import type { HttpContext } from "./context.ts";
 
 /**
@@ -22,11 +22,4 @@ export async function spendToken(
   const bodyDigest = `sha256:${createHash("sha256").update(`${act} ${runId} ${wanted.bodyDigest}`).digest("hex")}`;
   if (await driver.spendUse({ issuer, jti, expiresAt, bodyDigest, runId }, signal)) return;
   throw replayed();
-}
-
-/** A token that was used before, for something else. */
-export function replayed(): RunnerError {
-  return new RunnerError("REPLAY", "this token was used for another request", {
-    hint: "ask your issuer for a fresh token for each request that changes something",
-  });
 }
