@@ -258,23 +258,6 @@ describe("the bytes that are signed", () => {
     expect(isSignedBy(message, toDer(signature), parsePublicKey(pem, "the example's key"))).toBe(true);
     expect(isSignedBy(message, signature, parsePublicKey(pem, "the example's key"))).toBe(false);
   });
-
-  test("are covered whole: every flipped bit and every cut of a bundle line is refused", () => {
-    const key = makeKey();
-    const trust = trustOf([key]);
-    const line = Buffer.from(signedLine(payload, key));
-    expect(codeOf(() => judge([line.toString("latin1")], trust))).toBe("taken");
-    const taken: string[] = [];
-    for (let bit = 0; bit < line.length * 8; bit++) {
-      const flipped = Buffer.from(line);
-      flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-      if (isTaken(flipped, trust)) taken.push(`bit ${bit}`);
-    }
-    for (let length = 0; length < line.length; length++) {
-      if (isTaken(line.subarray(0, length), trust)) taken.push(`cut at ${length}`);
-    }
-    expect(taken).toEqual([]);
-  });
 });
 
 describe("a private key", () => {
@@ -308,17 +291,6 @@ describe("a private key", () => {
     expect(codeOf(() => parsePrivateKey("nothing", undefined, "the key"))).toBe("KEY_INVALID");
   });
 });
-
-function isTaken(bytes: Buffer, trust: Trust): boolean {
-  try {
-    const expectations = { stream: "orders", environment: "default", engine: "postgres", trust } as const;
-    verifyStatement(bytes, { ...expectations, highWaterMark: undefined, expected: undefined, now });
-    return true;
-  } catch (error) {
-    if (error instanceof RunnerError) return false;
-    throw error;
-  }
-}
 
 function parsed(text: string): object {
   return Object(JSON.parse(text)) as object;

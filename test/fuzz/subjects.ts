@@ -3,11 +3,13 @@ import { configSubjects } from "./subject-config.ts";
 import { folderSubjects } from "./subject-folder.ts";
 import { httpSubjects } from "./subject-http.ts";
 import { releaseSubjects } from "./subject-release.ts";
+import { trustSubjects } from "./subject-trust.ts";
 import type { Subject } from "./subject.ts";
 
 /** Every parser of bytes from outside. */
 export const subjects: readonly Subject[] = [
   ...releaseSubjects,
+  ...trustSubjects,
   ...httpSubjects,
   ...folderSubjects,
   ...bodySubjects,
