@@ -45,6 +45,16 @@ describe.for(["first", "before-trust"])("tables of the build %s", (build) => {
     expect(tokens.toSorted((a, b) => a - b)).toEqual([8, 9, 10, 11, 12, 13]);
   });
 
+  test("are then as those of a fresh database", async () => {
+    const { database, driver } = await start(build);
+    const fresh = await createDatabase();
+    const other = await openDriver(fresh.url);
+    onTestFinished(() => other.close());
+    for (const each of [driver, other]) await each.withLease(leaseOptions(), () => Promise.resolve());
+    expect(await columnsIn(database)).toEqual(await columnsIn(fresh));
+    expect(await indexesIn(database)).toEqual(expect.arrayContaining([...(await indexesIn(fresh))]));
+  });
+
   test("wait for a fenced transaction of that build on any stream, which is not disturbed by it", async () => {
     const { database, driver } = await start(build);
     const earlier = await database.connect();
@@ -157,6 +167,18 @@ function firstActs(): Readonly<Record<string, (driver: Driver) => Promise<void>>
       ]);
     },
   };
+}
+
+/** Each with its type, default and whether it may be empty; in which order, nothing depends on. */
+function columnsIn(database: TestDatabase): Promise<readonly unknown[]> {
+  return database.query(
+    `SELECT table_name, column_name, data_type, column_default, is_nullable FROM information_schema.columns
+     WHERE table_schema = 'lockkeeper' ORDER BY 1, 2`,
+  );
+}
+
+function indexesIn(database: TestDatabase): Promise<readonly unknown[]> {
+  return database.query("SELECT indexdef FROM pg_indexes WHERE schemaname = 'lockkeeper' ORDER BY 1");
 }
 
 interface Started {
