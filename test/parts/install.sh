@@ -19,6 +19,7 @@ uv_version=0.13.8
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fake_gcs_server=github.com/fsouza/fake-gcs-server@v1.56.1
 cosign=github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
+wycheproof=github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a
 flyway=10.20.1
 maven_dependency_plugin=3.6.1
 
@@ -55,7 +56,7 @@ go_parts() {
   # Where Go's own instructions put it.
   local PATH=$PATH:/usr/local/go/bin
   if ! command -v go >/dev/null; then
-    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign: need Go 1.25 or newer (https://go.dev/dl)'
+    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign, wycheproof: need Go 1.25 or newer (https://go.dev/dl)'
     return 0
   fi
   go_program bin/versitygw "$cache/versitygw-${versitygw##*@}" '' "$versitygw" || missing 'versitygw: see above'
@@ -64,6 +65,15 @@ go_parts() {
   golang_migrate_peer peers/golang-migrate 'postgres mongodb file' || missing 'golang-migrate: see above'
   go_folder peers/atlas "$here/atlas" || missing 'atlas: see above'
   go_program bin/cosign "$cache/cosign-${cosign##*@}" '' "$cosign" || missing 'cosign: see above'
+  local folder=$cache/wycheproof-${wycheproof##*-}
+  if build "$folder" wycheproof_vectors "$folder"; then link "$folder" wycheproof; else missing 'wycheproof: see above'; fi
+}
+
+# Of 30 MB of test vectors, the four files for what we verify.
+wycheproof_vectors() {
+  local module
+  module=$(go mod download -json "$wycheproof" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || return
+  (cd "$module/testvectors_v1" && cp ed25519_test.json ecdsa_secp256r1_sha256_test.json ecdsa_secp256r1_sha256_p1363_test.json json_web_signature_test.json "$1")
 }
 
 # dbmate, node-pg-migrate, migrate-mongo and umzug: published packages, with a lock of their own.

@@ -118,6 +118,12 @@ const parts = {
     program: "cosign",
     how: "npm run parts; needs Go",
   },
+  wycheproof: {
+    // a folder of test vectors
+    variable: "LOCKKEEPER_TEST_WYCHEPROOF",
+    installed: "wycheproof",
+    how: "npm run parts; needs Go",
+  },
   buildah: {
     variable: "LOCKKEEPER_TEST_BUILDAH",
     program: "buildah",
