@@ -59,8 +59,8 @@ export function formatRoot(review: RootReview, paint: Paint): string {
       ["root", `${root.version} of ${root.org}`],
       [
         "signed",
-        envelopes.length === 0 && root.version === 1
-          ? "by nobody, and nobody has to: runners pin it"
+        envelopes.length === 0 && previous === undefined
+          ? "by nobody: only a root that runners pin needs no signature"
           : inWords(envelopes, root.signers, "its own keys", paint),
       ],
       [

@@ -13,6 +13,8 @@ export interface NamedKey {
 /** What the first root of an organisation says. */
 export interface FirstRoot {
   readonly org: string;
+  /** default 1; above all that databases know where it takes the place of a root that was stolen */
+  readonly version?: number | undefined;
   readonly streams: readonly string[];
   readonly environments: readonly string[];
   readonly rootKeys: readonly NamedKey[];
@@ -57,7 +59,7 @@ export function draftFirstRoot(first: FirstRoot): Buffer {
   return writeRoot({
     schema: rootSchemaName,
     org,
-    version: 1,
+    version: first.version ?? 1,
     expires: formatTime(first.expires),
     keys: Object.fromEntries(keys.map(writeKey)),
     roles: {

@@ -12,6 +12,7 @@ import { readHead, writeHead } from "../../src/release/head.ts";
 import { makeRoot } from "../../src/release/root.ts";
 import { managedTrust } from "../../src/release/root-trust.ts";
 import { signRelease } from "../../src/release/sign.ts";
+import { sha256Hex } from "../../src/migration/checksum.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { planRun } from "../../src/runner.ts";
 import { readStatus } from "../../src/status/status.ts";
@@ -118,7 +119,7 @@ describe("a runner with a pinned root", () => {
     expect(await demanding.run()).toMatchObject({ status: "succeeded", done: [{ version: "1" }] });
   });
 
-  // TUF: test_*_fast_forward_recovery, test_targets_rollback
+  // TUF: test_*_fast_forward_recovery
   test("attack 19: recovers from a stolen key's highest version by a new epoch", async () => {
     const { bucket, open, rotate, digest } = await start();
     const target = await open();
@@ -149,6 +150,40 @@ describe("a runner with a pinned root", () => {
       keys: [newKey],
     });
     expect(await target.run()).toMatchObject({ status: "failed", error: { code: "WRONG_EPOCH" } });
+  });
+
+  // TUF: test_targets_rollback, test_repository_substitutes_target_file
+  test("takes no older release, and no other body, though the root trusts their signer", async () => {
+    const { bucket, open, digest } = await start();
+    const target = await open();
+    await publishTo(bucket.source, two, { keys: [oldKey], trust: rootTrust(first) });
+    const body = layout.blob(sha256Hex(Buffer.from(two["2_b.up.sql"])));
+    const right = await readKey(bucket.source, body);
+    await overwrite(bucket.source, body, Buffer.from("CREATE TABLE e ();"));
+    expect(await target.run()).toMatchObject({ status: "failed", error: { code: "BLOB_DIGEST" }, done: [] });
+    await overwrite(bucket.source, body, right);
+    expect(await target.run()).toMatchObject({
+      status: "succeeded",
+      done: [{ version: "1" }, { version: "2" }],
+    });
+    await overwrite(bucket.source, layout.head, writeHead({ epoch: 1, version: 1, digest }));
+    expect(await target.run()).toMatchObject({ status: "failed", error: { code: "ROLLBACK" } });
+  });
+
+  test("goes on from a new root of a higher version, whatever an old one's thieves have published", async () => {
+    const { bucket, open, rotate } = await start();
+    const target = await open();
+    await rotate({ ...second, releaseKeys: [oldKey] });
+    await target.run();
+    expect(await rootVersion(target)).toBe(2);
+    const again: RootWish = { version: 100, rootKeys: [newKey], releaseKeys: [newKey, oldKey] };
+    await publishTo(bucket.source, two, { keys: [newKey], trust: rootTrust(again) });
+    const moved = await open(rootTrust(again));
+    expect(await moved.run()).toMatchObject({ status: "succeeded", done: [{ version: "2" }] });
+    expect(await rootVersion(moved)).toBe(100);
+    expect(await target.run({ goal: { kind: "version", version: "1", allow: "both" } })).toMatchObject({
+      error: { code: "ROOT_ROLLBACK" },
+    });
   });
 
   test("judges its root again under the lease", async () => {

@@ -1,4 +1,4 @@
-import { named, listFlag, required, textFlag } from "../flag.ts";
+import { countFlag, named, listFlag, required, textFlag } from "../flag.ts";
 import {
   expiryAfter,
   readNamedKeys,
@@ -19,6 +19,12 @@ const org = required(
     }),
   ),
 );
+const version = countFlag("root-version", {
+  placeholder: "<n>",
+  text: "where to begin; in place of a root that was stolen, a number far above it, so that no database takes it for an older one",
+  fallback: 1,
+  least: 1,
+});
 const streams = named(
   listFlag("stream", { placeholder: "<name>", text: "release stream; required, can be repeated" }),
 );
@@ -40,7 +46,18 @@ export const rootNew: Verb = {
     "signature. Read it, edit it if you like, put it into the runners' configuration and keep its root keys offline; from then on " +
     "who is trusted changes without a deployment: root next, root sign, root publish.",
   parameters: [{ name: "file", text: "the document to write: 1.root.json", isRequired: true }],
-  flags: [org, streams, environments, rootKeys, threshold, releaseKeys, releases, timestampKeys, rootExpires],
+  flags: [
+    org,
+    streams,
+    environments,
+    rootKeys,
+    threshold,
+    releaseKeys,
+    releases,
+    timestampKeys,
+    version,
+    rootExpires,
+  ],
   examples: [
     {
       line: "lockkeeper root new 1.root.json --org acme --stream orders --root-key alice.pub --root-key bob.pub --release-key ci.pub",
@@ -62,6 +79,7 @@ export const rootNew: Verb = {
     const path = word("file") ?? "";
     const document = draftFirstRoot({
       org: get(org),
+      version: get(version),
       streams: get(streams),
       environments: get(environments),
       rootKeys: await readNamedKeys(get(rootKeys)),
