@@ -5,12 +5,12 @@ import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { needsDigest, type Decision, type Question } from "../http/auth/decision.ts";
 import { explain, type ExplainedCaller } from "../http/auth/explain.ts";
 import { actions } from "../http/auth/rule.ts";
-import { createTokenVerifier } from "../http/auth/token.ts";
+import { createTokenVerifier, type IssuerKeys } from "../http/auth/token.ts";
 import type { Policy } from "../http/auth/policy.ts";
 import { parseStrictJson } from "../http/json.ts";
 import { httpLimits } from "../http/limits.ts";
 import { loadConfig } from "./config.ts";
-import { openPolicy, readPolicy, type OpenPolicy } from "./open-policy.ts";
+import { openIssuers, readPolicy } from "./open-policy.ts";
 import { defaultEnvironment } from "./settings.ts";
 
 type Ask = NonNullable<PolicyQuestion["ask"]>;
@@ -24,9 +24,9 @@ export async function checkPolicy(question: PolicyQuestion): Promise<PolicyRepor
   const { file, environments } = await placeOf(question);
   const names = environments === undefined ? undefined : new Set(environments.keys());
   const { ask } = question;
-  // secrets and keys of issuers are only needed where a token is to be verified
-  const opened = ask?.caller.kind === "token" ? await openPolicy(file, names) : undefined;
-  const policy = opened?.policy ?? (await readPolicy(file, names));
+  const policy = await readPolicy(file, names);
+  // whoever asks about a token need not have the secrets of webhooks
+  const issuers = ask?.caller.kind === "token" ? await openIssuers(policy, file) : [];
   return {
     file,
     audience: policy.audience,
@@ -35,7 +35,7 @@ export async function checkPolicy(question: PolicyQuestion): Promise<PolicyRepor
     rules: policy.rules.length,
     targetsChecked: names !== undefined,
     warnings: policy.warnings,
-    request: ask === undefined ? null : await judge(ask, policy, opened, environments),
+    request: ask === undefined ? null : await judge(ask, policy, issuers, environments),
   };
 }
 
@@ -61,7 +61,7 @@ async function placeOf({ policy, config, targets }: PolicyQuestion): Promise<{
 async function judge(
   ask: Ask,
   policy: Policy,
-  opened: OpenPolicy | undefined,
+  issuers: readonly IssuerKeys[],
   environments: ReadonlyMap<string, string | undefined> | undefined,
 ): Promise<PolicyVerdict> {
   const { target } = ask;
@@ -69,7 +69,7 @@ async function judge(
   if (action === undefined)
     throw new RunnerError("USAGE", `--action: expected ${actions.join(", ")}, got "${ask.action}"`);
   const about = { target, action, rule: null, rules: [], advice: [] };
-  const found = await callerOf(ask, policy, opened);
+  const found = await callerOf(ask, policy, issuers);
   if (found.kind === "refused") {
     const { reason, unverified } = found;
     const decision = { allowed: false, decision: "unauthenticated", code: "UNAUTHENTICATED" } as const;
@@ -124,7 +124,7 @@ type FoundCaller =
 async function callerOf(
   { caller }: Ask,
   policy: Policy,
-  opened: OpenPolicy | undefined,
+  issuers: readonly IssuerKeys[],
 ): Promise<FoundCaller> {
   switch (caller.kind) {
     case "hook": {
@@ -137,15 +137,18 @@ async function callerOf(
     case "claims":
       return readClaims(caller, policy);
     case "token":
-      return verifyToken(caller.token, opened);
+      return verifyToken(caller.token, policy, issuers);
   }
 }
 
-async function verifyToken(token: string, opened: OpenPolicy | undefined): Promise<FoundCaller> {
-  if (opened === undefined) throw new RunnerError("INTERNAL", "a token without the keys of its issuers");
+async function verifyToken(
+  token: string,
+  { audience }: Policy,
+  issuers: readonly IssuerKeys[],
+): Promise<FoundCaller> {
   const verifier = createTokenVerifier({
-    audience: opened.policy.audience,
-    issuers: opened.issuers,
+    audience,
+    issuers,
     maxTokenChars: httpLimits.tokenChars,
     now: () => new Date(),
   });

@@ -29,9 +29,19 @@ export async function openPolicy(
   const folder = dirname(file);
   return {
     policy,
-    issuers: await Promise.all(policy.issuers.map((issuer) => withKeys(issuer, folder))),
+    issuers: await openIssuers(policy, file),
     hooks: await Promise.all(policy.hooks.map((hook) => withSecrets(hook, folder))),
   };
+}
+
+/**
+ * The keys of a policy's issuers; those with an address are asked for when a token wants them.
+ *
+ * @param file - the policy's, beside which key sets are looked for
+ * @throws RunnerError `CONFIG` — a key set cannot be read or used
+ */
+export function openIssuers(policy: Policy, file: string): Promise<readonly IssuerKeys[]> {
+  return Promise.all(policy.issuers.map((issuer) => withKeys(issuer, dirname(file))));
 }
 
 /**

@@ -197,6 +197,22 @@ describe("keys from an issuer's address", () => {
     expect(asked).toBeLessThanOrEqual(2);
   });
 
+  test("are given up after 5 s, also when their server goes on sending", async () => {
+    const issuer = await createIssuer();
+    const server = createServer((_, response) => {
+      const drip = setInterval(() => response.write(" "), 50);
+      response.on("close", () => clearInterval(drip));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const verifier = verifierFor({
+      ...entryOf(issuer),
+      keys: fetchedKeys(`http://127.0.0.1:${port}/jwks`),
+    });
+    await refusal(verifier, await issuer.token({}, { now }));
+  });
+
   test("that cannot be had let nobody in, and the log hears why", async () => {
     const issuer = await createIssuer();
     const url = await serve(() => ({ status: 500, body: Buffer.alloc(0) }));
