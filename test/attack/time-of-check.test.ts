@@ -124,9 +124,9 @@ describe("a folder on disk", () => {
     });
     const file = path.join(folder.path, "a.sql");
     await writeFile(`${file}.honest`, "inside");
-    let isOver = false;
+    const over = new AbortController();
     const swapping = (async () => {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         await symlink(path.join(outside.path, "secret"), `${file}.link`);
         await rename(`${file}.link`, file);
         await link(`${file}.honest`, `${file}.copy`);
@@ -141,7 +141,7 @@ describe("a folder on disk", () => {
       );
       seen.add(outcome);
     }
-    isOver = true;
+    over.abort();
     await swapping;
     expect(
       [...seen].filter(
