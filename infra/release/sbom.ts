@@ -1,5 +1,5 @@
 /**
- * Prints the bill of materials of what `npm install lockkeeper` brings, as CycloneDX: `npm run sbom`.
+ * Prints the bill of materials of what `npm install lockkeeper` brings, as CycloneDX: `node infra/release/sbom.ts`.
  *
  * npm makes it. `npm sbom --omit=dev` alone leaves out packages that a development tool depends on as well (11.19 drops
  * pg and yaml), so npm is shown a lock file without the development tools.

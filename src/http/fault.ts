@@ -4,7 +4,7 @@ const mostPlaces = 6;
 
 /**
  * Where a fault of our own comes from, for the log: the kinds of the errors behind it and the places in our source, as
- * `TypeError at http/app.ts:120:5 < runner.ts:88:3`. Neither their messages nor their stacks, which may hold SQL, rows or tokens.
+ * its class and `http/app.ts`, line and column, and who called it. Neither their messages nor their stacks, which may hold SQL, rows or tokens.
  */
 export function originOf({ cause }: RunnerError): string | null {
   const kinds: string[] = [];
