@@ -3,8 +3,8 @@ import type { RunnerError } from "../error.ts";
 const mostPlaces = 6;
 
 /**
- * Where a fault of our own comes from, for the log: the kinds of the errors behind it and the places in our source, as
- * its class and `http/app.ts`, line and column, and who called it. Neither their messages nor their stacks, which may hold SQL, rows or tokens.
+ * Where a fault of our own comes from, for the log: the kinds of the errors behind it, and the places in our source with
+ * the newest first. Neither their messages nor their stacks, which may hold SQL, rows or tokens.
  */
 export function originOf({ cause }: RunnerError): string | null {
   const kinds: string[] = [];
