@@ -7,6 +7,7 @@ import { mapConcurrently } from "../../src/release/concurrent.ts";
 import { layout } from "../../src/release/layout.ts";
 import { plainReleases } from "../../src/release/plain.ts";
 import type { ReleaseContext } from "../../src/release/release.ts";
+import { publishRoot } from "../../src/release/root-publish.ts";
 import { signRelease } from "../../src/release/sign.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { findWaiting } from "../../src/release/waiting.ts";
@@ -16,6 +17,8 @@ import { startGcs, startS3 } from "../support/bucket.ts";
 import type { BucketServer } from "../support/bucket.ts";
 import { needs } from "../support/parts.ts";
 import { makeKey, makeKeys, never, publishTo, recorded, trustOf } from "../support/release.ts";
+import type { Files, TestKey } from "../support/release.ts";
+import { pinned, rootText, rootTrust, signedRoot } from "../support/root.ts";
 
 const context: ReleaseContext = {
   highWaterMark: undefined,
@@ -37,6 +40,34 @@ describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name)
   let server: BucketServer;
   beforeAll(async () => (server = await servers[name]()));
   afterAll(() => server.stop());
+
+  test("follow a root to new keys, and ask for each of its versions once", async () => {
+    const bucket = await server.createBucket();
+    const { source, requests } = recorded(await openSource(`${bucket}/orders`, server.options));
+    const [root, old, next] = [makeKey(), makeKey(), makeKey()];
+    const first = { rootKeys: [root], releaseKeys: [old] };
+    const trust = rootTrust(first);
+    const publish = (files: Files, key: TestKey) => publishTo(source, files, { keys: [key], trust });
+    await publish(steps(1), old);
+    const file = signedRoot(rootText({ ...first, version: 2, releaseKeys: [next] }), [root]);
+    const twice = [1, 2].map(() =>
+      publishRoot({ destination: source, pinned: pinned(first), file, now: new Date() }, never),
+    );
+    expect((await Promise.all(twice)).map(({ root: { version } }) => version)).toEqual([2, 2]);
+    expect(await publish(steps(2), next)).toMatchObject({ outcome: "published", version: 2 });
+    requests.length = 0;
+    const of = { source, stream: "orders", environment: "default", engine: "postgres", trust } as const;
+    const release = await signedReleases(of).fetch(context, never);
+    expect(release.root).toMatchObject({
+      version: 2,
+      files: [{ version: 2, document: String(file.document) }],
+    });
+    expect(requests.filter((request) => request.includes("root/"))).toEqual([
+      `GET ${layout.root(2)}`,
+      `GET ${layout.rootBundles(2)}`,
+      `GET ${layout.root(3)}`,
+    ]);
+  });
 
   test("are published and brought whole with four requests", async () => {
     const bucket = await server.createBucket();

@@ -52,8 +52,8 @@ export const rootPublish: Verb = {
     );
     if (outcome === "published") {
       output.note(
-        "runners follow it from their next release on, and their databases remember it then: " +
-          "publish or renew a release now, so that nobody can withhold this root from them",
+        "runners follow it from now on, and a database remembers it with its next release: " +
+          "publish or renew a release now, so that nobody can withhold this root from it",
       );
     }
     return 0;
