@@ -81,7 +81,7 @@ async function userFolder(san?: string) {
 const verify =
   "lockkeeper verify --source ./bucket --stream orders --environment production --trust trust.json --output json";
 
-describe("the documented way to sign without a key", { timeout: 120_000 }, () => {
+describe("the documented way to sign without a key", { timeout: 240_000 }, () => {
   needs("cosign");
 
   test("publishes a release that cosign signed in the name of the workflow, which runners take", async () => {
