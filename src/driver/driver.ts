@@ -43,7 +43,7 @@ export interface Driver {
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun>;
 
   /**
-   * Uses up a single-use id for an act other than asking for a run, such as canceling one; `acceptRun` takes it no more.
+   * Uses up a single-use id for an act on a run that is there, such as canceling it; for another, `acceptRun` takes it no more.
    * False when it was used for something else; true again for the same body. Does nothing where our tables, or the run, are absent.
    */
   spendUse(use: SpentUse, signal: AbortSignal): Promise<boolean>;

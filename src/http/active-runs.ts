@@ -91,6 +91,7 @@ export class ActiveRuns {
     // No `await` where there is none: of two equal requests at once, one has to see the other's promise.
     const earlier = pending === undefined ? undefined : await pending;
     if (earlier !== undefined) {
+      await this.#spend(order, runOf(earlier), target);
       await order.recordAllowed(runOf(earlier));
       return earlier;
     }
@@ -103,6 +104,16 @@ export class ActiveRuns {
       .then((result) => (result.kind === "here" ? this.ended(result.runId) : undefined))
       .then(forget, forget);
     return begun;
+  }
+
+  /** Who joins a run that another token began has used its own for that, and for nothing else. */
+  async #spend({ record }: RunOrder, runId: string, { driver }: Target): Promise<void> {
+    const { singleUse, bodyDigest } = record;
+    if (singleUse === null || bodyDigest === null) return;
+    const isOurs = await within(acceptMs, (signal) =>
+      driver.spendUse({ ...singleUse, bodyDigest, runId }, signal),
+    );
+    if (!isOurs) throw replayed();
   }
 
   /** What an equal request has begun, and is not being canceled; decided without a pause when there is none. */

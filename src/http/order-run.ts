@@ -149,7 +149,16 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
     sameAs:
       release === null
         ? null
-        : JSON.stringify([target.name, body.action, release, body.to, body.plan, body.onFailure, body.allow]),
+        : JSON.stringify([
+            given.trigger,
+            target.name,
+            body.action,
+            release,
+            body.to,
+            body.plan,
+            body.onFailure,
+            body.allow,
+          ]),
   };
 }
 

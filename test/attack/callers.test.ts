@@ -2,7 +2,7 @@ import { createHash, createHmac, generateKeyPairSync, sign } from "node:crypto";
 import { Webhook } from "standardwebhooks";
 import { beforeAll, describe, expect, test } from "vitest";
 import { parseHookSecret } from "../../src/http/auth/hook-secret.ts";
-import { createWorld, orders, users, type Answer, type World } from "../http/world.ts";
+import { createWorld, openBarrier, orders, users, type Answer, type World } from "../http/world.ts";
 import { recordOutbound } from "../support/outbound.ts";
 import { runsOf } from "../support/runs-of.ts";
 import { base64url, createIssuer, signRaw, testAudience, type TestIssuer } from "../support/token.ts";
@@ -313,6 +313,32 @@ describe("attack 45: one proof, shown again", () => {
       const answer = await site.send("POST", path, { body, token });
       expect([answer.status, answer.body.code]).toEqual([409, "REPLAY"]);
     }
+  });
+
+  test("45 a token that joined a run which another one began is good for that alone", async () => {
+    const site = await createWorld();
+    const barrier = await openBarrier(site);
+    const digest = await site.bucket.publish(barrier.migration);
+    const body = { ...apply, release: { digest } };
+    const headers = { prefer: "respond-async" };
+    const first = await site.send("POST", "/v1/runs", { body, headers });
+    await barrier.reached();
+    const token = await site.token();
+    for (let turn = 0; turn < 2; turn++) {
+      const joined = await site.send("POST", "/v1/runs", { body, headers, token });
+      expect([joined.status, joined.body.id]).toEqual([202, first.body.id]);
+    }
+    const back = { target: "orders", action: "rollback", to: "0" };
+    for (const [path, other] of [
+      ["/v1/runs", back],
+      [`/v1/runs/${first.body.id}/cancel`, {}],
+    ] as const) {
+      const replay = await site.send("POST", path, { body: other, token });
+      expect([replay.status, replay.body.code]).toEqual([409, "REPLAY"]);
+    }
+    await barrier.release();
+    await site.app.active.drained();
+    expect(await runsOf(site.database)).toBe(1);
   });
 
   test("45 a token that canceled or unlocked is good for that alone", async () => {

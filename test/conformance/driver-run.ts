@@ -82,6 +82,7 @@ export function runSuite(start: Start): void {
     const spend = (jti: string, bodyDigest: string) =>
       driver.spendUse({ ...token(jti), bodyDigest, runId: run.id }, never);
     expect(await spend("j1", "cancel")).toBe(false);
+    expect(await spend("j1", "b1")).toBe(true);
     expect(await spend("j2", "cancel")).toBe(false);
     expect(await Promise.all([1, 2, 3, 4].map(() => spend("j3", "cancel")))).toEqual([
       true,

@@ -7,7 +7,7 @@ const limit = { maxTimeMS: answerMs } as const;
 
 /**
  * Uses an id up in the document of the run that it is about: beside the claim of the token stands what it was used for,
- * so a token that asked for this run cannot do something else to it as well. Of a run that is not there, nothing is kept.
+ * so a token that asked for this run cannot do something else to it as well, but may ask for it again. Of a run that is not there, nothing is kept.
  */
 export async function spendUse({ collections }: MongoDatabase, use: SpentUse): Promise<boolean> {
   const { runId, bodyDigest } = use;
@@ -15,7 +15,7 @@ export async function spendUse({ collections }: MongoDatabase, use: SpentUse): P
   const purpose = `${claim} for ${bodyDigest}`;
   try {
     const { matchedCount } = await collections.runs.updateOne(
-      { _id: runId, $or: [{ claims: { $ne: claim } }, { claims: purpose }] },
+      { _id: runId, $or: [{ claims: { $ne: claim } }, { claims: purpose }, { bodyDigest }] },
       { $addToSet: { claims: { $each: [claim, purpose] } } },
       limit,
     );
