@@ -1,8 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createDatabase } from "../support/database.ts";
 import { makeKeys, publishTo, folderSource, tempFolder } from "../support/release.ts";
@@ -145,6 +147,44 @@ describe("lockkeeper serve", () => {
     expect(await served.exited).toBe(2);
     expect(served.errors()).toMatch(words);
     expect(served.errors()).not.toMatch(/\n\s+at /);
+  });
+
+  test("takes a webhook that is signed by the command of infra/callers.md, and no other one", async () => {
+    const secret = "0123456789abcdef0123456789abcdef";
+    const { config, path } = await configured({
+      policy: (text) => {
+        const policy = JSON.parse(text) as { rules: object[] };
+        const hooks = {
+          flux: { kind: "hmac", header: "X-Signature", prefix: "sha256=", secretFile: "flux.secret" },
+        };
+        const rule = { id: "flux", hook: "flux", allow: { targets: ["orders"], actions: ["apply"] } };
+        return JSON.stringify({ ...policy, hooks, rules: [...policy.rules, rule] });
+      },
+    });
+    await writeFile(join(path, "flux.secret"), `${secret}\n`);
+    const served = start(config);
+    const { url } = await served.line("server.started");
+
+    const page = readFileSync(join(import.meta.dirname, "../../infra/callers.md"), "utf8");
+    const [, command = ""] = /^body='[^']*'\n(curl [\s\S]*?)^```$/m.exec(page) ?? [];
+    const run = promisify(execFile);
+    const post = async (body: string, key: string): Promise<Record<string, unknown>> => {
+      await writeFile(join(path, "flux.secret.sent"), `${key}\n`);
+      const line = command
+        .replace("https://migrate.example", String(url))
+        .replace("flux.secret", "flux.secret.sent");
+      const { stdout } = await run("sh", ["-ec", `body='${body}'\n${line}`], { cwd: path });
+      return JSON.parse(stdout) as Record<string, unknown>;
+    };
+    const body = JSON.stringify({ target: "orders", action: "apply" });
+    expect(await post(body, "f".repeat(32))).toMatchObject({ status: 401, code: "UNAUTHENTICATED" });
+    const accepted = await post(body, secret);
+    expect(accepted).toMatchObject({
+      target: "orders",
+      trigger: { kind: "event", actor: "flux", rule: "flux" },
+    });
+    expect((await post(body, secret))["id"]).toBe(accepted["id"]);
+    expect(JSON.stringify(served.lines)).not.toContain(secret);
   });
 
   test("on an address that others can reach wants its public address", async () => {
