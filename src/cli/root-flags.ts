@@ -38,14 +38,12 @@ export const rootExpires: Flag<number> = {
   fallback: "365d",
   from: (texts, origin) => releaseExpires.from(texts.length === 0 ? ["365d"] : texts, origin),
 };
-export const pinnedRoot: Flag<string> = {
-  ...required(
-    textFlag("trust", {
-      placeholder: "<file>",
-      text: "the root that runners pin, or the trust file that names it",
-    }),
-  ),
-};
+export const pinnedRoot = required(
+  textFlag("trust", {
+    placeholder: "<file>",
+    text: "the root that runners pin, or the trust file that names it",
+  }),
+);
 
 const dayMs = 86_400_000;
 

@@ -1,7 +1,8 @@
 import { RunnerError } from "../error.ts";
 import type { PublicKey } from "./key.ts";
-import { makeRoot, readRoot, rootSchemaName } from "./root.ts";
-import type { RootText } from "./root.ts";
+import { makeRoot, readRoot } from "./root.ts";
+import { rootSchemaName } from "./root-text.ts";
+import type { RootText } from "./root-text.ts";
 import { formatTime } from "./schema.ts";
 
 /** A public key and what people call it. */

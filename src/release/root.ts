@@ -1,12 +1,12 @@
-import * as v from "valibot";
-
 import { RunnerError } from "../error.ts";
-import { identityId, identitySchema, isSameWorkload, makeIdentity } from "./identity.ts";
+import { isSameWorkload, makeIdentity } from "./identity.ts";
 import type { Identity } from "./identity.ts";
 import { parsePublicKey } from "./key.ts";
 import type { PublicKey } from "./key.ts";
 import { releaseLimits } from "./limits.ts";
-import { check, count, digestText, mapOf, nameText, timeText } from "./schema.ts";
+import { rootSchema } from "./root-text.ts";
+import type { RootKeyText, RootText } from "./root-text.ts";
+import { check } from "./schema.ts";
 import { parseStrictJson } from "./strict-json.ts";
 import { defaultMaxValidityDays } from "./trust.ts";
 import type { TimestampRule, TrustRule } from "./trust.ts";
@@ -46,9 +46,6 @@ export interface StreamRule {
   readonly epoch: number;
   readonly minVersion: number;
 }
-
-/** Name of the document's format. */
-export const rootSchemaName = "urn:lockkeeper:root:v1";
 
 /**
  * Bytes of a root document → what it says. Nothing of it is proven here: see `verifyNextRoot`.
@@ -100,63 +97,8 @@ export function makeRoot(value: unknown, what: string): Root {
   };
 }
 
-const keyText = v.strictObject({
-  type: v.picklist(["ecdsa-p256", "ed25519"]),
-  name: v.exactOptional(nameText),
-  pem: v.pipe(v.string(), v.maxLength(1_024, "at most 1024 characters")),
-});
-
-const identityText = v.strictObject({ ...identitySchema.entries, name: v.exactOptional(nameText) });
-
-const roleEntries = (most: number) => ({
-  keys: v.pipe(
-    v.array(v.string()),
-    v.minLength(1, "at least one key"),
-    v.maxLength(most, `at most ${most} keys`),
-  ),
-  threshold: count(1, most),
-});
-
-const names = v.pipe(v.array(nameText), v.minLength(1, "at least one name"));
-
-/** Shape of a root document; a field that it does not have is an error. */
-export const rootSchema = v.strictObject({
-  schema: v.literal(rootSchemaName),
-  org: nameText,
-  version: count(1),
-  expires: timeText,
-  keys: mapOf(
-    v.union([digestText, identityId]),
-    v.lazy((key) => (isIdentityText(key) ? identityText : keyText)),
-  ),
-  roles: v.strictObject({
-    root: v.strictObject(roleEntries(releaseLimits.rootKeys)),
-    release: v.pipe(
-      v.array(
-        v.strictObject({
-          streams: names,
-          environments: names,
-          ...roleEntries(releaseLimits.keys),
-          maxValidityDays: v.exactOptional(count(1, 36_500)),
-        }),
-      ),
-      v.minLength(1, "at least one rule"),
-    ),
-    timestamp: v.exactOptional(v.strictObject(roleEntries(releaseLimits.keys))),
-  }),
-  streams: mapOf(nameText, v.strictObject({ epoch: count(1), minVersion: count(1) })),
-  revoked: v.strictObject({ releases: v.array(digestText) }),
-});
-
-/** A root document as it is written: {@link rootSchema}. */
-export type RootText = v.InferOutput<typeof rootSchema>;
-
 type RoleText = RootText["roles"]["root"];
 type Known = ReadonlyMap<string, PublicKey | Identity>;
-
-function isIdentityText(value: unknown): boolean {
-  return typeof value === "object" && value !== null && "type" in value && value.type === "sigstore";
-}
 
 /** One signer, one id: else a threshold could count somebody twice. */
 function readSigners({ keys }: RootText, what: string): Known {
@@ -176,7 +118,7 @@ function readSigners({ keys }: RootText, what: string): Known {
   return known;
 }
 
-function readKey(id: string, { pem, type }: v.InferOutput<typeof keyText>, what: string): PublicKey {
+function readKey(id: string, { pem, type }: RootKeyText, what: string): PublicKey {
   let key: PublicKey;
   try {
     key = parsePublicKey(pem, `the key ${id}`);

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 
-import { rootSchema, rootSchemaName } from "./root.ts";
+import { rootSchema, rootSchemaName } from "./root-text.ts";
 import { check, count, mapOf, nameText, sha256Text } from "./schema.ts";
 import { fixedTrustEntries, fixedTrustSchema, namesSigner } from "./trust.ts";
 import type { FixedTrustText } from "./trust.ts";

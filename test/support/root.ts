@@ -1,6 +1,7 @@
 import { layout } from "../../src/release/layout.ts";
 import { makeRoot } from "../../src/release/root.ts";
-import type { Root, RootText } from "../../src/release/root.ts";
+import type { Root } from "../../src/release/root.ts";
+import type { RootText } from "../../src/release/root-text.ts";
 import { writeRootStatement } from "../../src/release/root-statement.ts";
 import { managedTrust } from "../../src/release/root-trust.ts";
 import type { PinnedRoot } from "../../src/release/root-trust.ts";
