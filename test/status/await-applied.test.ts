@@ -59,7 +59,8 @@ describe("waiting for a place in the chain", () => {
       message: expect.stringMatching(/^"orders" has 1 migrations, up to 1, and not yet 3:[0-9a-f]{64}$/),
     });
     let applying: Promise<unknown> | undefined;
-    const applied = wait(last, { timeoutMs: 600_000, onWaiting: () => (applying ??= target.run()) });
+    const apply = (): void => void (applying ??= target.run());
+    const applied = wait(last, { timeoutMs: 600_000, onWaiting: apply });
     expect(await applied).toMatchObject({ position: { length: 3 } });
     expect(await applying).toMatchObject({ outcome: "applied" });
     expect(await wait(first)).toMatchObject({ position: { length: 3 } });
@@ -188,7 +189,7 @@ describe("on MongoDB", () => {
     const state = await awaitApplied(target.driver, "orders", wanted, {
       ...options,
       timeoutMs: 600_000,
-      onWaiting: () => (applying ??= target.run()),
+      onWaiting: () => void (applying ??= target.run()),
     });
     expect(await applying).toMatchObject({ outcome: "applied" });
     expect(state.position).toMatchObject({ length: 1, version: "1" });
