@@ -1,8 +1,11 @@
-import { appendFile, readFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { appendFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { describe, expect, onTestFinished, test } from "vitest";
 
+import { readForeignBundles } from "../../src/release/foreign-bundle.ts";
 import { layout } from "../../src/release/layout.ts";
 import { draftFirstRoot, draftNextRoot } from "../../src/release/root-draft.ts";
 import type { NamedKey, RootChanges } from "../../src/release/root-draft.ts";
@@ -10,11 +13,14 @@ import { createRootFile, pathBeside, readRootFile, signRootFile } from "../../sr
 import { publishRoot } from "../../src/release/root-publish.ts";
 import type { PublishedRoot } from "../../src/release/root-publish.ts";
 import { writeRootStatement } from "../../src/release/root-statement.ts";
+import { verifyNextRoot } from "../../src/release/root-walk.ts";
 import { readRoot, readRootText } from "../../src/release/root.ts";
+import { needs, part } from "../support/parts.ts";
 import { makeKey, never, overwrite, recorded, signedLine, tempFolder } from "../support/release.ts";
 import type { TestKey } from "../support/release.ts";
 import { linesOf, pinned, plantRoot, rootText, signedRoot } from "../support/root.ts";
 
+const run = promisify(execFile);
 const [alice, bob, carol, ci, newCi] = [makeKey(), makeKey("ed25519"), makeKey(), makeKey(), makeKey()];
 const named = (...keys: readonly TestKey[]): readonly NamedKey[] =>
   keys.map((key, index) => ({ key: key.public, name: `key-${index}` }));
@@ -143,6 +149,53 @@ describe("a root in a file", () => {
     await expect(createRootFile(join(folder, "root"), first)).rejects.toMatchObject({ code: "USAGE" });
     expect(pathBeside(join(folder, "1.root.json"), 2)).toBe(join(folder, "2.root.json"));
     expect(pathBeside(join(folder, "root.json"), 2)).toBeUndefined();
+  });
+});
+
+describe("cosign", () => {
+  needs("cosign");
+
+  test("signs a root with any of its key stores, and verifies one", { timeout: 120_000 }, async () => {
+    const document = next({ rootThreshold: 1 });
+    const folder = await folderWith({ "2.root.json": document, "carol.pem": Buffer.from(carol.privatePem) });
+    const env = { PATH: process.env["PATH"], HOME: folder, COSIGN_PASSWORD: "" };
+    const cosign = (...words: readonly string[]) => run(part("cosign"), words, { cwd: folder, env });
+    await cosign("import-key-pair", "--key", "carol.pem", "--output-key-prefix", "carol", "-y");
+    const path = join(folder, "2.root.json");
+    const file = await readRootFile(path);
+    await writeFile(join(folder, "statement.json"), writeRootStatement(file.root, document));
+    const offline = ["--use-signing-config=false", "--tlog-upload=false", "-y"];
+    await cosign(
+      "attest-blob",
+      "--key",
+      "carol.key",
+      "--statement",
+      "statement.json",
+      "--bundle",
+      "c.json",
+      ...offline,
+    );
+    const [line = ""] = readForeignBundles(await readFile(join(folder, "c.json")), "c.json");
+    expect(
+      await signRootFile(file, { keys: [], bundles: [{ line, what: "c.json" }] }, [carol.public], never),
+    ).toBe(1);
+    await signRootFile(await readRootFile(path), { keys: [alice], bundles: [] }, [], never);
+
+    const signed = await readRootFile(path);
+    expect(verifyNextRoot(readRoot(first), signed).version).toBe(2);
+    for (const [index, key] of [carol, alice].entries()) {
+      await writeFile(join(folder, "one.json"), signed.bundles.toString().split("\n")[index] ?? "");
+      await writeFile(join(folder, "one.pub"), key.publicPem);
+      const { stderr } = await cosign(
+        "verify-blob-attestation",
+        "--key=one.pub",
+        "--insecure-ignore-tlog=true",
+        "--type=urn:lockkeeper:root:v1",
+        "--bundle=one.json",
+        "2.root.json",
+      );
+      expect(stderr).toContain("Verified OK");
+    }
   });
 });
 

@@ -4,6 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, onTestFinished, test } from "vitest";
 
+import { converge } from "../../src/converge.ts";
 import { noKnownRoots } from "../../src/release/anchor.ts";
 import type { TrustAnchor } from "../../src/release/anchor.ts";
 import { inspectRelease } from "../../src/release/inspect.ts";
@@ -61,6 +62,7 @@ async function start() {
   const published = await publishTo(bucket.source, one, { keys: [oldKey], trust: rootTrust(first) });
   return {
     bucket,
+    database,
     open,
     digest: published.digest,
     rotate: (wish: RootWish = second) =>
@@ -238,6 +240,22 @@ describe("a runner with a pinned root", () => {
       keys: [newKey],
     });
     expect(await target.run()).toMatchObject({ status: "failed", error: { code: "ROOT_EXPIRED" } });
+  });
+});
+
+describe("an application that starts", () => {
+  test("follows a root that it pins", async () => {
+    const { bucket, database, rotate } = await start();
+    await rotate();
+    await publishTo(bucket.source, two, { keys: [newKey], trust: rootTrust(first) });
+    const options = { source: bucket.path, stream: "orders", database: database.url };
+    expect(await converge({ ...options, trust: { root: rootText(first) } })).toMatchObject({
+      outcome: "applied",
+      done: [{ version: "1" }, { version: "2" }],
+    });
+    const demanding = { root: JSON.stringify(rootText(first)), minRootVersion: 3 };
+    await publishTo(bucket.source, { ...two, "3_c.up.sql": "CREATE TABLE c ();" }, { keys: [newKey] });
+    await expect(converge({ ...options, trust: demanding })).rejects.toMatchObject({ code: "ROOT_ROLLBACK" });
   });
 });
 
