@@ -1,5 +1,9 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
 import { expect, onTestFinished, test } from "vitest";
 
+import { setPaused } from "../../src/run/by-hand.ts";
 import { verifyAudit } from "../../src/audit/verify.ts";
 import { folderWith, run } from "../bin/program.ts";
 import { openDriver } from "../../src/driver/open.ts";
@@ -21,36 +25,38 @@ test("a MongoDB's audit log has its runs, refuses to be changed unseen, and refu
   const first = await call("up", ...follow, "--output", "json");
   expect(first, first.stderr).toMatchObject({ code: 0 });
   const { audit } = JSON.parse(first.stdout) as { audit: { seq: number; sha256: string } };
-  await call("down", ...follow);
-  await call("pause", "--stream", "shop", "--reason", "looked at it");
-  await call("resume", "--stream", "shop");
-
   const driver = await openDriver(database.url);
   onTestFinished(() => driver.close());
-  const told = ["run.begun", "run.ended applied", "run.begun", "run.ended rolled_back"];
+  const place = { name: "shop", stream: "shop", driver };
+  const caller = { issuer: "cli", subject: "ada@laptop", rule: null };
+  const by = { reason: "looked at it", caller, trigger: "cli" } as const;
+  for (const paused of [true, false])
+    await setPaused(paused, by, place, { signal: never, emit: () => undefined, now: () => new Date() });
   expect(story(await recordsOf(driver))).toEqual([
-    ...told,
+    "run.begun",
+    "run.ended applied",
     "paused",
     "paused done",
     "resumed",
     "resumed done",
   ]);
   expect(await verifyAudit(driver.audit, new Map([[audit.seq, audit.sha256]]), never)).toMatchObject({
-    entries: 8,
+    entries: 6,
     expected: 1,
   });
 
   // nothing can be added any more
   await database.db.command({ collMod: "lockkeeper.audit", validator: { never: { $exists: true } } });
+  await writeFile(join(folder, "m/000002_orders.up.json"), '[{ "create": "orders" }]');
   const refused = await call("up", ...follow);
   expect(refused).toMatchObject({ code: 31 });
   expect(refused.stderr).toContain("AUDIT_UNAVAILABLE");
-  expect(await database.db.listCollections({ name: "users" }).toArray()).toEqual([]);
+  expect(await database.db.listCollections({ name: "orders" }).toArray()).toEqual([]);
   await database.db.command({ collMod: "lockkeeper.audit", validator: {} });
 
   const log = database.db.collection("lockkeeper.audit");
   const [fourth] = await driver.audit.read({ after: 3, limit: 1 }, never);
-  const text = fourth?.text.replace("rolled_back", "applied") ?? "";
+  const text = fourth?.text.replace("looked", "stared") ?? "";
   expect(await log.updateOne({ text: fourth?.text }, { $set: { text } })).toMatchObject({ modifiedCount: 1 });
   await expect(verifyAudit(driver.audit, new Map(), never)).rejects.toMatchObject({
     code: "AUDIT_BROKEN",
