@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
-import { isCertificateUrl } from "../../src/http/auth/sns.ts";
+import { createSnsVerifier, isCertificateUrl } from "../../src/http/auth/sns.ts";
 import { createWorld, users, type Answer, type World } from "../http/world.ts";
 import { recordOutbound } from "../support/outbound.ts";
 import { needs } from "../support/parts.ts";
@@ -226,6 +226,48 @@ describe("attack 46: messages that SNS did not send, or not to us", () => {
       await expectRefused(site, await site.post(sns.message({ SigningCertURL })));
     }
     expect(site.asked).toHaveLength(8);
+  });
+
+  test("46 forged messages do not push out the certificate that real ones need, nor keep it from being renewed", async () => {
+    const aged = createSns({ days: 3650 });
+    let at = Date.now() + 60_000;
+    const asked: string[] = [];
+    const verifier = createSnsVerifier({
+      now: () => new Date(at),
+      fetch: (url) => {
+        asked.push(url);
+        return Promise.resolve(new Response(url === testCertificateUrl ? aged.certificate : "nonsense"));
+      },
+    });
+    const verify = (SigningCertURL: string): Promise<unknown> => {
+      const message = aged.message({ SigningCertURL, Timestamp: new Date(at).toISOString() });
+      return verifier.verify(Buffer.from(JSON.stringify(message)), testTopic);
+    };
+    const forge = (turn: number): Promise<unknown> =>
+      verify(testCertificateUrl.replace("0123", turn.toString(16).padStart(4, "0"))).catch(() => undefined);
+    await verify(testCertificateUrl);
+    for (let turn = 0; turn < 40; turn++) {
+      at += 10_000;
+      await forge(turn);
+    }
+    await verify(testCertificateUrl);
+    expect(asked.filter((url) => url === testCertificateUrl)).toHaveLength(1);
+    at += 25 * 3_600_000;
+    for (let turn = 0; turn < 20; turn++) await forge(turn);
+    await verify(testCertificateUrl);
+    expect(asked.filter((url) => url === testCertificateUrl)).toHaveLength(2);
+  });
+
+  test("46 a certificate that is not valid now proves nothing", async () => {
+    for (const days of [-1, 40]) {
+      const verifier = createSnsVerifier({
+        now: () => new Date(Date.now() + days * 86_400_000),
+        fetch: () => Promise.resolve(new Response(sns.certificate)),
+      });
+      const Timestamp = new Date(Date.now() + days * 86_400_000).toISOString();
+      const body = Buffer.from(JSON.stringify(sns.message({ Timestamp })));
+      await expect(verifier.verify(body, testTopic)).rejects.toThrow("the certificate is not valid now");
+    }
   });
 
   test("46 a message names no digest, so a database of production refuses it", async () => {

@@ -33,7 +33,7 @@ const certificateBytes = 16 * 1024;
 const certificateMs = 5_000;
 /** milliseconds between a message's time and ours */
 const maxAgeMs = 15 * 60_000;
-/** for how long a certificate is kept, and for how long it is not asked for again after it could not be had */
+/** for how long a certificate is kept that has proved a message, and for how long one that has not */
 const keepMs = 24 * 3600_000;
 const cooldownMs = 60_000;
 /** certificates kept; SNS signs with one at a time in a region */
@@ -73,24 +73,27 @@ type Message = v.InferOutput<typeof messageSchema>;
 /** Holds certificates between messages. */
 export function createSnsVerifier(options: { readonly fetch: FetchCertificate; now(): Date }): SnsVerifier {
   const { now } = options;
-  const kept = new Map<string, { readonly certificate: Promise<X509Certificate>; until: number }>();
+  const kept = new Map<string, Kept>();
   let fetches: readonly number[] = [];
 
-  async function certificateAt(url: string): Promise<X509Certificate> {
+  /** One that has proved a message is neither counted nor pushed out by those that forged messages ask for. */
+  function certificateAt(url: string): Kept {
     const at = now().getTime();
     const known = kept.get(url);
-    if (known !== undefined && known.until > at) return known.certificate;
-    fetches = fetches.filter((began) => began > at - cooldownMs);
-    if (fetches.length >= maxFetches) throw new Error("too many unknown certificates at once");
-    fetches = [...fetches, at];
-    const entry = { certificate: fetchCertificate(url, options.fetch), until: at + cooldownMs };
+    if (known !== undefined && known.until > at) return known;
+    if (known?.isProven !== true) {
+      fetches = fetches.filter((began) => began > at - cooldownMs);
+      if (fetches.length >= maxFetches) throw new Error("too many unknown certificates at once");
+      fetches = [...fetches, at];
+    }
+    const certificate = fetchCertificate(url, options.fetch);
+    const isProven = known?.isProven === true;
+    const entry: Kept = { certificate, since: at, until: at + cooldownMs, isProven };
     kept.delete(url);
-    const [oldest] = kept.keys();
-    if (kept.size >= maxKept && oldest !== undefined) kept.delete(oldest);
+    const unproven = [...kept].find(([, { isProven }]) => !isProven) ?? [...kept][0];
+    if (kept.size >= maxKept && unproven !== undefined) kept.delete(unproven[0]);
     kept.set(url, entry);
-    const certificate = await entry.certificate;
-    entry.until = at + keepMs;
-    return certificate;
+    return entry;
   }
 
   return {
@@ -102,7 +105,8 @@ export function createSnsVerifier(options: { readonly fetch: FetchCertificate; n
       const url = message.SigningCertURL;
       if (!isCertificateUrl(url, topicArn))
         throw new Error("the certificate is not at SNS of the topic's region");
-      const certificate = await certificateAt(url);
+      const entry = certificateAt(url);
+      const certificate = await entry.certificate;
       assertValid(certificate, now());
       const signed = signedText(message);
       if (
@@ -114,9 +118,21 @@ export function createSnsVerifier(options: { readonly fetch: FetchCertificate; n
         )
       )
         throw new Error("the signature is not of this message");
+      entry.isProven = true;
+      entry.until = Math.max(entry.until, entry.since + keepMs);
       return readMessage(message, signed);
     },
   };
+}
+
+/** A certificate, or that it could not be had. */
+interface Kept {
+  readonly certificate: Promise<X509Certificate>;
+  readonly since: number;
+  /** when it is asked for again */
+  until: number;
+  /** a message's signature was right by it */
+  isProven: boolean;
 }
 
 /** Whether a certificate's address is one that SNS of the topic's own region has. */
