@@ -7,9 +7,12 @@ import { mapConcurrently } from "../../src/release/concurrent.ts";
 import { layout } from "../../src/release/layout.ts";
 import { plainReleases } from "../../src/release/plain.ts";
 import type { ReleaseContext } from "../../src/release/release.ts";
+import { renewRelease } from "../../src/release/renew.ts";
 import { publishRoot } from "../../src/release/root-publish.ts";
 import { signRelease } from "../../src/release/sign.ts";
 import { signedReleases } from "../../src/release/signed.ts";
+import type { Trust } from "../../src/release/trust.ts";
+import { vouch } from "../../src/release/vouch.ts";
 import { findWaiting } from "../../src/release/waiting.ts";
 import { openSource } from "../../src/source/open.ts";
 import { sourceLimits } from "../../src/source/source.ts";
@@ -67,6 +70,26 @@ describe.for(["versitygw", "fake-gcs-server"] as const)("releases in %s", (name)
       `GET ${layout.rootBundles(2)}`,
       `GET ${layout.root(3)}`,
     ]);
+  });
+
+  test("are renewed by two at once, and vouched for by two at once", async () => {
+    const bucket = await server.createBucket();
+    const source = await openSource(`${bucket}/orders`, server.options);
+    const [alice, bob, clock] = [makeKey(), makeKey(), makeKey()];
+    const timestamp = { keys: [clock.public], threshold: 1 };
+    const trust: Trust = { ...trustOf([alice, bob], { threshold: 2 }), timestamp };
+    await publishTo(source, steps(1), { keys: [alice, bob], trust });
+    const of = { destination: source, stream: "orders", trust, now: new Date() };
+    const renewals = await Promise.all(
+      [alice, bob].map((key) => renewRelease({ ...of, keys: [key], expiresInDays: 300, force: true }, never)),
+    );
+    expect(new Set(renewals.map(({ digest }) => digest)).size).toBe(1);
+    expect(renewals.some(({ published }) => published)).toBe(true);
+    await Promise.all([1, 2].map(() => vouch({ ...of, keys: [clock], expiresInHours: 24 }, never)));
+    const read = { source, stream: "orders", environment: "default", engine: "postgres", trust } as const;
+    const release = await signedReleases(read).fetch({ ...context, now: new Date() }, never);
+    expect(release).toMatchObject({ rank: { version: 2 }, digest: renewals[0]?.digest });
+    expect(release.stale).toBeUndefined();
   });
 
   test("are published and brought whole with four requests", async () => {
