@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import { createSnsVerifier, isCertificateUrl } from "../../src/http/auth/sns.ts";
-import { createWorld, users, type Answer, type World } from "../http/world.ts";
+import { createWorld, orders, users, type Answer, type World } from "../http/world.ts";
 import { recordOutbound } from "../support/outbound.ts";
 import { needs } from "../support/parts.ts";
 import { runsOf } from "../support/runs-of.ts";
@@ -276,6 +276,16 @@ describe("attack 46: messages that SNS did not send, or not to us", () => {
     const answer = await site.post(sns.message());
     expect([answer.status, answer.body.code]).toEqual([403, "DIGEST_REQUIRED"]);
     expect(await site.runs()).toBe(0);
+    // what was published can be a run request, and then it is no more than that
+    const request = { target: "orders", action: "apply" };
+    const Message = JSON.stringify({ ...request, bucket: "evil" });
+    const surplus = await site.post(sns.message({ Message }), "/v1/hooks/bucket");
+    expect([surplus.status, surplus.body.code]).toEqual([400, "INVALID_REQUEST"]);
+    const digest = await site.world.bucket.publish({ ...users, ...orders });
+    const named = JSON.stringify({ ...request, release: { digest } });
+    const asked = await site.post(sns.message({ Message: named }), "/v1/hooks/bucket");
+    expect([asked.status, asked.body.release.digest]).toEqual([202, digest]);
+    await site.world.app.active.drained();
   });
 });
 
