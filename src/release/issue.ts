@@ -104,11 +104,7 @@ export function epochOf({ epoch }: Pick<Terms, "epoch">, trusts: EnvironmentTrus
   return wanted.length === 0 ? undefined : Math.max(...wanted);
 }
 
-/**
- * What the next release of the stream says.
- *
- * @throws RunnerError `USAGE` — a lower epoch, or one that does not follow the newest in the same epoch
- */
+/** What the release of such a rank says. */
 export function nextStatement(
   { stream, environments, expiresInDays }: Pick<Terms, "stream" | "environments" | "expiresInDays">,
   content: Pick<ReleaseStatement, "manifestSha256" | "manifestSize" | "chain" | "source">,
@@ -164,7 +160,7 @@ export function nextRank(
  * Signs the statement, adds the lines to those that are there, and moves the head once they suffice.
  *
  * @param headVersion - state of `head.json` that the release was made from; undefined: absent
- * @returns who has signed so far, and whether the head names the release now
+ * @returns whether the head names the release now
  * @throws RunnerError `SOURCE_CONFLICT` — another release was published meanwhile
  */
 export async function issue(
