@@ -29,11 +29,12 @@ describe("every parser of bytes from outside", () => {
     async (name) => {
       const subject = subjects.find((each) => each.name === name);
       if (subject === undefined) throw new Error(`${name} is in the list`);
-      const { findings, ...counts } = await runCases(subject, { seed: 20_261_121, from: 0, count: cases });
+      const count = Math.ceil(cases / (subject.cost ?? 1));
+      const { findings, ...counts } = await runCases(subject, { seed: 20_261_121, from: 0, count });
       expect(
         findings.map(({ fault, what, input }) => `${fault}: ${what}: ${input.toString("base64")}`),
       ).toEqual([]);
-      expect(counts.cases).toBe(cases);
+      expect(counts.cases).toBe(count);
     },
   );
 });

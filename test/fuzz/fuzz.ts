@@ -32,7 +32,8 @@ if (unknown !== undefined)
   throw new Error(`${unknown} is none of ${subjects.map(({ name }) => name).join(", ")}`);
 const chosen = subjects.filter(({ name }) => names?.includes(name) ?? true);
 const seed = Number(options.seed);
-const each = Math.ceil(Number(options.cases) / chosen.length);
+/** of a parser whose case costs as much as an ordinary one */
+const each = Number(options.cases) / chosen.reduce((sum, { cost = 1 }) => sum + 1 / cost, 0);
 const began = performance.now();
 const results: SubjectResult[] = [];
 const waiting = [...chosen];
@@ -44,7 +45,7 @@ async function work(): Promise<void> {
 }
 
 async function run(subject: Subject): Promise<void> {
-  const result = await runSubject(subject, { seed, cases: each });
+  const result = await runSubject(subject, { seed, cases: Math.ceil(each / (subject.cost ?? 1)) });
   results.push(result);
   console.log(
     `${subject.name}: ${result.cases} cases, ${result.accepted} accepted, ${Math.round(result.usPerCase)} µs each`,

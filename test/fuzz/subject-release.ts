@@ -19,7 +19,9 @@ import type { Subject } from "./subject.ts";
 const folder = path.join(import.meta.dirname, "../vectors/release");
 const vector = (name: string) => readFileSync(path.join(folder, name));
 const names = readdirSync(folder).filter((name) => name.endsWith(".jsonl"));
-const good = names.filter((name) => name.startsWith("good_")).map(vector);
+/** Releases that are right. */
+export const releaseVectors = names.filter((name) => name.startsWith("good_")).map(vector);
+const good = releaseVectors;
 // of some the signature is right, and what it is over is not
 const bad = names.filter((name) => name.startsWith("fail_")).map(vector);
 const keys = ["p256.pub", "ed25519.pub"].map((name) => parsePublicKey(vector(name).toString(), name));

@@ -4,6 +4,8 @@ export interface Subject {
   readonly name: string;
   /** right inputs, which the mutations begin with */
   readonly corpus: readonly Buffer[];
+  /** of one case, in ordinary ones: it gets so many fewer; absent: 1 */
+  readonly cost?: number;
   /** where the parser's own ceiling lies below that of all inputs here */
   readonly maxBytes?: number;
   /** pieces of this format that a mutation may put in */

@@ -1,7 +1,9 @@
 import { bodySubjects } from "./subject-body.ts";
+import { callerSubjects } from "./subject-caller.ts";
 import { configSubjects } from "./subject-config.ts";
 import { folderSubjects } from "./subject-folder.ts";
 import { httpSubjects } from "./subject-http.ts";
+import { keylessSubjects } from "./subject-keyless.ts";
 import { releaseSubjects } from "./subject-release.ts";
 import { trustSubjects } from "./subject-trust.ts";
 import type { Subject } from "./subject.ts";
@@ -10,7 +12,9 @@ import type { Subject } from "./subject.ts";
 export const subjects: readonly Subject[] = [
   ...releaseSubjects,
   ...trustSubjects,
+  ...keylessSubjects,
   ...httpSubjects,
+  ...callerSubjects,
   ...folderSubjects,
   ...bodySubjects,
   ...configSubjects,
