@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { AuditFacts, AuditPrincipal } from "../audit/record.ts";
+import type { AuditFacts, AuditPrincipal, AuditRecord } from "../audit/record.ts";
 import { writeAudit } from "../audit/write.ts";
 import { type RunnerErrorCode, toRunnerError } from "../error.ts";
 import type { Target } from "../runner.ts";
@@ -24,10 +24,12 @@ export interface Asker {
   /** as the server's log calls it */
   readonly request: string;
   readonly sourceIp: string | null;
+  /** of a request for a run */
+  readonly requested: AuditRecord["requested"] | undefined;
 }
 
 /** What of a request that was allowed its record tells besides. */
-export type AllowedFacts = Pick<AuditFacts, "run" | "requested" | "reason" | "trigger">;
+export type AllowedFacts = Pick<AuditFacts, "run" | "reason" | "trigger">;
 
 /** milliseconds to add a record */
 const writeMs = 10_000;
@@ -140,7 +142,7 @@ export class DecisionAudit {
 
 /** @param rules - that allowed it; of a refusal those that know the caller */
 function factsOf(
-  { principal, request, sourceIp }: Asker,
+  { principal, request, sourceIp, requested }: Asker,
   action: Action,
   target: Target,
   rules: readonly Rule[],
@@ -158,6 +160,7 @@ function factsOf(
     principal: { issuer, subject, rule, claims: comparedClaims(rules, claims) },
     jti,
     sourceIp,
+    ...(requested === undefined ? {} : { requested }),
   };
 }
 

@@ -36,5 +36,6 @@ function askerOf(c: HttpContext): Asker {
     rules: c.get("rules"),
     request: c.get("requestId"),
     sourceIp: c.env?.incoming?.socket.remoteAddress ?? null,
+    requested: c.get("requested"),
   };
 }

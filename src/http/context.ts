@@ -1,4 +1,5 @@
 import type { Context } from "hono";
+import type { AuditRecord } from "../audit/record.ts";
 import type { Target } from "../runner.ts";
 import type { AppliedReleases } from "./applied-release.ts";
 import type { ActiveRuns } from "./active-runs.ts";
@@ -59,6 +60,8 @@ export interface HttpEnv {
     rules: readonly Rule[];
     /** what the policy was asked last, and what it said */
     asked: Asked | undefined;
+    /** what a request for a run wants */
+    requested: AuditRecord["requested"] | undefined;
     /** what the request's log line says besides */
     note: Record<string, string | number | boolean | null>;
   };

@@ -46,6 +46,8 @@ export function isChange(body: RunBody): body is ChangeBody {
  */
 export function allowRun(c: HttpContext, parts: HttpParts, body: RunBody): Access {
   const hasDigest = body.release !== null || !isChange(body);
+  const digest = body.release?.digest ?? null;
+  c.set("requested", { goal: goalText(goalOf(body)), digest, plan: body.plan });
   const access = authorize(c, parts, { action: body.action, target: body.target, hasDigest });
   // Down files take away what a caller may only be allowed to add; where the operator wants that, it is not the caller's doing.
   if (body.onFailure === "rollback" && access.target.onFailure !== "rollback") {
@@ -143,7 +145,6 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
       recordAllowed(c, parts, body.action, access, {
         run: runId,
         trigger: given.trigger,
-        requested: { goal: goalText(request.goal), digest: release, plan: body.plan },
       }),
     // Without a digest, what is newest may have changed since the other run looked: such runs only wait for each other.
     sameAs:
@@ -162,7 +163,7 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
   };
 }
 
-function goalOf(body: ChangeBody): Goal {
+function goalOf(body: RunBody): Goal {
   if (body.to === null) return { kind: "latest" };
   return { kind: "version", version: body.to, allow: body.action === "rollback" ? "down" : "up" };
 }

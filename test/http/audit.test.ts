@@ -111,16 +111,23 @@ test("every kind of refusal on a target that there is is recorded, with its code
   const refused = (await settled(world)).filter(({ outcome }) => outcome === "refused");
   // nobody waits for a refusal's record, so two of them may stand the other way round
   const told = refused
-    .map(({ principal, action, code }) => [principal.subject, action, code, principal.rule, principal.claims])
+    .map(({ principal, action, code, requested }) => [
+      principal.subject,
+      action,
+      code,
+      principal.rule,
+      principal.claims,
+      requested.digest,
+    ])
     .toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
   expect(told).toEqual([
-    ["a", "apply", "DIGEST_REQUIRED", "admin", { role: "admin" }],
-    ["a", "apply", "REPLAY", "admin", { role: "admin" }],
-    ["b", "apply", "UNKNOWN_TARGET", "billing", { role: "billing" }],
-    ["d", "rollback", "NOT_ALLOWED", "deployer", { role: "deployer" }],
-    ["h", "apply", "RATE_LIMITED", "hurried", { role: "hurried" }],
-    ["n", "apply", "NOT_ALLOWED", null, {}],
-    ["v", "apply", "NOT_ALLOWED", "viewer", { role: "viewer" }],
+    ["a", "apply", "DIGEST_REQUIRED", "admin", { role: "admin" }, null],
+    ["a", "apply", "REPLAY", "admin", { role: "admin" }, digest],
+    ["b", "apply", "UNKNOWN_TARGET", "billing", { role: "billing" }, digest],
+    ["d", "rollback", "NOT_ALLOWED", "deployer", { role: "deployer" }, digest],
+    ["h", "apply", "RATE_LIMITED", "hurried", { role: "hurried" }, digest],
+    ["n", "apply", "NOT_ALLOWED", null, {}, digest],
+    ["v", "apply", "NOT_ALLOWED", "viewer", { role: "viewer" }, digest],
   ]);
 });
 
