@@ -395,7 +395,8 @@ describe("attack 45: one proof, shown again", () => {
     const post = (id: string, body: string, at = new Date()): Promise<Answer> =>
       site.send("POST", "/v1/hooks/sender/orders", { token: null, ...standard(id, body, at) });
     const first = await post("msg_1", "{}");
-    expect(first.status).toBe(202);
+    // 202, or 200 where the run was quicker than its answer
+    expect([200, 202]).toContain(first.status);
     // a sender that repeats signs anew, with the time of the repetition
     expect((await post("msg_1", "{}", new Date(Date.now() - 60_000))).body.id).toBe(first.body.id);
     const changed = await post("msg_1", '{"a":1}');
