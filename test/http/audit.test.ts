@@ -1,3 +1,4 @@
+import { createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { ExpectedLinks } from "../../src/audit/expected.ts";
 import { verifyAudit } from "../../src/audit/verify.ts";
@@ -293,4 +294,29 @@ test("the address is that of the socket's other end, whatever headers say", asyn
   expect(decisions(await recordsOf(world.target.driver))).toMatchObject([
     { action: "unlock", outcome: "refused", sourceIp: "127.0.0.1" },
   ]);
+});
+
+test("a webhook's request is recorded as that of its sender, without anything of its body or its signature", async () => {
+  const secret = "0123456789abcdef0123456789abcdef";
+  const world = await createWorld({
+    callers: {
+      hooks: { flux: { kind: "hmac", header: "X-Signature", prefix: "sha256=", secretFile: "flux" } },
+      secrets: { flux: secret },
+      rules: [{ id: "flux-orders", hook: "flux", allow: { targets: ["orders"], actions: ["apply"] } }],
+    },
+  });
+  await world.bucket.publish(users);
+  const text = '{"token":"hunter2"}';
+  const signature = createHmac("sha256", secret).update(text).digest("hex");
+  const headers = { ...waited, "x-signature": `sha256=${signature}` };
+  const answer = await world.send("POST", "/v1/hooks/flux/orders", { token: null, text, headers });
+  expect(answer.status).toBe(200);
+  const records = await recordsOf(world.target.driver);
+  expect(story(records)).toEqual(["decision allowed", "run.begun", "run.ended applied"]);
+  expect(records[0]).toMatchObject({
+    trigger: "event",
+    principal: { issuer: "urn:lockkeeper:hook:flux", subject: "flux", rule: "flux-orders", claims: {} },
+    requested: { goal: "latest", digest: null, plan: null },
+  });
+  for (const hidden of ["hunter2", secret, signature]) expect(JSON.stringify(records)).not.toContain(hidden);
 });
