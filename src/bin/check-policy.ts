@@ -79,7 +79,7 @@ async function judge(
   const asked: Question = {
     action,
     target,
-    environment: ask.environment ?? environments?.get(target) ?? defaultEnvironment,
+    environment: environments?.get(target) ?? ask.environment ?? defaultEnvironment,
     hasDigest: ask.hasDigest || !needsDigest(action),
   };
   const { decision, ...explained } = explain(policy, found.caller, asked);

@@ -30,6 +30,8 @@ const hook = textFlag("hook", {
   placeholder: "<name>",
   text: "a webhook in place of a token, as the policy calls it",
 });
+const file = { ...config, text: "the server's configuration file, for its policy, targets and environments" };
+const where = { ...environment, text: "with --targets: the target's environment" };
 const name = { ...target, text: "the target that is asked for" };
 const action = textFlag("action", {
   placeholder: "<action>",
@@ -47,7 +49,7 @@ export const policyCheck: Verb = {
     "Reads a policy as the server does, and says what is wrong or unwise in it. With a token, claims or a hook it explains what a request would come to: " +
     "which rules are for this caller, which claim is not as a rule wants it, what would have to change.",
   parameters: [],
-  flags: [policy, config, targets, tokenFile, claims, issuer, hook, name, action, environment, digest],
+  flags: [policy, file, targets, tokenFile, claims, issuer, hook, name, action, where, digest],
   examples: [
     {
       line: "lockkeeper policy check --config lockkeeper.yaml",
@@ -82,25 +84,25 @@ async function questionOf(invocation: Invocation): Promise<PolicyQuestion> {
     throw new RunnerError("USAGE", "--target and --action are missing: what does the caller ask for?");
   return {
     policy: get(policy),
-    config: get(config),
+    config: get(file),
     targets: names.length === 0 ? undefined : names,
     ask:
       caller === undefined || wanted === undefined || act === undefined
         ? undefined
-        : { caller, target: wanted, action: act, environment: get(environment), hasDigest: get(digest) },
+        : { caller, target: wanted, action: act, environment: get(where), hasDigest: get(digest) },
   };
 }
 
 async function callerOf({
   get,
 }: Pick<Invocation, "get">): Promise<NonNullable<PolicyQuestion["ask"]>["caller"] | undefined> {
-  const [token, file, sender] = [get(tokenFile), get(claims), get(hook)];
-  if ([token, file, sender].filter((given) => given !== undefined).length > 1)
+  const [token, document, sender] = [get(tokenFile), get(claims), get(hook)];
+  if ([token, document, sender].filter((given) => given !== undefined).length > 1)
     throw new RunnerError("USAGE", "--token-file, --claims and --hook: one of them, not several");
   if (token !== undefined) {
     const { readSecretFile } = await import("../secret-file.ts");
     return { kind: "token", token: await readSecretFile(token, "--token-file") };
   }
-  if (file !== undefined) return { kind: "claims", file, issuer: get(issuer) };
+  if (document !== undefined) return { kind: "claims", file: document, issuer: get(issuer) };
   return sender === undefined ? undefined : { kind: "hook", hook: sender };
 }
