@@ -190,6 +190,12 @@ test("everything is stopped, by command or by hand, and goes on", { timeout }, a
   expect(said).toContain("paused");
   expect(await w.tables()).toEqual(["items", "users"]);
   await w.block("stop-by-hand");
+  await w.up();
+  await w.publish({
+    ...first,
+    "2_items.up.sql": "CREATE TABLE items ();",
+    "3_more.up.sql": "CREATE TABLE more ();",
+  });
   await w.block("stopped");
 });
 

@@ -32,7 +32,8 @@ export function assertUsable(
   now = new Date(),
 ): void {
   assertNotPaused(usage);
-  if (state.paused) {
+  // Where the database has what is asked for nothing is about to change, and a pod may start.
+  if (state.paused && release !== undefined) {
     throw new RunnerError("PAUSED", `the stream of "${usage.name}" is paused in the database`, {
       hint: "lockkeeper resume ends that; the audit log says who paused it, and why",
     });

@@ -55,7 +55,12 @@ describe("a stream that is paused in its database", () => {
     });
     expect(JSON.parse((await verb(target, "resume")).stdout)).toMatchObject({ paused: false, changed: true });
     expect(JSON.parse((await verb(target, "resume")).stdout)).toMatchObject({ changed: false });
-    expect(await target.run()).toMatchObject({ outcome: "applied" });
+    const { outcome, release } = await target.run();
+    expect(outcome).toBe("applied");
+    // nothing is to change, so a pod may start
+    await target.driver.setPaused(target.stream, true, never);
+    expect(await target.run({ release: release?.digest ?? null })).toMatchObject({ outcome: "noop" });
+    await target.driver.setPaused(target.stream, false, never);
     const entries = await target.driver.audit.read({ after: 0, limit: 100 }, never);
     const told = entries.map(readRecord).map((record) => [record?.event, record?.outcome, record?.reason]);
     expect(told).toEqual(
