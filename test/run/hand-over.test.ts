@@ -7,6 +7,7 @@ import { orderOf, requestOf } from "../../src/run/order.ts";
 import { newRunId, planRun, run, type RunRequest } from "../../src/runner.ts";
 import type { RunResult } from "../../src/executor/result.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { recordsOf } from "../audit/records.ts";
 import type { MigrationText } from "../support/plain-release.ts";
 import { newRun, never } from "../support/steps.ts";
 import { holdTimers } from "../support/timers.ts";
@@ -161,6 +162,19 @@ describe("a run that is handed over", () => {
       attempt: 2,
       progress: { applied: 3, total: 3 },
     });
+    const records = await recordsOf(target.driver);
+    expect(records.map(({ event, outcome, attempt, to }) => [event, outcome, attempt, to])).toEqual([
+      ["run.begun", null, 1, "3"],
+      ["run.ended", "handed_over", 1, "1"],
+      ["run.begun", null, 2, "3"],
+      ["run.ended", "applied", 2, "3"],
+    ]);
+    expect(records.map(({ migrations }) => migrations.map(({ seq }) => seq))).toEqual([
+      [],
+      [1],
+      [],
+      [1, 2, 3],
+    ]);
   });
 
   test("at the end of its executor's time goes on where that one stopped", async () => {
