@@ -14,7 +14,6 @@ import { signedReleases } from "../../src/release/signed.ts";
 import { readStatement, writeStatement } from "../../src/release/statement.ts";
 import type { ReleaseStatement } from "../../src/release/statement.ts";
 import { parseStrictJson } from "../../src/release/strict-json.ts";
-import { verifyManifest, verifyStatement } from "../../src/release/verify.ts";
 import type { Source } from "../../src/source/source.ts";
 import {
   makeKeys,
@@ -23,7 +22,6 @@ import {
   overwrite,
   plant,
   readKey,
-  recorded,
   tempFolder,
   signedLine,
 } from "../support/release.ts";
@@ -333,40 +331,6 @@ describe("a manifest", () => {
     );
   });
 
-  test("is covered whole: every flipped bit and every cut of it is MANIFEST_DIGEST", () => {
-    const { key, trust } = makeKeys();
-    const manifest = manifestOf(files);
-    const bytes = writeManifest(manifest);
-    const signed = {
-      ...statement,
-      manifestSha256: sha256Hex(bytes),
-      manifestSize: bytes.length,
-      chain: { length: 2, head: manifest.migrations[1]?.chain ?? "" },
-    };
-    const expectations = {
-      stream: "orders",
-      environment: "default",
-      engine: "postgres",
-      trust,
-      highWaterMark: undefined,
-      expected: undefined,
-    } as const;
-    const verified = verifyStatement(Buffer.from(signedLine(writeStatement(signed), key)), {
-      ...expectations,
-      now: statement.issued,
-    });
-    expect(verifyManifest(verified, bytes).migrations).toHaveLength(2);
-    const codes = new Set<string>();
-    for (let bit = 0; bit < bytes.length * 8; bit++) {
-      const flipped = Buffer.from(bytes);
-      flipped[bit >> 3] = (flipped[bit >> 3] ?? 0) ^ (1 << (bit & 7));
-      codes.add(codeOf(() => verifyManifest(verified, flipped)));
-    }
-    for (let length = 0; length < bytes.length; length++)
-      codes.add(codeOf(() => verifyManifest(verified, bytes.subarray(0, length))));
-    expect([...codes]).toEqual(["MANIFEST_DIGEST"]);
-  });
-
   test("of 10,000 migrations is read and its chain verified in time in proportion to their number", () => {
     const many = Object.fromEntries(
       Array.from({ length: 10_000 }, (_, index) => [
@@ -456,22 +420,6 @@ describe("objects without end", () => {
     await expect(releases.bodies(release, release.migrations, never)).rejects.toMatchObject({
       code: "BLOB_DIGEST",
     });
-  });
-
-  test("38 nothing is read twice, so a second, other answer is never asked for", async () => {
-    await using folder = await tempFolder();
-    const { key, trust } = makeKeys();
-    await plant(folder.source, { manifest: manifestOf(files), keys: [key] });
-    for (const content of Object.values(files))
-      await overwrite(folder.source, layout.blob(sha256Hex(content)), Buffer.from(content));
-    const { source, requests } = recorded(folder.source);
-    const releases = providerOf(source, trust);
-    await releases.head(never);
-    const release = await fetchFrom(source, trust, releases);
-    const bodies = await releases.bodies(release, [...release.migrations, ...release.migrations], never);
-    expect(requests.toSorted()).toEqual([...new Set(requests)].toSorted());
-    expect(requests).toHaveLength(5);
-    expect([...bodies.values()].map(String).toSorted()).toEqual(Object.values(files).toSorted());
   });
 });
 
