@@ -17,7 +17,7 @@ import type { VerifiedRelease } from "./verify.ts";
 
 /**
  * What found the facts of a body, as the manifest tells it: our own rules' number, and the parser they ask.
- * Facts found by the same are taken over from the release before, others are found again.
+ * Facts found by the same are taken over from a release before that is believed, others are found again.
  */
 export const parserName = "lockkeeper 1, libpg-query 18.1.5";
 
@@ -28,6 +28,11 @@ export interface ComposeOptions {
   readonly engine: Engine;
   readonly format: ChooseFormat;
   readonly allowLate: boolean;
+  /**
+   * Whether runners would take the release before, so that what it says of bodies is believed. Else it is found again:
+   * one signer alone could say of a file that only some of its statements are run, and have the others sign that.
+   */
+  readonly believesBefore: boolean;
 }
 
 /** What is continued. */
@@ -65,12 +70,12 @@ export async function composeRelease(
   before: ReleaseBefore | undefined,
   signal: AbortSignal,
 ): Promise<Composition> {
-  const known = knownFacts(before);
+  const known = knownFacts(before, options.believesBefore);
   const learn = async (body: BodyRead): Promise<{ keep: boolean; learned: Learned }> => {
     const facts = known.bodies.get(body.sha256);
     return {
       keep: facts === undefined,
-      learned: (known.isSameParser ? facts : undefined) ?? (await analyze(body, options.engine)),
+      learned: (known.isOurs ? facts : undefined) ?? (await analyze(body, options.engine)),
     };
   };
   const folder = await readFolder(options.folder, { format: options.format, withDown: true, learn }, signal);
@@ -103,17 +108,21 @@ export async function composeRelease(
     ],
     warnings: [...folder.warnings, ...places.flatMap(warnOfNewLabel)],
     pack: (stop) =>
-      makePack(migrations, before?.manifest.pack, async ({ sha256, path }) => {
-        const file = files.get(sha256);
-        if (file === undefined) throw new RunnerError("INTERNAL", `"${path}" has no file`);
-        return file.read(stop);
-      }),
+      makePack(
+        migrations,
+        options.believesBefore ? before?.manifest.pack : undefined,
+        async ({ sha256, path }) => {
+          const file = files.get(sha256);
+          if (file === undefined) throw new RunnerError("INTERNAL", `"${path}" has no file`);
+          return file.read(stop);
+        },
+      ),
   };
 }
 
 /** Everything of a manifest but its own address. */
 export function toManifest(
-  { stream, engine }: ComposeOptions,
+  { stream, engine }: Pick<ComposeOptions, "stream" | "engine">,
   { format, migrations, repeatable, registry }: Composition,
   pack: Pack | undefined,
 ): Manifest {
@@ -132,10 +141,10 @@ export function toManifest(
 /** facts, or why there are none; kept until it is known whether the file may be as it is at all */
 type Learned = BodyFacts | RunnerError;
 
-function knownFacts(before: ReleaseBefore | undefined): {
-  readonly bodies: ReadonlyMap<string, BodyFacts>;
-  readonly isSameParser: boolean;
-} {
+function knownFacts(
+  before: ReleaseBefore | undefined,
+  isBelieved: boolean,
+): { readonly bodies: ReadonlyMap<string, BodyFacts>; readonly isOurs: boolean } {
   const bodies = before === undefined ? [] : bodiesOf(before);
   return {
     bodies: new Map(
@@ -144,7 +153,7 @@ function knownFacts(before: ReleaseBefore | undefined): {
         { tx, alone, locks, ...(statements && { statements }), ...(code && { code }) },
       ]),
     ),
-    isSameParser: before?.manifest.parser === parserName,
+    isOurs: isBelieved && before?.manifest.parser === parserName,
   };
 }
 

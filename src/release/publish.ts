@@ -78,12 +78,15 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   const own = keys.map((key) => key.public);
   const judge = signedByOneOf(knownSigners(trusts, own));
   const before = await readPredecessor(destination, { ...options, judge }, trusts, signal);
-  const composing = { ...options, format: options.format ?? detectedFormat(options) };
+  // the trust may have got other signers since, or want more of them: then it is continued all the same, but not believed
+  const believesBefore = before === undefined || isMet(readEnvelopes(before.continued.bytes), trusts);
+  const composing = { ...options, format: options.format ?? detectedFormat(options), believesBefore };
   const composition = await composeRelease(composing, before?.continued.release, signal);
   const unchecked = await checkRegistry(composition, options.otherServices ?? [], signal);
   const newest = before?.newest;
   const leftOut = leavesOut(composition, newest?.release);
-  for (const message of [...composition.warnings, ...unchecked, ...leftOut])
+  const unbelieved = believesBefore ? [] : [continuesUnbelieved(before?.continued.statement.digest ?? "")];
+  for (const message of [...composition.warnings, ...unchecked, ...leftOut, ...unbelieved])
     options.emit({ kind: "warning", message });
   options.emit({
     kind: "folder.read",
@@ -152,6 +155,11 @@ function leavesOut(
     ({ path }) =>
       `"${path}" of the newest release is left out or replaced: a database that has applied it will refuse this release`,
   );
+}
+
+/** Its order is what every database of ours has, or what a thief would like them to have. */
+function continuesUnbelieved(digest: string): string {
+  return `the release before, ${digest}, has not the signatures that the trust wants now: only the order of its migrations is kept, which lockkeeper release show tells`;
 }
 
 function isSame(

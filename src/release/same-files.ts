@@ -11,8 +11,8 @@ import type { Manifest } from "./manifest.ts";
 /**
  * Refuses a release that was not made of a folder's files: what a second signer has reviewed, in a checkout of their own.
  *
- * What the first signer's parser found of each body (in a transaction or not, whole or not) is found again and compared,
- * if it was by the same parser.
+ * What the first signer's parser found of each body (in a transaction or not, which statements it has) is found again and
+ * compared. Also where it calls itself another parser than ours: whoever lies about a body can lie about who looked at it.
  *
  * @throws RunnerError `CHANGED_FILE` — a file is another one, missing, or too many; the codes of the folder
  */
@@ -22,34 +22,32 @@ export async function assertSameFiles(
   signal: AbortSignal,
 ): Promise<void> {
   const { stream, engine, migrations, repeatable } = manifest;
-  const composing = { folder, stream, engine, format, allowLate: true };
-  // by a parser of no name, so that nothing is taken over from what is to be checked
-  const shown = { migrations, repeatable, manifest: { ...manifest, parser: "" } };
+  const composing = { folder, stream, engine, format, allowLate: true, believesBefore: false };
+  const shown = { migrations, repeatable, manifest };
   const composed = await composeRelease(composing, shown, signal).catch(ifOther);
-  const isSameParser = manifest.parser === parserName;
-  const differing = labelsThatDiffer(manifest, composed, isSameParser);
-  const [first] = differing;
-  if (first !== undefined) throw different(first, differing.length - 1);
+  const otherBytes = labelsThatDiffer(manifest, composed, digestsOf);
+  if (otherBytes[0] !== undefined) throw different(otherBytes[0], otherBytes.length - 1);
+  const [otherFacts] = labelsThatDiffer(manifest, composed, (body) => body);
+  if (otherFacts !== undefined) throw misdescribed(otherFacts, manifest.parser);
   if (!isDeepStrictEqual(composed.registry ?? null, manifest.registry ?? null))
     throw different(".migration-registry.yaml", 0);
 }
 
-/** Of the longer list, those that are not at the same place, with the same bytes, in the other. */
+/** Of the longer list, those that are not at the same place in the other, as far as they are looked at. */
 function labelsThatDiffer(
   manifest: Manifest,
   composed: Composition,
-  isSameParser: boolean,
+  seen: (body: Comparable) => object,
 ): readonly string[] {
   const pairs: readonly (readonly [readonly Comparable[], readonly Comparable[]])[] = [
     [manifest.migrations, composed.migrations],
     [manifest.repeatable, composed.repeatable],
   ];
-  const strip = isSameParser ? (one: Comparable) => one : digestsOf;
   return pairs.flatMap(([theirs, ours]) =>
     Array.from({ length: Math.max(theirs.length, ours.length) }, (_, at) => [theirs[at], ours[at]] as const)
       .filter(
         ([their, our]) =>
-          their === undefined || our === undefined || !isDeepStrictEqual(strip(their), strip(our)),
+          their === undefined || our === undefined || !isDeepStrictEqual(seen(their), seen(our)),
       )
       .map(([their, our]) => their?.path ?? our?.path ?? ""),
   );
@@ -67,6 +65,20 @@ function ifOther(error: unknown): never {
   if (!(error instanceof RunnerError)) throw error;
   if (error.code !== "HISTORY_REWRITTEN" && error.code !== "CHANGED_FILE") throw error;
   throw different(String(error.fields["migration"]), 0, error);
+}
+
+function misdescribed(path: string, parser: string): RunnerError {
+  const isOurs = parser === parserName;
+  return new RunnerError(
+    "CHANGED_FILE",
+    `the release says of "${path}" what this lockkeeper does not find in the file${isOurs ? "" : `; it was made by "${parser}"`}`,
+    {
+      hint: isOurs
+        ? "find out who published it, and do not sign"
+        : "sign with the very version of lockkeeper that published it; if that is this one, do not sign",
+      fields: { migration: path, parser },
+    },
+  );
 }
 
 function different(path: string, more: number, cause?: unknown): RunnerError {

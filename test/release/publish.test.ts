@@ -6,11 +6,14 @@ import { describe, expect, test } from "vitest";
 import { sha256Hex } from "../../src/migration/checksum.ts";
 import { parserName } from "../../src/release/compose.ts";
 import { readHead } from "../../src/release/head.ts";
+import type { Manifest } from "../../src/release/manifest.ts";
 import { layout } from "../../src/release/layout.ts";
 import { publishRelease } from "../../src/release/publish.ts";
 import type { PublishEvent } from "../../src/release/publish.ts";
 import type { Release } from "../../src/release/release.ts";
 import { signedReleases } from "../../src/release/signed.ts";
+import { readStoredRelease } from "../../src/release/stored-release.ts";
+import type { StoredRelease } from "../../src/release/stored-release.ts";
 import type { Trust } from "../../src/release/trust.ts";
 import type { Source, WritableSource } from "../../src/source/source.ts";
 import {
@@ -230,6 +233,61 @@ describe("a publication", () => {
       outcome: "unchanged",
       digest: mended.digest,
     });
+  });
+});
+
+describe("what the release before says of bodies", () => {
+  const indexed = {
+    "1_index.up.sql":
+      "create index concurrently a on t (id);\n-- drop table t;\ncreate index concurrently b on t (id);",
+  };
+  /** A release of the same file that runs a comment of it and leaves its statements out. */
+  function misdescribe({ manifest }: StoredRelease): Manifest {
+    const offset = indexed["1_index.up.sql"].indexOf("drop");
+    const statements = [{ offset, length: "drop table t".length, kind: "once" }] as const;
+    const migrations = manifest.migrations.map((one) => Object.assign({}, one, { statements }));
+    return { ...manifest, migrations };
+  }
+
+  test.each([
+    { who: "one signer of the two that are needed", knows: 2, needs: 2 },
+    { who: "nobody but a signer that the trust has dropped", knows: 1, needs: 1 },
+  ])("is found again where $who signed it", async ({ knows, needs }) => {
+    await using bucket = await tempFolder();
+    const [stolen, ...good] = [makeKey(), makeKey(), makeKey()] as const;
+    const keys = good.slice(0, needs);
+    const { digest } = await publishTo(bucket.source, indexed, { keys: [stolen] });
+    const first = await readStoredRelease(bucket.source, digest, never);
+    const honest = first.manifest.migrations[0]?.statements;
+    await plant(bucket.source, { manifest: misdescribe(first), statement: { version: 2 }, keys: [stolen] });
+    const trust = trustOf(knows === 2 ? [stolen, ...keys] : keys, { threshold: needs });
+    const earlier = { keys: [stolen.public], identities: [], keyless: null };
+    const events: PublishEvent[] = [];
+    const result = await publishTo(bucket.source, indexed, {
+      keys,
+      trust: { ...trust, earlier },
+      emit: (event) => events.push(event),
+    });
+    expect(events).toContainEqual({
+      kind: "warning",
+      message: expect.stringContaining("only the order of its migrations is kept") as string,
+    });
+    expect(result).toMatchObject({ outcome: "published", version: 3 });
+    const { migrations } = await fetchFrom(bucket.source, trust);
+    expect(honest).toHaveLength(2);
+    expect(migrations[0]?.statements).toEqual(honest);
+  });
+
+  test("is taken over where the signers that are needed signed it", async () => {
+    await using bucket = await tempFolder();
+    const { key, trust } = makeKeys();
+    const { digest } = await publishTo(bucket.source, indexed, { keys: [key] });
+    const lying = misdescribe(await readStoredRelease(bucket.source, digest, never));
+    await plant(bucket.source, { manifest: lying, statement: { version: 2 }, keys: [key] });
+    const more = { ...indexed, "2_more.up.sql": "select 2;" };
+    await publishTo(bucket.source, more, { keys: [key], trust });
+    const { migrations } = await fetchFrom(bucket.source, trust);
+    expect(migrations[0]?.statements).toEqual(lying.migrations[0]?.statements);
   });
 });
 

@@ -35,7 +35,7 @@ describe("a folder that was reviewed", () => {
     const { manifest, compare } = await published(files, later);
     expect(manifest.migrations.map(({ version }) => version)).toEqual(["1", "3", "2"]);
     await compare(later);
-    // found by another parser, only the bytes count
+    // another parser has found the same
     await compare(later, { ...manifest, parser: "another" });
   });
 
@@ -65,8 +65,9 @@ describe("a folder that was reviewed", () => {
       ...manifest,
       migrations: manifest.migrations.map((one) => Object.assign({}, one, { alone: true })),
     };
-    await expect(compare({ "1_t.up.sql": "set search_path = x; select 1;" }, lying)).rejects.toMatchObject({
-      code: "CHANGED_FILE",
-    });
+    for (const parser of [manifest.parser, "one that nobody knows"])
+      await expect(
+        compare({ "1_t.up.sql": "set search_path = x; select 1;" }, { ...lying, parser }),
+      ).rejects.toMatchObject({ code: "CHANGED_FILE", fields: { parser } });
   });
 });
