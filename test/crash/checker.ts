@@ -36,6 +36,8 @@ export async function check(control: Looking, expected: Expectation): Promise<re
     await objects(control, expected),
     await rowsOf(control, "no invalid index", invalidIndexes),
     await rowsOf(control, "runs have ended", openRuns),
+    await rowsOf(control, "the audit log is one chain", brokenLinks),
+    await rowsOf(control, "nothing is done that the audit log does not say", unaudited),
     await stream(control, expected),
   ];
   return [...open, ...found.flat()];
@@ -160,6 +162,15 @@ async function objects(
 
 const invalidIndexes =
   "SELECT indexrelid::regclass::text AS found FROM pg_catalog.pg_index WHERE NOT indisvalid OR NOT indisready";
+const brokenLinks = `
+SELECT seq || ' does not follow ' || coalesce(seq_before, 0) AS found FROM (
+  SELECT *, lag(seq) OVER (ORDER BY seq) AS seq_before, lag(sha256) OVER (ORDER BY seq) AS sha256_before FROM lockkeeper.audit
+) AS entry
+WHERE seq <> coalesce(seq_before, 0) + 1 OR previous <> coalesce(sha256_before, repeat('0', 64))
+  OR sha256 <> encode(sha256(convert_to(previous || E'\\n' || text, 'UTF8')), 'hex')`;
+const unaudited = `
+SELECT DISTINCT run_id AS found FROM lockkeeper.history AS entry WHERE NOT EXISTS (
+  SELECT FROM lockkeeper.audit WHERE text::jsonb ->> 'event' = 'run.begun' AND text::jsonb ->> 'run' = entry.run_id)`;
 const openRuns =
   "SELECT id || ' ' || status AS found FROM lockkeeper.runs WHERE status NOT IN ('succeeded', 'failed', 'canceled') OR ended_at IS NULL";
 

@@ -93,6 +93,15 @@ const wrongs = [
   ["a backfill reaches each row once", "INSERT INTO crash.reached VALUES (5, 17)"],
   ["a backfill reaches every row", "DELETE FROM crash.reached WHERE a = 17"],
   ["runs have ended", "UPDATE lockkeeper.runs SET status = 'running'"],
+  ["the audit log is one chain", "DELETE FROM lockkeeper.audit WHERE seq = 1"],
+  [
+    "the audit log is one chain",
+    "UPDATE lockkeeper.audit SET text = replace(text, 'apply', 'other') WHERE seq = 1",
+  ],
+  [
+    "nothing is done that the audit log does not say",
+    "UPDATE lockkeeper.audit SET text = replace(text, 'run.begun', 'run.ended')",
+  ],
   [
     "the lease is free",
     "UPDATE lockkeeper.streams SET holder = 'somebody', expires_at = clock_timestamp() + interval '1 h'",

@@ -59,6 +59,8 @@ export function selection(): readonly SelectedRound[] {
             at("after:acquire", "power-off", { nth: 2 }),
             at("before:take-over", "kill"),
             at("after:take-over", "freeze", { wakes: "take-over" }),
+            at("before:audit", "kill"),
+            at("after:audit", "cut"),
             at("before:begin-run", "terminate"),
             at("before:renew-token", "kill"),
             at("after:begin-run", "cut"),
