@@ -172,7 +172,12 @@ export class RunnerError extends Error {
     super(presentable(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint === undefined ? undefined : presentable(options.hint);
-    this.fields = options.fields ?? {};
+    this.fields = Object.fromEntries(
+      Object.entries(options.fields ?? {}).map(([name, value]) => [
+        name,
+        typeof value === "string" ? presentable(value).replace(/[\n\t]/g, escaped) : value,
+      ]),
+    );
   }
 
   get http(): number {
@@ -194,11 +199,12 @@ const unpresentable = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const maxTextLength = 12_000;
 
 function presentable(text: string): string {
-  const visible = text.replace(
-    unpresentable,
-    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
-  );
+  const visible = text.replace(unpresentable, escaped);
   return visible.length > maxTextLength ? `${visible.slice(0, maxTextLength).toWellFormed()}…` : visible;
+}
+
+function escaped(character: string): string {
+  return `\\u{${character.codePointAt(0)?.toString(16)}}`;
 }
 
 /** Whatever was thrown, as a {@link RunnerError}; what nobody named becomes `INTERNAL` with its cause kept. */
