@@ -147,16 +147,19 @@ export function signedByOneOf(signers: KnownSigners): Judge {
 
 /**
  * Judges as the runners of each environment would, whatever its validity and expiry; tells also which of our `own` keys
- * have signed, whether those trust them or not.
+ * have signed, whether those trust them or not. Of an environment that it is not for, its signers are judged all the same:
+ * those who may sign for staging are not to choose what is renewed for production.
  *
  * @throws RunnerError the codes of `verify.ts`
  */
 export function trustedIn(trusts: EnvironmentTrusts, own: readonly PublicKey[]): Judge {
   return (bytes, claim) => {
-    for (const environment of claim.environments) {
-      const trust = trusts.get(environment);
+    const [first = ""] = claim.environments;
+    for (const name of new Set([...claim.environments, ...trusts.keys()])) {
+      const trust = trusts.get(name);
       if (trust === undefined) throw new RunnerError("INTERNAL", "no trust was read for an environment");
-      const rule = { ...ruleFor(trust, environment), maxValidityDays: Infinity };
+      const environment = claim.environments.includes(name) ? name : first;
+      const rule = { ...ruleFor(trust, name), maxValidityDays: Infinity };
       verifyStatement(bytes, { ...claim, environment, trust: { ...trust, rule, release: new Map() } });
     }
     return signedByOneOf(knownSigners(trusts, own))(bytes, claim);

@@ -37,8 +37,8 @@ export interface RenewResult extends IssuedRelease {
  * day (UTC; in one hour where less than 8 days are asked for) signs the same bytes, so signers on machines of their own
  * meet a threshold without waiting for each other.
  *
- * What is renewed must satisfy the trust itself, in every environment that it is for; without a trust, each of `keys`
- * must have signed it. Else a bucket's writer with one stolen key could have the others sign whatever he likes. He can
+ * What is renewed must satisfy the trust itself, in every environment that it is or will be for; without a trust, each of
+ * `keys` must have signed it. Else a bucket's writer with one stolen key could have the others sign whatever he likes. He can
  * still show an older release that was once the newest, and have that one renewed for databases that know no newer:
  * `expected` closes that.
  *
@@ -87,14 +87,15 @@ function issueTime({ statement }: EarlierRelease, { now, expiresInDays }: RenewO
 }
 
 async function readNewest(
-  { destination, stream, trust, now, expected }: RenewOptions,
+  { destination, stream, trust, now, expected, environments = [] }: RenewOptions,
   own: readonly PublicKey[],
   signal: AbortSignal,
 ): Promise<EarlierRelease> {
   const question = { source: destination, stream, known: noKnownRoots, now };
   const judge: Judge = async (bytes, claim) => {
     if (trust === undefined) return signedByAll(own, await signedByOneOf(onlyKeys(own))(bytes, claim));
-    const trusts = await resolveTrusts(trust, question, claim.environments, signal);
+    const all = [...new Set([...claim.environments, ...environments])];
+    const trusts = await resolveTrusts(trust, question, all, signal);
     return trustedIn(trusts, own)(bytes, claim);
   };
   const earlier = await readEarlier(destination, { stream, judge }, signal);

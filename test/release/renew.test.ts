@@ -212,6 +212,30 @@ describe("a threshold of two", () => {
   });
 });
 
+describe("an environment that asks for more", () => {
+  const [ci, alice, bob] = [makeKey(), makeKey(), makeKey()];
+  const trust = trustOf([ci, alice, bob], { release: { production: { threshold: 2 } } });
+
+  test("does not get by a renewal what only another one's signers have signed", async () => {
+    await using w = await world([alice, bob], trust);
+    await plant(w.source, {
+      manifest: manifestOf({ "1_evil.up.sql": "drop schema public cascade;" }),
+      statement: { version: 2, previous: w.first.digest, environments: ["staging"] },
+      keys: [ci],
+    });
+    const asked = { keys: [alice, bob], trust, now: new Date(), force: true } as const;
+    for (const environments of [["production"], ["staging", "production"]])
+      await expect(renew(w.source, { ...asked, environments })).rejects.toMatchObject({ code: "THRESHOLD" });
+    expect(await renew(w.source, asked)).toMatchObject({ environments: ["staging"], version: 3 });
+  });
+
+  test("gets by a renewal what those that it trusts have signed for another one", async () => {
+    await using w = await world([alice, bob], trust);
+    const renewed = await renew(w.source, { keys: [alice, bob], trust, environments: ["production"] });
+    expect(await w.fetch(trust, daysLater(50), "production")).toMatchObject({ digest: renewed.digest });
+  });
+});
+
 describe("what is not renewed", () => {
   test("is what its runners would refuse; nothing is written", async () => {
     const key = makeKey();
