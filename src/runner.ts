@@ -219,6 +219,7 @@ async function runUnderLease(
     const isWhole = isComplete(release, state.position, state.repeatables);
     return await log.succeeded(session, release, { to: state.position, isWhole }, request);
   }
+  assertFresh(release, log.startedAt);
   assertOutcomeKnown(state);
   const isBack = isRollingBack(state, request);
   if (!isBack)
