@@ -147,7 +147,12 @@ function assertDistinct(keys: readonly PublicKey[], identities: readonly Identit
   if (new Set(keys.map(({ id }) => id)).size !== keys.length)
     throw new RunnerError("TRUST_INVALID", `${what} names one key twice`, { hint });
   for (const [index, one] of identities.entries()) {
-    const twin = identities.slice(index + 1).find((other) => isSameWorkload(one, other));
+    const others = identities.slice(index + 1);
+    if (others.some(({ id }) => id === one.id))
+      throw new RunnerError("TRUST_INVALID", `${what} calls two workloads "${one.id}"`, {
+        hint: "give each a name of its own: who signed is told by it",
+      });
+    const twin = others.find((other) => isSameWorkload(one, other));
     if (twin === undefined) continue;
     throw new RunnerError(
       "TRUST_INVALID",

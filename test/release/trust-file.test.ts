@@ -7,6 +7,7 @@ import type { TrustAnchor } from "../../src/release/anchor.ts";
 import { sha256Hex } from "../../src/migration/checksum.ts";
 import { readPinnedRoot, readTrust, readTrustFiles } from "../../src/release/trust-file.ts";
 import type { Trust } from "../../src/release/trust.ts";
+import { makeIdentity } from "../../src/release/identity.ts";
 import { joinTrusts } from "../../src/release/trust.ts";
 import {
   makeKey,
@@ -188,6 +189,18 @@ describe("a trust that pins keys", () => {
     });
     expect(() => joinTrusts([left, { ...right, epoch: 3 }])).toThrow(/name an epoch/);
     expect(() => joinTrusts([{ ...left, timestamp: { ...timestamp } }, right])).toThrow(/timestamp role/);
+    const named = (name: string, ref: string) => {
+      const text = {
+        type: "sigstore",
+        trustDomain: "public",
+        issuer: githubIssuer,
+        san: `${san}-${ref}`,
+      } as const;
+      return { ...left, identities: [makeIdentity(`oidc:${name}`, text)] };
+    };
+    expect(joinTrusts([named("a", "1"), named("b", "2")]).identities).toHaveLength(2);
+    expect(() => joinTrusts([named("a", "1"), named("b", "1")])).toThrow(/one workload twice/);
+    expect(() => joinTrusts([named("a", "1"), named("a", "2")])).toThrow(/calls two workloads "oidc:a"/);
   });
 
   test("of one epoch takes no release of another", async () => {
