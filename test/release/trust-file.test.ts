@@ -194,7 +194,7 @@ describe("a trust that pins keys", () => {
         type: "sigstore",
         trustDomain: "public",
         issuer: githubIssuer,
-        san: `${san}-${ref}`,
+        san: `https://ci.example/${ref}`,
       } as const;
       return { ...left, identities: [makeIdentity(`oidc:${name}`, text)] };
     };
