@@ -1,7 +1,8 @@
 import type { AuditLog } from "../driver/audit-log.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
-import type { AuditEntry, AuditLink } from "../history/audit.ts";
+import { type AuditEntry, type AuditLink, linkOf } from "../history/audit.ts";
 import { type AuditFacts, makeRecord, writeRecord } from "./record.ts";
+import { broken } from "./verify.ts";
 
 /** What a writer is given besides the facts. */
 export interface AuditWriting {
@@ -12,9 +13,10 @@ export interface AuditWriting {
 }
 
 /**
- * Adds a record to the audit log.
+ * Adds a record to the audit log. `onEntry` is told what was to be written, also where the database wrote something else:
+ * a trigger could change a text and link it anew, and a copy of that would hide it.
  *
- * @throws RunnerError `AUDIT_UNAVAILABLE` - it could not be added, whatever the reason
+ * @throws RunnerError `AUDIT_UNAVAILABLE` - it could not be added, whatever the reason; `AUDIT_BROKEN` - it was changed on its way into the table
  * @throws what the database's client makes of a signal that was aborted by something else than a time-out
  */
 export async function writeAudit(
@@ -23,14 +25,19 @@ export async function writeAudit(
   { signal, now, onEntry }: AuditWriting,
 ): Promise<AuditEntry> {
   const text = writeRecord(makeRecord(facts, now()));
-  const entry = await log.append(text, signal).catch((cause: unknown) => {
+  const stored = await log.append(text, signal).catch((cause: unknown) => {
     if (!signal.aborted) throw unavailable(toRunnerError(cause));
     if (signal.reason instanceof DOMException && signal.reason.name === "TimeoutError")
       throw unavailable(new RunnerError("DATABASE_UNAVAILABLE", "it did not answer in time", { cause }));
     throw cause;
   });
+  const entry = { ...stored, text, sha256: linkOf(stored.previous, text) };
   onEntry(entry);
-  return entry;
+  if (stored.text === text && stored.sha256 === entry.sha256) return entry;
+  throw broken("altered", entry.seq, `entry ${entry.seq} was changed on its way into the table`, {
+    expected: entry.sha256,
+    actual: stored.sha256,
+  });
 }
 
 /**

@@ -2,7 +2,9 @@ import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, test } from "vitest";
 
+import { ExpectedLinks } from "../../src/audit/expected.ts";
 import { maxMigrations } from "../../src/audit/record.ts";
+import { verifyAudit } from "../../src/audit/verify.ts";
 import { linkOf } from "../../src/history/audit.ts";
 import { baseline, repair } from "../../src/maintenance.ts";
 import { resetTrust, setPaused, unlock } from "../../src/run/by-hand.ts";
@@ -140,6 +142,34 @@ describe("a run", () => {
     const after = await target.driver.state("orders", never);
     expect(after).toEqual({ ...before, now: after.now });
     expect(await recordsOf(target.driver)).toHaveLength(2);
+  });
+
+  test("whose record the database writes otherwise than it was told is refused, and the log has what was to be written", async () => {
+    const database = await createDatabase();
+    const store = await signedStore(tableMigrations(1));
+    const target = await store.open(database.url);
+    await target.run();
+    // of somebody with the migration role, who has his own runs recorded as another's, with links that are right
+    await database.query(`CREATE FUNCTION blame() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+      NEW.text := replace(NEW.text, 'mallory', 'ada');
+      NEW.sha256 := encode(sha256(convert_to(NEW.previous || chr(10) || NEW.text, 'UTF8')), 'hex');
+      RETURN NEW; END$$`);
+    await database.query(
+      "CREATE TRIGGER blame BEFORE INSERT ON lockkeeper.audit FOR EACH ROW EXECUTE FUNCTION blame()",
+    );
+    await store.publish(tableMigrations(2));
+    const result = await target.run({ caller: { issuer: "cli", subject: "mallory", rule: null } });
+    expect(result.error).toMatchObject({ code: "AUDIT_BROKEN", fields: { seq: 3, fault: "altered" } });
+    expect(await tables(database)).toEqual(["t1"]);
+
+    const said = target.events.findLast(({ kind }) => kind === "audit");
+    expect(said).toMatchObject({ seq: 4, text: expect.stringContaining("mallory") as string });
+    const expected = new ExpectedLinks(undefined);
+    for (const event of target.events) expected.addLine(JSON.stringify(event));
+    await expect(verifyAudit(target.driver.audit, expected.links, never)).rejects.toMatchObject({
+      code: "AUDIT_BROKEN",
+      fields: { seq: 3, fault: "rewritten" },
+    });
   });
 
   test("whose end cannot be written is done all the same, and says so", async () => {
