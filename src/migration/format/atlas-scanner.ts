@@ -80,7 +80,11 @@ class AtlasScanner {
       if (this.#openings.pop() === undefined) return { what: 'a ")" without its "("', index: at };
       this.#at++;
     } else if (unit === "'" || unit === '"' || unit === "`") return this.#skipQuote(unit);
-    else if (at === this.#statement && /^d/i.test(unit) && this.#readCommand()) return undefined;
+    else if (at === this.#statement && /^d/i.test(unit) && this.#readCommand())
+      // it would stand everywhere, and nothing would ever follow it
+      return this.#delimiter === ""
+        ? { what: "the delimiter that is set here is empty", index: at }
+        : undefined;
     else if (this.#openings.length === 0 && text.startsWith(this.#delimiter, at)) this.#endStatement();
     else if (unit === "$") this.#skipDollarQuote();
     else if (text.startsWith("--", at)) this.#skipComment("--", "\n");

@@ -24,7 +24,7 @@ export function readScriptConfig(bytes: Buffer, file: string): ScriptConfig {
     .split(/\r\n|\r|\n/);
   for (const [index, line] of lines.entries()) {
     if (/^\s*(?:[#!].*)?$/.test(line)) continue;
-    const [, key = "", value = ""] = /^\s*([^\s=:]+)\s*[=:]?\s*(.*?)\s*$/.exec(line) ?? [];
+    const [, key = "", value = ""] = /^([^\s=:]+)\s*[=:]?\s*(.*)$/.exec(line.trim()) ?? [];
     const read = readSetting(key, value, (what, hint) => formatError(file, index + 1, what, hint));
     Object.assign(config, read);
   }
