@@ -22,6 +22,7 @@ import { addRunRoutes } from "./route/run.ts";
 import { addTargetRoutes } from "./route/target.ts";
 import { addUnlockRoute } from "./route/unlock.ts";
 import { Turns } from "./turns.ts";
+import { Watchers } from "./watching.ts";
 
 /** The HTTP server, less its socket. */
 export interface HttpApp {
@@ -53,7 +54,7 @@ export function createApp(deps: HttpDeps): HttpApp {
       look: new Turns({ atOnce: limits.looks, waiting: limits.waiting }),
       verify: new Turns({ atOnce: limits.verifications, waiting: limits.waiting }),
     },
-    watchers: { open: 0 },
+    watchers: new Watchers(limits),
   };
   const hono = new Hono<HttpEnv>();
   hono.use(logged(parts));

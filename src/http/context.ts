@@ -14,6 +14,7 @@ import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
 import type { LogRecord } from "./log.ts";
 import type { Turns } from "./turns.ts";
+import type { Watchers } from "./watching.ts";
 
 /** What the server is made of. It builds no client of its own: `bin` gives it opened targets, keys and a log. */
 export interface HttpDeps {
@@ -41,7 +42,7 @@ export interface HttpParts extends HttpDeps {
   /** work for callers who only look */
   readonly turns: { readonly look: Turns; readonly verify: Turns };
   /** long polls and streams open now */
-  readonly watchers: { open: number };
+  readonly watchers: Watchers;
 }
 
 /** What a request carries along, by hono. */

@@ -22,6 +22,8 @@ export interface HttpLimits {
   readonly streamMs: number;
   /** event streams and long polls open at once in this process */
   readonly watchers: number;
+  /** of them, of one caller */
+  readonly watchersPerCaller: number;
   /** plans, states and gates worked on at once in this process */
   readonly looks: number;
   /** verifications at once: each holds the pending bodies in memory, up to 64 MiB */
@@ -51,6 +53,7 @@ export const httpLimits: HttpLimits = {
   heartbeatMs: 15_000,
   streamMs: 15 * 60_000,
   watchers: 256,
+  watchersPerCaller: 128,
   looks: 16,
   verifications: 2,
   waiting: 64,

@@ -12,8 +12,7 @@ import { authorize, type Access } from "./auth/access.ts";
 import { needsDigest } from "./auth/decision.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 import { parseIsoDuration, type RunBody } from "./run-request.ts";
-import { waitForEnd } from "./watch.ts";
-import { isWatchable, whileWatching } from "./watching.ts";
+import { mayWatch, runAfter } from "./watching.ts";
 
 /** What of a request for a run is not in its body. */
 export interface OrderedBy {
@@ -88,20 +87,8 @@ export async function beginRun(
   const order = runOrderOf(c, parts, wanted);
   const runId = runOf(await parts.active.begin(order, target));
   c.get("note")["run"] = runId;
-  return runAfter(isWatchable(parts) ? waitMs : 0, runId, target, c, parts);
-}
-
-/** The run has begun, so also where nobody more can wait for it the answer is the run. */
-function runAfter(
-  waitMs: number,
-  runId: string,
-  target: Target,
-  c: HttpContext,
-  parts: HttpParts,
-): Promise<RunRecord> {
-  const wait = (signal: AbortSignal): Promise<RunRecord> =>
-    waitForEnd(target, runId, waitMs, { active: parts.active, limits: parts.limits, signal });
-  return waitMs === 0 ? wait(parts.signal) : whileWatching(c, parts, wait);
+  // The run has begun, so also where nobody more can wait for it the answer is the run.
+  return runAfter(mayWatch(c, parts) ? waitMs : 0, runId, target, c, parts);
 }
 
 function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given }: Wanted): RunOrder {

@@ -1,41 +1,87 @@
 import { RunnerError } from "../error.ts";
+import type { RunRecord } from "../history/run.ts";
+import type { Target } from "../runner.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
+import { waitForEnd } from "./watch.ts";
+
+/** Callers who wait, by who they are: nobody may have all the places to himself. */
+export class Watchers {
+  readonly #open = new Map<string, number>();
+  readonly #limits: { readonly watchers: number; readonly watchersPerCaller: number };
+
+  constructor(limits: { readonly watchers: number; readonly watchersPerCaller: number }) {
+    this.#limits = limits;
+  }
+
+  /** Whether this caller may wait as well. */
+  hasPlaceFor(caller: string): boolean {
+    const all = [...this.#open.values()].reduce((sum, count) => sum + count, 0);
+    return all < this.#limits.watchers && this.#count(caller) < this.#limits.watchersPerCaller;
+  }
+
+  /** Counts one more watcher until the returned function is called, which may happen more than once. */
+  enter(caller: string): () => void {
+    this.#open.set(caller, this.#count(caller) + 1);
+    let isOpen = true;
+    return () => {
+      if (!isOpen) return;
+      isOpen = false;
+      const left = this.#count(caller) - 1;
+      if (left === 0) this.#open.delete(caller);
+      else this.#open.set(caller, left);
+    };
+  }
+
+  #count(caller: string): number {
+    return this.#open.get(caller) ?? 0;
+  }
+}
 
 /**
- * Counts one more watcher while `watch` goes on; its signal aborts when the caller leaves or the server stops.
+ * The run's record once it has ended, or as it is after `waitMs`; who does not wait takes no place.
  *
- * @throws RunnerError `RATE_LIMITED` — too many are open in this process
+ * @throws RunnerError `UNKNOWN_RUN`, `DATABASE_…`; `RATE_LIMITED` — too many wait in this process, or too many of this caller's
  */
-export async function whileWatching<T>(
+export async function runAfter(
+  waitMs: number,
+  runId: string,
+  target: Target,
   c: HttpContext,
   parts: HttpParts,
-  watch: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const close = openWatcher(parts);
+): Promise<RunRecord> {
+  const { active, limits } = parts;
+  const wait = (signal: AbortSignal): Promise<RunRecord> =>
+    waitForEnd(target, runId, waitMs, { active, limits, signal });
+  if (waitMs === 0) return wait(parts.signal);
+  const close = openWatcher(c, parts);
   try {
-    return await watch(AbortSignal.any([c.req.raw.signal, parts.signal]));
+    return await wait(AbortSignal.any([c.req.raw.signal, parts.signal]));
   } finally {
     close();
   }
 }
 
-/** Whether one more caller may wait. */
-export function isWatchable(parts: HttpParts): boolean {
-  return parts.watchers.open < parts.limits.watchers;
+/** Whether the caller may wait. */
+export function mayWatch(c: HttpContext, { watchers }: HttpParts): boolean {
+  return watchers.hasPlaceFor(nameOf(c));
 }
 
-/** Counts one more watcher until the returned function is called, which may happen more than once. */
-export function openWatcher(parts: HttpParts): () => void {
-  if (!isWatchable(parts)) {
+/**
+ * Counts one more watcher until the returned function is called, which may happen more than once.
+ *
+ * @throws RunnerError `RATE_LIMITED` — as of {@link runAfter}
+ */
+export function openWatcher(c: HttpContext, parts: HttpParts): () => void {
+  if (!mayWatch(c, parts)) {
     throw new RunnerError("RATE_LIMITED", "too many callers are waiting on this server", {
       hint: "try again soon, or wait on another replica",
       fields: { retryAfterSeconds: 5 },
     });
   }
-  parts.watchers.open++;
-  let isOpen = true;
-  return () => {
-    if (isOpen) parts.watchers.open--;
-    isOpen = false;
-  };
+  return parts.watchers.enter(nameOf(c));
+}
+
+function nameOf(c: HttpContext): string {
+  const { issuer, subject } = c.get("principal");
+  return JSON.stringify([issuer, subject]);
 }

@@ -65,6 +65,30 @@ describe("GET /v1/runs/{id}", () => {
   });
 });
 
+describe("a caller who only looks", () => {
+  test("cannot take every place that there is to wait, nor keep anybody from a look that waits for nothing", async () => {
+    const world = await createWorld({ limits: { watchers: 3, watchersPerCaller: 2 } });
+    const barrier = await openBarrier(world);
+    await world.bucket.publish(barrier.migration);
+    const { body: run } = await world.send("POST", "/v1/runs", { body: apply, headers: later });
+    const left = new AbortController();
+    const stream = async (claims: object): Promise<number> => {
+      const headers = { authorization: `Bearer ${await world.token({ ...claims })}` };
+      const init = { headers, signal: left.signal };
+      return (await world.app.hono.request(`/v1/runs/${run.id}/events`, init)).status;
+    };
+    const greedy = { role: "viewer", sub: "greedy" };
+    expect([await stream(greedy), await stream(greedy), await stream(greedy)]).toEqual([200, 200, 429]);
+    const other = { role: "viewer", sub: "other" };
+    expect([await stream(other), await stream(other)]).toEqual([200, 429]);
+    for (const path of [`/v1/runs/${run.id}`, `/v1/runs/${run.id}/gate`])
+      expect([200, 202]).toContain((await world.send("GET", path)).status);
+    expect((await world.send("GET", `/v1/runs/${run.id}?wait=1`)).status).toBe(429);
+    left.abort();
+    await barrier.release();
+  });
+});
+
 describe("GET /v1/runs", () => {
   test("gives runs newest first, page by page", async () => {
     const world = await createWorld();

@@ -27,7 +27,7 @@ export function addEventRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
     if (run === undefined) throw unknownRun(id);
 
     const left = new AbortController();
-    const closeWatcher = openWatcher(parts);
+    const closeWatcher = openWatcher(c, parts);
     const signal = AbortSignal.any([
       c.req.raw.signal,
       parts.signal,

@@ -9,8 +9,7 @@ import { answerRun, openRunHeaders } from "../answer.ts";
 import { within } from "../patience.ts";
 import { runId } from "../run-request.ts";
 import { viewRun } from "../view.ts";
-import { waitForEnd } from "../watch.ts";
-import { whileWatching } from "../watching.ts";
+import { runAfter } from "../watching.ts";
 
 const statuses = [
   "queued",
@@ -43,10 +42,8 @@ export async function watchedRun(c: HttpContext, parts: HttpParts): Promise<RunR
   const { target } = authorize(c, parts, { action: "status", target: targetOfRun(id) }, { run: id });
   c.get("note")["run"] = id;
   const { wait } = readQuery(c, v.strictObject({ wait: v.optional(wholeNumber(0, 3600), "0") }));
-  return whileWatching(c, parts, (signal) => {
-    const waitMs = Math.min(wait * 1000, parts.limits.maxWaitMs);
-    return waitForEnd(target, id, waitMs, { active: parts.active, limits: parts.limits, signal });
-  });
+  const waitMs = Math.min(wait * 1000, parts.limits.maxWaitMs);
+  return runAfter(waitMs, id, target, c, parts);
 }
 
 const listSchema = v.strictObject({
