@@ -170,7 +170,12 @@ export const noColor = switchFlag("no-color", {
   text: "no colours, also without a terminal or with $NO_COLOR",
 });
 export const verbose = switchFlag("verbose", { text: "say more: every event, and the causes of an error" });
-export const reason = textFlag("reason", { placeholder: "<text>", text: "why; kept in the history" });
+export const reason = textFlag("reason", {
+  placeholder: "<text>",
+  text: "why; kept in the history and the audit log",
+});
+/** Of what leaves no entry in the history. */
+export const auditedReason = { ...reason, text: "why; kept in the audit log" };
 export const last = countFlag("last", {
   placeholder: "<n>",
   text: "only the newest n",
@@ -199,6 +204,18 @@ export const releaseFlags: readonly Flag<unknown>[] = [
   allowLate,
   ...storageFlags,
 ];
+
+/** Which database: of verbs that need no releases. */
+export const databaseFlags: readonly Flag<unknown>[] = [
+  database,
+  passwordFile,
+  schema,
+  { ...target, text: "a target of the configuration file, in place of --database, --schema and --stream" },
+  { ...config, text: "configuration file for --target" },
+];
+
+/** Which database, and which of its streams. */
+export const streamFlags: readonly Flag<unknown>[] = [...databaseFlags, stream];
 
 /** Which database and which releases. */
 export const targetFlags: readonly Flag<unknown>[] = [

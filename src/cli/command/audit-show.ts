@@ -1,7 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import { parseDuration } from "../../migration/duration.ts";
 import { type Flag, textFlag } from "../flag.ts";
-import { chooseTarget, config, database, last, passwordFile, schema, target } from "../flags.ts";
+import { chooseTarget, databaseFlags, last } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 const run = textFlag("run", { placeholder: "<id>", text: "only what is about this run" });
@@ -40,7 +40,7 @@ export const auditShow: Verb = {
     "did by hand. With --output json one JSON document a line, with all fields. Needs no source. Whether the log is as it " +
     "was written, audit verify tells.",
   parameters: [],
-  flags: [last, run, of, since, database, passwordFile, schema, target, config],
+  flags: [last, run, of, since, ...databaseFlags],
   examples: [
     { line: "lockkeeper audit show --target orders-prod", means: "the newest 50 entries" },
     {

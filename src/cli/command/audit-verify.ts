@@ -3,7 +3,7 @@ import { createInterface } from "node:readline";
 import type { ExpectedLinks } from "../../audit/expected.ts";
 import { RunnerError } from "../../error.ts";
 import { listFlag } from "../flag.ts";
-import { chooseTarget, config, database, passwordFile, schema, target } from "../flags.ts";
+import { chooseTarget, databaseFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 const expect = listFlag("expect", {
@@ -24,7 +24,7 @@ export const auditVerify: Verb = {
     "found with what was written down elsewhere. A server writes every entry to its log; without a server, keep the head " +
     "that this prints. Needs no source.",
   parameters: [],
-  flags: [expect, expectLog, database, passwordFile, schema, target, config],
+  flags: [expect, expectLog, ...databaseFlags],
   examples: [
     {
       line: "lockkeeper audit verify --target orders-prod",

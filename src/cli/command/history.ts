@@ -1,4 +1,4 @@
-import { chooseTarget, last, targetFlags } from "../flags.ts";
+import { chooseTarget, last, streamFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper history` */
@@ -7,7 +7,7 @@ export const history: Verb = {
   about:
     "What was done to the database: each migration applied, taken back, declared or failed, oldest first. Needs no source.",
   parameters: [],
-  flags: [last, ...targetFlags],
+  flags: [last, ...streamFlags],
   examples: [
     { line: "lockkeeper history --database postgres://migrator@db/orders", means: "the newest 50 entries" },
     {

@@ -1,5 +1,5 @@
 import { switchFlag } from "../flag.ts";
-import { reason, targetFlags } from "../flags.ts";
+import { auditedReason, streamFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 const cancel = switchFlag("cancel", {
@@ -14,7 +14,7 @@ export const pause: Verb = {
     "emergency: it needs the database alone, no bucket and no server. A run that is under way goes on, unless --cancel " +
     "asks it to stop; what it has applied stays. paused: true in a target's configuration does the same without the database.",
   parameters: [],
-  flags: [reason, cancel, ...targetFlags],
+  flags: [auditedReason, cancel, ...streamFlags],
   examples: [
     {
       line: 'lockkeeper pause --cancel --reason "a release key was stolen" --target orders-prod',
@@ -28,7 +28,7 @@ export const pause: Verb = {
       import("../by-hand.ts"),
       import("../../run/by-hand.ts"),
     ]);
-    const why = get(reason) ?? "";
+    const why = get(auditedReason) ?? "";
     const done = await doByHand(invocation, why, async (by, place, options) => {
       const { result: isChanged, audit } = await setPaused(true, by, place, options);
       const { driver, stream } = place;

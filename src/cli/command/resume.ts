@@ -1,4 +1,4 @@
-import { reason, targetFlags } from "../flags.ts";
+import { auditedReason, streamFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper resume` */
@@ -8,7 +8,7 @@ export const resume: Verb = {
     "Ends a pause: what starts by itself goes on at its next look, and everybody else may ask again. It begins no run. " +
     "A target that is paused by its configuration stays so.",
   parameters: [],
-  flags: [reason, ...targetFlags],
+  flags: [auditedReason, ...streamFlags],
   examples: [
     {
       line: 'lockkeeper resume --reason "the key is revoked" --target orders-prod',
@@ -22,8 +22,10 @@ export const resume: Verb = {
       import("../by-hand.ts"),
       import("../../run/by-hand.ts"),
     ]);
-    const { stream, result, audit } = await doByHand(invocation, get(reason) ?? "", (by, place, options) =>
-      setPaused(false, by, place, options),
+    const { stream, result, audit } = await doByHand(
+      invocation,
+      get(auditedReason) ?? "",
+      (by, place, options) => setPaused(false, by, place, options),
     );
     output.result(
       { stream, paused: false, changed: result, audit },

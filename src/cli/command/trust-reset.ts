@@ -1,9 +1,9 @@
 import type { TrustReset } from "../../driver/driver.ts";
 import { required, switchFlag } from "../flag.ts";
-import { reason, targetFlags } from "../flags.ts";
+import { auditedReason, streamFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
-const why = required(reason);
+const why = required(auditedReason);
 const releases = switchFlag("releases", {
   text: "also forget the newest release, so that the next one may have any epoch and version",
   // Nobody does this by a variable that is set somewhere.
@@ -19,7 +19,7 @@ export const trustReset: Verb = {
     "forgets the newest release, and takes an older one again, or an unsigned folder outside production: only where the " +
     "new releases begin anew. History and chain stay, so no release can say that something else was applied. Refused while a run is under way.",
   parameters: [],
-  flags: [why, releases, ...targetFlags],
+  flags: [why, releases, ...streamFlags],
   examples: [
     {
       line: 'lockkeeper trust reset --reason "new root after the theft of 2 May" --target orders-prod',

@@ -1,11 +1,11 @@
 import { required, textFlag } from "../flag.ts";
-import { reason, targetFlags } from "../flags.ts";
+import { auditedReason, streamFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 const runId = required(
   textFlag("run", { placeholder: "<id>", text: "the run that holds the lease, as status shows it" }),
 );
-const why = required(reason);
+const why = required(auditedReason);
 
 /** `lockkeeper unlock --run ID` */
 export const unlock: Verb = {
@@ -14,7 +14,7 @@ export const unlock: Verb = {
     "Takes the lease from a run that died. Refused while its lease is alive: a dead run's lease ends by itself within seconds, " +
     "so this is seldom needed.",
   parameters: [],
-  flags: [runId, why, ...targetFlags],
+  flags: [runId, why, ...streamFlags],
   examples: [
     {
       line: 'lockkeeper unlock --run orders-prod.01JDZ… --reason "node was lost" --target orders-prod',

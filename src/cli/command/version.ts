@@ -1,4 +1,4 @@
-import { chooseTarget, targetFlags } from "../flags.ts";
+import { chooseTarget, streamFlags } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper version` */
@@ -7,7 +7,7 @@ export const version: Verb = {
   about:
     'The version of the last applied migration; 0 before the first. Needs no source. (This program\'s own: "lockkeeper --version".)',
   parameters: [],
-  flags: [...targetFlags],
+  flags: [...streamFlags],
   examples: [{ line: "lockkeeper version --database postgres://migrator@db/orders", means: "prints 000042" }],
   exits: [0, 2, 31],
   async run(invocation) {

@@ -3,7 +3,7 @@ import { parseDigest } from "../../migration/checksum.ts";
 import { emptyChain, formatChainEnd, parseChainEnd } from "../../release/chain.ts";
 import type { Wanted } from "../../status/await-applied.ts";
 import { durationFlag, textFlag } from "../flag.ts";
-import { chooseTarget, config, database, passwordFile, schema, stream, target } from "../flags.ts";
+import { chooseTarget, streamFlags } from "../flags.ts";
 import { formatPairs } from "../output.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
@@ -30,7 +30,7 @@ export const wait: Verb = {
     "Waits until the database has what an application needs, then exits 0. Asks the database alone, and needs no more than " +
     "the right to read lockkeeper's tables: no bucket, no key and no expiry can keep a pod from starting.",
   parameters: [],
-  flags: [release, expectChain, timeout, database, passwordFile, schema, stream, target, config],
+  flags: [release, expectChain, timeout, ...streamFlags],
   examples: [
     {
       line: "lockkeeper wait --expect-chain 3:60f480ce983f3c5a09c0a43e8f10f4dfce66c483d84b74cb81ec68c3d81e639b --stream orders",
