@@ -82,7 +82,16 @@ export function formatInspection(inspection: Inspection, paint: Paint): string {
         ? undefined
         : paint.good(`${bodies.count} fetched and as signed, ${bodies.bytes} bytes`),
     ],
+    ["misdescribed", misdescribedInWords(inspection, paint)],
   ]);
+}
+
+/** To be looked at before anybody signs: such a body would not run as its file reads. */
+function misdescribedInWords({ bodies, manifest }: Inspection, paint: Paint): string | undefined {
+  const labels = listIn(paint.bad, bodies?.misdescribed ?? []);
+  return labels === undefined
+    ? undefined
+    : `${labels}: what the release says of them is not in the files, or its parser, ${printable(manifest.parser)}, reads them otherwise than ours`;
 }
 
 function versionInWords({ statement, changes: { against } }: Inspection, paint: Paint): string {

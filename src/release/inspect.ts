@@ -17,6 +17,7 @@ import { requestTimestamp, whyStale } from "./freshness.ts";
 import type { Head } from "./head.ts";
 import type { KeyKind } from "./key.ts";
 import type { Manifest } from "./manifest.ts";
+import { isMisdescribed } from "./misdescribed.ts";
 import { bodiesOf, type Release } from "./release.ts";
 import { signersOf } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
@@ -62,8 +63,15 @@ export interface Inspection {
   readonly verdict: Verdict;
   readonly manifest: Manifest;
   readonly changes: ReleaseChanges;
-  /** bodies that were fetched and found as signed; null where they were not asked for */
-  readonly bodies: { readonly count: number; readonly bytes: number } | null;
+  readonly bodies: InspectedBodies | null;
+}
+
+/** Bodies that were fetched and found as signed; absent where they were not asked for. */
+export interface InspectedBodies {
+  readonly count: number;
+  readonly bytes: number;
+  /** labels of those of which the manifest says something else than this build finds in them */
+  readonly misdescribed: readonly string[];
 }
 
 /** One line of the release. */
@@ -216,13 +224,23 @@ function judge(
 
 async function checkBodies(
   source: Source,
-  release: Pick<Release, "migrations" | "repeatable">,
+  release: Pick<Release, "migrations" | "repeatable" | "engine">,
   signal: AbortSignal,
-): Promise<{ readonly count: number; readonly bytes: number }> {
-  const distinct = [...new Map(bodiesOf(release).map((body) => [body.sha256, body])).values()];
+): Promise<InspectedBodies> {
+  const all = bodiesOf(release);
+  const distinct = [...Map.groupBy(all, ({ sha256 }) => sha256).values()];
   // checked and let go, one by one: a whole history need not fit into memory
-  await mapConcurrently(distinct, sourceLimits.concurrency, signal, async (body, stop) => {
-    await readBlob(source, body, stop);
+  const found = await mapConcurrently(distinct, sourceLimits.concurrency, signal, async (same, stop) => {
+    const [first] = same;
+    if (first === undefined) return [];
+    const bytes = await readBlob(source, first, stop);
+    const isWrong = await Promise.all(same.map((body) => isMisdescribed(body, bytes, release.engine)));
+    return [{ size: first.size, misdescribed: same.filter((_, index) => isWrong[index]) }];
   });
-  return { count: distinct.length, bytes: distinct.reduce((sum, { size }) => sum + size, 0) };
+  const bodies = found.flat();
+  return {
+    count: bodies.length,
+    bytes: bodies.reduce((sum, { size }) => sum + size, 0),
+    misdescribed: bodies.flatMap(({ misdescribed }) => misdescribed.map(({ path }) => path)),
+  };
 }

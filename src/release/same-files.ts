@@ -4,9 +4,10 @@ import { RunnerError } from "../error.ts";
 import type { ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Body, Migration } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
-import { composeRelease, parserName } from "./compose.ts";
+import { composeRelease } from "./compose.ts";
 import type { Composition } from "./compose.ts";
 import type { Manifest } from "./manifest.ts";
+import { misdescribed } from "./misdescribed.ts";
 
 /**
  * Refuses a release that was not made of a folder's files: what a second signer has reviewed, in a checkout of their own.
@@ -65,20 +66,6 @@ function ifOther(error: unknown): never {
   if (!(error instanceof RunnerError)) throw error;
   if (error.code !== "HISTORY_REWRITTEN" && error.code !== "CHANGED_FILE") throw error;
   throw different(String(error.fields["migration"]), 0, error);
-}
-
-function misdescribed(path: string, parser: string): RunnerError {
-  const isOurs = parser === parserName;
-  return new RunnerError(
-    "CHANGED_FILE",
-    `the release says of "${path}" what this lockkeeper does not find in the file${isOurs ? "" : `; it was made by "${parser}"`}`,
-    {
-      hint: isOurs
-        ? "find out who published it, and do not sign"
-        : "sign with the very version of lockkeeper that published it; if that is this one, do not sign",
-      fields: { migration: path, parser },
-    },
-  );
 }
 
 function different(path: string, more: number, cause?: unknown): RunnerError {

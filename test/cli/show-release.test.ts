@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import { plant, makeKey, manifestOf, tempFolder } from "../support/release.ts";
+import { plant, makeKey, manifestOf, never, publishTo, tempFolder } from "../support/release.ts";
+import { readStoredRelease } from "../../src/release/stored-release.ts";
 import type { WritableSource } from "../../src/source/source.ts";
 import { call } from "./terminal.ts";
 
@@ -79,5 +80,32 @@ describe("a release that is shown", () => {
     const { stdout } = await look(bucket.source, ["release", "show", "--source", "b"]);
     expect(stdout).toMatch(/signed by +a certificate that cannot be read/);
     expect(stdout).not.toMatch(acting);
+  });
+
+  test("is not signed where it says of a file what is not in it, whoever it says has read the file", async () => {
+    await using bucket = await tempFolder();
+    const key = makeKey();
+    const files = { "1_t.up.sql": "create index concurrently i on t (id);\n-- drop table t;" };
+    const first = await publishTo(bucket.source, files, { keys: [key] });
+    const { manifest } = await readStoredRelease(bucket.source, first.digest, never);
+    const statements = [{ offset: files["1_t.up.sql"].indexOf("drop"), length: 12, kind: "once" }] as const;
+    const migrations = manifest.migrations.map((one) => Object.assign({}, one, { statements }));
+    for (const parser of [manifest.parser, "another 9"]) {
+      const digest = await plant(bucket.source, {
+        manifest: { ...manifest, migrations, parser },
+        keys: [key],
+        statement: { version: 2, previous: first.digest },
+      });
+      const { code, stderr } = await look(bucket.source, ["sign", "b", "--release", digest]);
+      expect({ code, stderr }).toMatchObject({
+        code: 20,
+        stderr: expect.stringMatching(/misdescribed +1_t\.up\.sql[^]*do not sign[^]*CHANGED_FILE/) as string,
+      });
+    }
+    const { code, stderr } = await look(bucket.source, ["sign", "b", "--release", first.digest]);
+    expect({ code, stderr }).toMatchObject({
+      code: 0,
+      stderr: expect.not.stringContaining("misdescribed") as string,
+    });
   });
 });

@@ -6,6 +6,7 @@ import type { InspectOptions } from "../../src/release/inspect.ts";
 import { writeHead } from "../../src/release/head.ts";
 import { layout } from "../../src/release/layout.ts";
 import type { Manifest } from "../../src/release/manifest.ts";
+import { readStoredRelease } from "../../src/release/stored-release.ts";
 import type { Source } from "../../src/source/source.ts";
 import {
   makeKey,
@@ -54,7 +55,7 @@ describe("an inspected release", () => {
         rewritten: [],
         downChanged: ["1_users.up.sql"],
       },
-      bodies: { count: 3, bytes: Object.values(more).join("").length },
+      bodies: { count: 3, bytes: Object.values(more).join("").length, misdescribed: [] },
     });
   });
 
@@ -122,6 +123,31 @@ describe("an inspected release", () => {
       Buffer.from("drop table orders;"),
     );
     await expect(inspect(bucket.source, { withBodies: true })).rejects.toMatchObject({ code: "BLOB_DIGEST" });
+  });
+
+  test("names each body of which it says what the file does not hold", async () => {
+    await using bucket = await tempFolder();
+    const { key, trust } = makeKeys();
+    const indexes = "create index concurrently a on t (id);\n-- drop table t;\n";
+    const { digest } = await publishTo(
+      bucket.source,
+      { ...more, "3_index.up.sql": indexes, "4_twin.up.sql": indexes },
+      { keys: [key] },
+    );
+    const { manifest } = await readStoredRelease(bucket.source, digest, never);
+    const show = async (changed: object, path: string) => {
+      const migrations = manifest.migrations.map((one) =>
+        one.path === path ? Object.assign({}, one, changed) : one,
+      );
+      await plant(bucket.source, { manifest: { ...manifest, migrations }, keys: [key] });
+      return (await inspect(bucket.source, { trust, withBodies: true })).bodies?.misdescribed;
+    };
+    const hidden = [{ offset: indexes.indexOf("drop"), length: 12, kind: "once" }];
+    expect(await show({}, "")).toEqual([]);
+    for (const change of [{ statements: hidden }, { statements: [] }])
+      expect(await show(change, "3_index.up.sql")).toEqual(["3_index.up.sql"]);
+    expect(await show({ code: true }, "2_email.up.sql")).toEqual(["2_email.up.sql"]);
+    expect(await show({ alone: false }, "2_email.up.sql")).toEqual(["2_email.up.sql"]);
   });
 
   test("that is not there is RELEASE_NOT_FOUND", async () => {

@@ -102,6 +102,11 @@ export const sign: Verb = {
     output.note(await reviewText(review, invocation));
     if (review.verdict.kind === "refused" && review.verdict.error.code !== "THRESHOLD")
       throw review.verdict.error;
+    const [lie] = review.bodies?.misdescribed ?? [];
+    if (lie !== undefined) {
+      const { misdescribed } = await import("../../release/misdescribed.ts");
+      throw misdescribed(lie, review.manifest.parser);
+    }
     await compareWithFolder(invocation, wiring, review);
     await writeStatement(invocation, destination, digest);
     const keys = await openOptionalSigners(invocation);
@@ -192,6 +197,7 @@ async function showWaiting(
     output.note(output.paint.err.warn("several wait for one place, and only one of them can get it"));
   const named = more.length === 0 ? only?.digest : undefined;
   const command = `lockkeeper sign ${word("destination") ?? ""} --release ${named ?? "sha256:…"}`;
+  const trusts = get(trust).length === 0 ? ["<file>"] : get(trust);
   if (get(key).length + get(bundle).length > 0 || get(statementOut) !== undefined) {
     throw new RunnerError(
       "USAGE",
@@ -207,7 +213,7 @@ async function showWaiting(
   output.result({ waiting: releases.map(describeWaiting), unreadable }, () =>
     only === undefined
       ? `nothing waits for signatures under ${source.url}`
-      : `${formatWaiting(releases, output.paint.out)}\n\nto sign: ${command} --key <key>`,
+      : `${formatWaiting(releases, output.paint.out)}\n\nto sign: ${command} --key <key> ${trusts.map((file) => `--trust ${file}`).join(" ")}`,
   );
   return 0;
 }
