@@ -5,7 +5,7 @@ import type { Goal } from "../plan/plan.ts";
 import { orderOf } from "../run/order.ts";
 import { goalText } from "../run/audit-trail.ts";
 import { assertNotPaused } from "../run/usable.ts";
-import { newRunId, type Target } from "../runner.ts";
+import { newRunId } from "../runner.ts";
 import { runOf, type RunOrder } from "./active-runs.ts";
 import { recordAllowed } from "./audited.ts";
 import { authorize, type Access } from "./auth/access.ts";
