@@ -88,7 +88,7 @@ function outcomeInWords({ outcome }: Issued, paint: Paint): string {
     case "unchanged":
       return "unchanged: the newest release is just this";
     case "unsigned":
-      return paint.warn("written, but not the newest yet: more signatures are needed to meet the threshold");
+      return paint.warn("written, but not the newest yet: more signatures of trusted keys are needed");
     case "dry-run":
       return "not written: a dry run";
   }

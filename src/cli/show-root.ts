@@ -40,9 +40,13 @@ export function describeRoot({ root, envelopes, previous }: RootReview): Record<
   };
 }
 
-/** A root as a person reads it: what it says, line by line, what of it is new, and who has signed. */
+/** A root as a person reads it: what it says, what of it is new, and who has signed. */
 export function formatRoot(review: RootReview, paint: Paint): string {
-  const { root, envelopes, previous } = review;
+  return `${formatRootFacts(review, paint)}\n\n${formatRootSignatures(review, paint)}`;
+}
+
+/** All that a root says, line by line, with what is new and what is gone. */
+export function formatRootFacts({ root, previous }: RootReview, paint: Paint): string {
   const before = previous === undefined ? undefined : new Set(factsOf(previous));
   const facts = factsOf(root).map((fact) =>
     before === undefined || before.has(fact) ? `  ${fact}` : paint.good(`+ ${fact}`),
@@ -51,26 +55,26 @@ export function formatRoot(review: RootReview, paint: Paint): string {
     previous === undefined
       ? []
       : changesBetween(previous, root).removed.map((fact) => paint.bad(`- ${fact}`));
-  return [
-    ...facts,
-    ...gone,
-    "",
-    formatPairs([
-      ["root", `${root.version} of ${root.org}`],
-      [
-        "signed",
-        envelopes.length === 0 && previous === undefined
-          ? "by nobody: only a root that runners pin needs no signature"
-          : inWords(envelopes, root.signers, "its own keys", paint),
-      ],
-      [
-        "",
-        previous === undefined
-          ? undefined
-          : inWords(envelopes, previous.signers, `the keys of root ${previous.version}`, paint),
-      ],
-    ]),
-  ].join("\n");
+  return [...facts, ...gone].join("\n");
+}
+
+/** Which root it is, and how many of those who have to sign it have done so. */
+export function formatRootSignatures({ root, envelopes, previous }: RootReview, paint: Paint): string {
+  return formatPairs([
+    ["root", `${root.version} of ${root.org}`],
+    [
+      "signed",
+      envelopes.length === 0 && previous === undefined
+        ? "by nobody: only a root that runners pin needs no signature"
+        : inWords(envelopes, root.signers, "its own keys", paint),
+    ],
+    [
+      "",
+      previous === undefined
+        ? undefined
+        : inWords(envelopes, previous.signers, `the keys of root ${previous.version}`, paint),
+    ],
+  ]);
 }
 
 /** Whether a root has all signatures that a runner will ask for. */

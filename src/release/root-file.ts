@@ -104,8 +104,11 @@ export async function createRootFile(path: string, document: Buffer): Promise<vo
     await using file = await open(path, "wx", 0o644);
     await file.writeFile(document);
   } catch (cause) {
-    throw new RunnerError("USAGE", `cannot create "${path}"`, {
-      hint: "a root is never replaced, it is followed by the next one; choose another name, or a folder that can be written",
+    const isThere = cause instanceof Error && "code" in cause && cause.code === "EEXIST";
+    throw new RunnerError("USAGE", isThere ? `"${path}" is there already` : `cannot create "${path}"`, {
+      hint: isThere
+        ? "a root is never replaced, it is followed by the next one: choose another name, or remove a draft that nobody needs"
+        : "choose a folder that can be written",
       cause,
     });
   }

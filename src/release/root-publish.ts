@@ -28,7 +28,7 @@ export interface PublishedRoot {
  * Publishes the next root, after it was proven as a runner will prove it: from the pinned root by all that are published.
  * Creates objects and replaces none; the document is written last, so that a reader who sees it sees its signatures too.
  *
- * @throws RunnerError the codes of `walkRoots` and `verifyNextRoot`; `ROOT_VERSION` — another root has this version already
+ * @throws RunnerError the codes of `walkRoots` and `verifyNextRoot`; `ROOT_VERSION` — another root has this version already; `ROOT_THRESHOLD` — nobody has signed it
  * @throws RunnerError `ROOT_EXPIRED` — every runner would refuse it; `SOURCE_CONFLICT` — somebody else publishes one too
  */
 export async function publishRoot(
@@ -38,6 +38,11 @@ export async function publishRoot(
   const { newest } = await walkRoots(pinned, { source: destination, known: noKnownRoots }, signal);
   const { version } = readRoot(file.document);
   if (version <= newest.version) return alreadyThere(destination, version, file, signal);
+  if (file.bundles.length === 0) {
+    throw new RunnerError("ROOT_THRESHOLD", `root ${version} is not signed`, {
+      hint: "let a threshold of the root keys before it, and of its own, sign it: lockkeeper root sign",
+    });
+  }
   const root = verifyNextRoot(newest, file);
   if (now >= root.expires) {
     throw new RunnerError("ROOT_EXPIRED", `root ${version} expired at ${root.expires.toISOString()}`, {

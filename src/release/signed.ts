@@ -161,7 +161,7 @@ async function fetchBodies(
 
 function nothingPublished(url: string): RunnerError {
   return new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${url}`, {
-    hint: "check the prefix, or publish; plain files are taken only with --unsigned",
+    hint: "check the prefix, or publish; lockkeeper sign shows what waits for signatures; plain files are taken only with --unsigned",
   });
 }
 

@@ -252,7 +252,7 @@ function assertNotRevoked(
 ): void {
   if (!revoked.has(digest) && version >= minVersion) return;
   throw new RunnerError("RELEASE_REVOKED", `release ${version} was revoked by the trust of this target`, {
-    hint: "publish a newer release",
+    hint: "publish the release that takes its place: lockkeeper publish --follow <the last good release>",
     fields: { digest, version, minVersion },
   });
 }

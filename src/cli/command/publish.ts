@@ -136,8 +136,9 @@ export const publish: Verb = {
         signal,
       );
       reporter.end();
-      output.result(describeIssue(result, get(streamName)), () => formatPublished(result, output.paint.out));
-      if (result.statement !== null) await writeStatementOut(invocation, result.statement);
+      const { statement, ...told } = result;
+      output.result(describeIssue(told, get(streamName)), () => formatPublished(result, output.paint.out));
+      if (statement !== null) await writeStatementOut(invocation, statement);
       if (result.outcome === "unsigned") {
         const command = `lockkeeper sign ${word("destination") ?? ""} --release ${result.digest}`;
         const signature = keys.length === 0 ? "--bundle <file>" : "--key <key>";

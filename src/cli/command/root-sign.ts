@@ -5,6 +5,7 @@ import type { RootSignatures } from "../../release/root-file.ts";
 import { listFlag, textFlag } from "../flag.ts";
 import { readPrevious } from "../root-flags.ts";
 import { key, openOptionalSigners, passphraseFile } from "../signing-keys.ts";
+import type { RootReview } from "../show-root.ts";
 import type { Verb } from "../verb.ts";
 
 const previousFile = textFlag("previous", {
@@ -40,14 +41,14 @@ export const rootSign: Verb = {
   exits: [0, 2, 20, 31],
   async run(invocation) {
     const { output, get, word, signal } = invocation;
-    const [{ readRootFile, signRootFile }, { describeRoot, formatRoot, isComplete }] = await Promise.all([
-      import("../../release/root-file.ts"),
-      import("../show-root.ts"),
-    ]);
+    const [
+      { readRootFile, signRootFile },
+      { describeRoot, formatRootFacts, formatRootSignatures, isComplete },
+    ] = await Promise.all([import("../../release/root-file.ts"), import("../show-root.ts")]);
     const path = word("file") ?? "";
     const file = await readRootFile(path);
     const previous = await readPrevious(file, get(previousFile));
-    output.note(`${formatRoot({ ...file, previous }, output.paint.err)}\n`);
+    output.note(`${formatRootFacts({ ...file, previous }, output.paint.err)}\n`);
     const statement = get(statementOut);
     if (statement !== undefined) {
       const { writeRootStatement } = await import("../../release/root-statement.ts");
@@ -65,18 +66,28 @@ export const rootSign: Verb = {
       known.every((one) => one.id !== id),
     ))
       output.note(output.paint.err.warn(`${stranger.id} is no root key here: its signature counts nothing`));
-    const review = { ...(await readRootFile(path)), previous };
-    output.result({ file: path, added, complete: isComplete(review), ...describeRoot(review) }, () =>
+    const after = { ...(await readRootFile(path)), previous };
+    const review = { ...after, complete: isComplete(after) };
+    output.result({ file: path, added, complete: review.complete, ...describeRoot(review) }, () =>
       [
-        `${added} ${added === 1 ? "signature" : "signatures"} added to ${review.bundlesPath}`,
-        isComplete(review)
-          ? `complete: lockkeeper root publish ${path} <destination> --trust <the root that runners pin>`
-          : "not complete yet: give both files to the next signer",
+        formatRootSignatures(review, output.paint.out),
+        added === 0
+          ? "nothing was signed"
+          : `${added} ${added === 1 ? "signature" : "signatures"} added to ${review.bundlesPath}`,
+        whatNext(path, review),
       ].join("\n"),
     );
     return 0;
   },
 };
+
+function whatNext(path: string, review: RootReview & { readonly complete: boolean }): string {
+  if (review.complete)
+    return `complete: lockkeeper root publish ${path} <destination> --trust <the root that runners pin>`;
+  return review.envelopes.length === 0
+    ? `not signed yet: lockkeeper root sign ${path} --key <key>`
+    : "not complete yet: give both files to the next signer";
+}
 
 async function readBundles(paths: readonly string[]): Promise<RootSignatures["bundles"]> {
   if (paths.length === 0) return [];
