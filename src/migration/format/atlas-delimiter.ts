@@ -21,7 +21,7 @@ export function replaceDelimiters(
   const scan = scanAtlas(text, start, delimiter);
   // without a delimiter of its own it is PostgreSQL that takes the text apart
   if (chosen === undefined && ("what" in scan || scan.commands.length === 0)) return { text, warnings: [] };
-  if ("what" in scan) throw formatError(file, lineAt(text, scan.index), scan.what, "close it");
+  if ("what" in scan) throw formatError(file, lineAt(text, scan.index), scan.what, scan.hint ?? "close it");
   if (chosen !== undefined && scan.delimiters.length === 0 && scan.commands.length === 0) {
     const what = `${quote(file)}: its delimiter ${quote(delimiter)} is nowhere in it, so Atlas takes all of it for one statement`;
     return { text, warnings: [what] };

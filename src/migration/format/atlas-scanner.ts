@@ -14,6 +14,8 @@ export interface AtlasScan {
 /** Why Atlas does not take a text. */
 export interface AtlasScanProblem {
   readonly what: string;
+  /** default: what is open is to be closed */
+  readonly hint?: string;
   /** UTF-16 index */
   readonly index: number;
 }
@@ -83,7 +85,7 @@ class AtlasScanner {
     else if (at === this.#statement && /^d/i.test(unit) && this.#readCommand())
       // it would stand everywhere, and nothing would ever follow it
       return this.#delimiter === ""
-        ? { what: "the delimiter that is set here is empty", index: at }
+        ? { what: "the delimiter that is set here is empty", index: at, hint: "name one, or remove the line" }
         : undefined;
     else if (this.#openings.length === 0 && text.startsWith(this.#delimiter, at)) this.#endStatement();
     else if (unit === "$") this.#skipDollarQuote();
