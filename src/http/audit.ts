@@ -23,6 +23,7 @@ export interface Asker {
   readonly rules: readonly Rule[];
   /** as the server's log calls it */
   readonly request: string;
+  readonly trigger: "http" | "event";
   readonly sourceIp: string | null;
   /** of a request for a run */
   readonly requested: AuditRecord["requested"] | undefined;
@@ -142,7 +143,7 @@ export class DecisionAudit {
 
 /** @param rules - that allowed it; of a refusal those that know the caller */
 function factsOf(
-  { principal, request, sourceIp, requested }: Asker,
+  { principal, request, trigger, sourceIp, requested }: Asker,
   action: Action,
   target: Target,
   rules: readonly Rule[],
@@ -156,7 +157,7 @@ function factsOf(
     stream: target.stream,
     environment: target.environment,
     request,
-    trigger: "http",
+    trigger,
     principal: { issuer, subject, rule, claims: comparedClaims(rules, claims) },
     jti,
     sourceIp,

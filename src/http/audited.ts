@@ -2,6 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { toRunnerError } from "../error.ts";
 import type { AllowedFacts, Asker } from "./audit.ts";
 import type { Access } from "./auth/access.ts";
+import { hookPaths } from "./auth/bearer.ts";
 import type { Action } from "./auth/rule.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "./context.ts";
 
@@ -35,6 +36,7 @@ function askerOf(c: HttpContext): Asker {
     principal: c.get("principal"),
     rules: c.get("rules"),
     request: c.get("requestId"),
+    trigger: c.req.path.startsWith(hookPaths) ? "event" : "http",
     sourceIp: c.env?.incoming?.socket.remoteAddress ?? null,
     requested: c.get("requested"),
   };

@@ -319,4 +319,17 @@ test("a webhook's request is recorded as that of its sender, without anything of
     requested: { goal: "latest", digest: null, plan: null },
   });
   for (const hidden of ["hunter2", secret, signature]) expect(JSON.stringify(records)).not.toContain(hidden);
+  const other = '{"target":"orders","action":"rollback","to":"0"}';
+  const signed = createHmac("sha256", secret).update(other).digest("hex");
+  const refused = await world.send("POST", "/v1/hooks/flux", {
+    token: null,
+    text: other,
+    headers: { "x-signature": `sha256=${signed}` },
+  });
+  expect(refused.status).toBe(403);
+  expect((await settled(world)).at(-1)).toMatchObject({
+    action: "rollback",
+    outcome: "refused",
+    trigger: "event",
+  });
 });
