@@ -11,6 +11,8 @@ import { readRoot } from "./root.ts";
 import type { Root } from "./root.ts";
 import { writeRootStatement } from "./root-statement.ts";
 import type { RootBytes } from "./root-walk.ts";
+import { signersOf } from "./signers.ts";
+import type { KnownSigners } from "./signers.ts";
 import { readSmallFile } from "./small-file.ts";
 
 /** A root document of somebody's own, and who has signed it so far. */
@@ -50,7 +52,8 @@ export interface RootSignatures {
 }
 
 /**
- * Adds signatures to those beside a root document; a key that has signed it does not sign again.
+ * Adds signatures to those beside a root document; a key that has signed it does not sign again. A line that only claims to
+ * be of that key keeps nobody's signature away: the file comes from whoever signed before.
  *
  * @param known - the keys of the root role, and of the root before: of these a bundle has to hold a good signature
  * @returns how many lines were added
@@ -64,16 +67,19 @@ export async function signRootFile(
   signal: AbortSignal,
 ): Promise<number> {
   const payload = writeRootStatement(root, document);
-  const signed = new Set(envelopes.map(({ hint }) => hint));
-  const keys = [...new Map(signatures.keys.map((key) => [key.public.hint, key])).values()].filter(
-    (key) => !signed.has(key.public.hint),
+  const keys = [...new Map(signatures.keys.map((key) => [key.public.id, key])).values()].filter(
+    (key) => signersOf(envelopes, only([key.public])).length === 0,
   );
   const made = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
-  for (const { line, what } of signatures.bundles)
-    assertSigns(line, payload, { keys: known, identities: [], keyless: null }, what);
+  for (const { line, what } of signatures.bundles) assertSigns(line, payload, only(known), what);
+  const present = new Set(bundles.toString().split("\n"));
+  const signed = new Set(signersOf(envelopes, only(known)));
   const foreign = signatures.bundles
     .map(({ line }) => line)
-    .filter((line) => !readEnvelopes(Buffer.from(line)).some(({ hint }) => signed.has(hint)));
+    .filter((line) => {
+      const [signer] = signersOf(readEnvelopes(Buffer.from(line)), only(known));
+      return !present.has(line) && (signer === undefined || !signed.has(signer));
+    });
   const lines = [...made, ...foreign];
   if (lines.length === 0) return 0;
   const before = bundles.length === 0 || bundles.at(-1) === 0x0a ? "" : "\n";
@@ -85,6 +91,10 @@ export async function signRootFile(
   readEnvelopes(joined, `"${bundlesPath}"`);
   await replaceFile(bundlesPath, joined);
   return lines.length;
+}
+
+function only(keys: readonly PublicKey[]): KnownSigners {
+  return { keys, identities: [], keyless: null };
 }
 
 /** Where the root before a document is, by their names: `1.root.json` beside `2.root.json`; undefined where names do not tell. */

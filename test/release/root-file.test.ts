@@ -108,6 +108,25 @@ describe("a root in a file", () => {
     expect(bundlesPath).toBe(join(folder, "2.root.sigstore.jsonl"));
   });
 
+  test("lets everybody sign whose line somebody else has forged", async () => {
+    const document = next({});
+    const payload = writeRootStatement(readRoot(document), document);
+    const forge = (of: TestKey) => signedLine(payload, carol).replace(carol.public.hint, of.public.hint);
+    const folder = await folderWith({
+      "2.root.json": document,
+      "2.root.sigstore.jsonl": linesOf([forge(alice), forge(bob)]),
+    });
+    const path = join(folder, "2.root.json");
+    const known = [alice.public, bob.public];
+    const theirs = { keys: [], bundles: [{ line: signedLine(payload, bob), what: "theirs" }] };
+    expect(await signRootFile(await readRootFile(path), { keys: [alice], bundles: [] }, known, never)).toBe(
+      1,
+    );
+    expect(await signRootFile(await readRootFile(path), theirs, known, never)).toBe(1);
+    expect(await signRootFile(await readRootFile(path), theirs, known, never)).toBe(0);
+    expect(verifyNextRoot(readRoot(first), await readRootFile(path)).version).toBe(2);
+  });
+
   test("takes a signature of another tool when it is good and over these bytes", async () => {
     const document = next({});
     const folder = await folderWith({ "2.root.json": document });
