@@ -7,6 +7,7 @@ import { DecisionAudit } from "./audit.ts";
 import { audited } from "./audited.ts";
 import { authenticate } from "./auth/bearer.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
+import { ByteBudget } from "./byte-budget.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";
 import { originOf } from "./fault.ts";
 import { linksBelow } from "./link.ts";
@@ -54,6 +55,7 @@ export function createApp(deps: HttpDeps): HttpApp {
       look: new Turns({ atOnce: limits.looks, waiting: limits.waiting }),
       verify: new Turns({ atOnce: limits.verifications, waiting: limits.waiting }),
     },
+    strangers: new ByteBudget(limits.strangersBytes),
     watchers: new Watchers(limits),
   };
   const hono = new Hono<HttpEnv>();

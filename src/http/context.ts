@@ -10,6 +10,7 @@ import type { TokenVerifier } from "./auth/token.ts";
 import type { Policy } from "./auth/policy.ts";
 import type { Rule } from "./auth/rule.ts";
 import type { RateLimit } from "./auth/rate-limit.ts";
+import type { ByteBudget } from "./byte-budget.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
 import type { LogRecord } from "./log.ts";
@@ -41,6 +42,8 @@ export interface HttpParts extends HttpDeps {
   readonly applied: AppliedReleases;
   /** work for callers who only look */
   readonly turns: { readonly look: Turns; readonly verify: Turns };
+  /** for bodies that have to be read before their sender is known */
+  readonly strangers: ByteBudget;
   /** long polls and streams open now */
   readonly watchers: Watchers;
 }

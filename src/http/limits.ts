@@ -4,6 +4,8 @@ export interface HttpLimits {
   readonly bodyBytes: number;
   /** of a webhook's body, whose sender decides what is in it; most of them are only authenticated */
   readonly hookBodyBytes: number;
+  /** of all webhooks' bodies whose senders are not known yet */
+  readonly strangersBytes: number;
   /** nesting of a JSON document from outside */
   readonly jsonDepth: number;
   /** characters of a bearer token */
@@ -42,6 +44,7 @@ export interface HttpLimits {
 export const httpLimits: HttpLimits = {
   bodyBytes: 16 * 1024,
   hookBodyBytes: 256 * 1024,
+  strangersBytes: 32 * 1024 * 1024,
   jsonDepth: 16,
   tokenChars: 8 * 1024,
   // every common gateway gives up after 29 or 30 s

@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import type { HttpLimits } from "../../src/http/limits.ts";
 import { createWorld, openBarrier, orders, users, type Answer, type World } from "./world.ts";
 
 const secrets = {
@@ -13,11 +14,13 @@ async function createHooked(
     readonly environment?: string;
     readonly actions?: readonly string[];
     readonly more?: object;
+    readonly limits?: Partial<HttpLimits>;
   } = {},
 ): Promise<World> {
-  const { environment = "default", actions = ["apply", "status"], more = {} } = options;
+  const { environment = "default", actions = ["apply", "status"], more = {}, limits = {} } = options;
   return createWorld({
     environment,
+    limits,
     callers: {
       hooks: {
         flux: { kind: "hmac", header: "X-Signature", prefix: "sha256=", secretFile: ["now", "before"] },
@@ -51,6 +54,31 @@ async function flux(
 }
 
 const request = (body: object): string => JSON.stringify({ target: "orders", action: "apply", ...body });
+
+describe("senders whom nobody knows yet", () => {
+  test("share the memory for their bodies: what is too much is refused for now, and not what comes after them", async () => {
+    const world = await createHooked({ limits: { strangersBytes: 100 } });
+    /** Sends so many bytes, and then nothing until it is ended. */
+    const begin = (bytes: number): { answer: Promise<Response>; end(): void } => {
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+      const writer = writable.getWriter();
+      void writer.write(new Uint8Array(bytes)).catch(() => undefined);
+      const headers = { "x-signature": `sha256=${hex("another body")}` };
+      const init = { method: "POST", headers, body: readable, duplex: "half" } as const;
+      const answer = Promise.resolve(world.app.hono.request("/v1/hooks/flux/orders", init));
+      return { answer, end: () => void writer.close().catch(() => undefined) };
+    };
+    const both = [begin(80), begin(80)];
+    const first = await Promise.race(both.map(async ({ answer }) => (await answer).status));
+    expect(first).toBe(429);
+    for (const { end } of both) end();
+    const statuses = await Promise.all(both.map(async ({ answer }) => (await answer).status));
+    expect(new Set(statuses)).toEqual(new Set([401, 429]));
+    const next = begin(80);
+    next.end();
+    expect((await next.answer).status).toBe(401);
+  });
+});
 
 describe("a webhook for a target", () => {
   test("applies what is newest, and answers at once", async () => {

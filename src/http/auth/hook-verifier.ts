@@ -29,7 +29,7 @@ export interface HookVerifier {
   /**
    * @param name - of a hook in the policy, as the sender's URL says
    * @param readBody - called only where the headers may belong to an authentic delivery; undefined when it is too large
-   * @throws RunnerError `UNAUTHENTICATED` — always the same one, also for a hook that is not there; the reason is its cause
+   * @throws RunnerError `UNAUTHENTICATED` — always the same one, also for a hook that is not there; the reason is its cause; and what `readBody` throws
    */
   verify(
     name: string,
@@ -86,6 +86,8 @@ export function createHookVerifier(options: {
       try {
         return await check(name, header, readBody);
       } catch (cause) {
+        // what the reader of the body says for itself says nothing of the sender
+        if (cause instanceof RunnerError) throw cause;
         throw new RunnerError("UNAUTHENTICATED", "the delivery was not accepted", {
           hint: "sign exactly the bytes that are sent, with the secret of this hook; the server's log has the reason",
           cause,

@@ -57,10 +57,12 @@ type Delivery = Extract<Authentic, { readonly kind: "delivery" }>;
 async function authenticDelivery(c: HttpContext, parts: HttpParts): Promise<Delivery | undefined> {
   const name = c.req.param("hook") ?? "";
   try {
-    const authentic = await parts.hooks.verify(
-      name,
-      (header) => c.req.header(header),
-      () => readCapped(c.req.raw.body, parts.limits.hookBodyBytes),
+    const authentic = await parts.strangers.spend((take) =>
+      parts.hooks.verify(
+        name,
+        (header) => c.req.header(header),
+        () => readCapped(c.req.raw.body, parts.limits.hookBodyBytes, take),
+      ),
     );
     c.get("note")["hook"] = name;
     switch (authentic.kind) {
