@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { errors } from "jose";
 import * as v from "valibot";
 import type { PolicyQuestion, PolicyReport, PolicyVerdict } from "../cli/policy-report.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
@@ -71,10 +72,9 @@ async function judge(
   const about = { target, action, rule: null, rules: [], advice: [] };
   const found = await callerOf(ask, policy, issuers);
   if (found.kind === "refused") {
-    const { reason, unverified } = found;
+    const { reason, advice, unverified } = found;
     const decision = { allowed: false, decision: "unauthenticated", code: "UNAUTHENTICATED" } as const;
-    const advice = ["get a token of an issuer of the policy, for its audience, and use it at once"];
-    return { ...about, ...decision, proof: "signature", caller: null, reason, unverified, advice };
+    return { ...about, ...decision, proof: "signature", caller: null, reason, unverified, advice: [advice] };
   }
   const asked: Question = {
     action,
@@ -118,6 +118,7 @@ type FoundCaller =
   | {
       readonly kind: "refused";
       readonly reason: string;
+      readonly advice: string;
       readonly unverified: Readonly<Record<string, string>>;
     };
 
@@ -159,7 +160,32 @@ async function verifyToken(
   } catch (thrown) {
     if (!(thrown instanceof RunnerError) || thrown.code !== "UNAUTHENTICATED") throw thrown;
     const reason = thrown.cause instanceof Error ? thrown.cause.message : thrown.message;
-    return { kind: "refused", reason, unverified: saidBy(token) };
+    return {
+      kind: "refused",
+      reason,
+      advice: adviceAbout(thrown.cause, audience),
+      unverified: saidBy(token),
+    };
+  }
+}
+
+/** What whoever asks for the token, or writes the policy, would do. */
+function adviceAbout(cause: unknown, audience: string): string {
+  if (cause instanceof errors.JWSSignatureVerificationFailed)
+    return "the issuer's keys of the policy did not sign it: compare jwksUri or jwksFile with the issuer that made it";
+  if (cause instanceof errors.JWKSNoMatchingKey)
+    return "the issuer's keys of the policy have none of its kid: take its newest key set, if it is a file";
+  const claim =
+    cause instanceof errors.JWTExpired || cause instanceof errors.JWTClaimValidationFailed ? cause.claim : "";
+  switch (claim) {
+    case "aud":
+      return `ask its issuer for a token for the audience "${audience}"`;
+    case "exp":
+      return "it has expired: ask for a fresh token for each request, and use it at once";
+    case "iat":
+      return "it is too old for maxTokenAge of its issuer, or from the future: ask for a fresh one, or compare the clocks";
+    default:
+      return "get a token of an issuer of the policy, for its audience, and use it at once";
   }
 }
 

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Driver } from "../driver/driver.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
+import type { Position } from "../history/entry.ts";
 import { emptyChain, formatChainEnd } from "../release/chain.ts";
 import type { ChainEnd } from "../release/chain.ts";
 import { hasChain } from "./chain.ts";
@@ -85,19 +86,20 @@ function notApplied(stream: string, state: StreamState, wanted: Wanted): RunnerE
   const { completed, failed, lease, position } = state;
   const at = { length: position.length, head: position.chain ?? emptyChain(stream) };
   const goal = wanted.kind === "release" ? `release ${wanted.digest}` : formatChainEnd(wanted.end);
-  return new RunnerError(
-    "NOT_APPLIED",
-    `"${stream}" has ${position.length} migrations, up to ${position.version ?? "none"}, and not yet ${goal}`,
-    {
-      hint: whatNext(state, at, wanted),
-      fields: {
-        chain: formatChainEnd(at),
-        completed,
-        failed: failed?.digest ?? null,
-        run: lease?.runId ?? null,
-      },
+  return new RunnerError("NOT_APPLIED", `"${stream}" has ${heightInWords(position)}, and not yet ${goal}`, {
+    hint: whatNext(state, at, wanted),
+    fields: {
+      chain: formatChainEnd(at),
+      completed,
+      failed: failed?.digest ?? null,
+      run: lease?.runId ?? null,
     },
-  );
+  });
+}
+
+function heightInWords({ length, version }: Position): string {
+  if (version === null) return "no migrations";
+  return `${length} ${length === 1 ? "migration" : "migrations"}, up to ${version}`;
 }
 
 function whatNext({ completed, failed, lease, paused }: StreamState, at: ChainEnd, wanted: Wanted): string {

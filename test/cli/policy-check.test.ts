@@ -202,39 +202,47 @@ describe("policy check of a token", () => {
     });
   });
 
-  test.for<[string, (issuer: TestIssuer) => Promise<string>, string]>([
+  test.for<[string, (issuer: TestIssuer) => Promise<string>, string, string]>([
     [
       "for another audience",
       (issuer) => issuer.token({ ...production, aud: "https://github.com/acme" }),
       '"aud"',
+      'a token for the audience "https://migrate.test"',
     ],
     [
       "that has expired",
       (issuer) => issuer.token(production, { now: new Date(Date.now() - 3_600_000) }),
       '"exp"',
+      "it has expired",
     ],
     [
       "of an issuer that is not in the policy",
       (issuer) => issuer.token({ iss: "https://evil.test" }),
       "issuer",
+      "of an issuer of the policy",
     ],
-    ["that is none", () => Promise.resolve("nonsense"), "not a compact JWT"],
+    ["that is none", () => Promise.resolve("nonsense"), "not a compact JWT", "get a token"],
     [
       "with another signature",
       async (issuer) => issuer.token(production, { privateKey: (await createIssuer()).privateKey }),
       "signature",
+      "compare jwksUri or jwksFile",
     ],
-  ])("says why a token %s is not accepted, and what it says of itself", async ([, make, words]) => {
-    const { check, report } = await createSite(async (issuer) => ({ token: await make(issuer) }));
-    const { code, stdout, stderr } = await check(...apply, "--digest");
-    expect(code).toBe(23);
-    expect(stdout).toContain("UNAUTHENTICATED");
-    const { request } = await report(...apply, "--digest");
-    expect(request).toMatchObject({ allowed: false, code: "UNAUTHENTICATED", caller: null });
-    expect(request?.reason).toContain(words);
-    expect(Object.keys(request?.unverified ?? {})).toContain("aud");
-    expect(stdout + stderr).not.toContain("eyJ");
-  });
+  ])(
+    "says why a token %s is not accepted, what it says of itself, and what to do",
+    async ([, make, words, advice]) => {
+      const { check, report } = await createSite(async (issuer) => ({ token: await make(issuer) }));
+      const { code, stdout, stderr } = await check(...apply, "--digest");
+      expect(code).toBe(23);
+      expect(stdout).toContain("UNAUTHENTICATED");
+      const { request } = await report(...apply, "--digest");
+      expect(request).toMatchObject({ allowed: false, code: "UNAUTHENTICATED", caller: null });
+      expect(request?.reason).toContain(words);
+      expect(request?.advice).toEqual([expect.stringContaining(advice)]);
+      expect(Object.keys(request?.unverified ?? {})).toContain("aud");
+      expect(stdout + stderr).not.toContain("eyJ");
+    },
+  );
 });
 
 describe("policy check of claims, and of a hook", () => {
@@ -283,6 +291,7 @@ describe("policy check of claims, and of a hook", () => {
     [["--claims", "@none.json"], "cannot be read (ENOENT)"],
     [["--claims", "@secret"], "not JSON"],
     [["--hook", "flux", "--action", "delete"], "--action: expected status"],
+    [[], "--action is given, and nobody who asks for it"],
   ] as const)("refuses a question that makes no sense: %s", async ([words, message]) => {
     const { check } = await createSite(claimsOf({ sub: "x" }));
     const { code, stderr } = await check(...ask, ...words);
@@ -293,6 +302,9 @@ describe("policy check of claims, and of a hook", () => {
   test("refuses a token without saying what it is for", async () => {
     const { check } = await createSite();
     const { code, stderr } = await check("--policy", "@policy.json", "--hook", "flux");
-    expect([code, stderr]).toEqual([2, expect.stringContaining("--target and --action are missing")]);
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringContaining("--target <name> and --action <action> are missing"),
+    ]);
   });
 });

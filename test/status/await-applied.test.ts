@@ -56,7 +56,7 @@ describe("waiting for a place in the chain", () => {
     expect(await wait(first)).toMatchObject({ position: { length: 1 } });
     await expect(wait(last)).rejects.toMatchObject({
       code: "NOT_APPLIED",
-      message: expect.stringMatching(/^"orders" has 1 migrations, up to 1, and not yet 3:[0-9a-f]{64}$/),
+      message: expect.stringMatching(/^"orders" has 1 migration, up to 1, and not yet 3:[0-9a-f]{64}$/),
     });
     let applying: Promise<unknown> | undefined;
     const apply = (): void => void (applying ??= target.run());

@@ -80,8 +80,24 @@ async function questionOf(invocation: Invocation): Promise<PolicyQuestion> {
   const names = get(targets).flatMap((text) => text.split(","));
   const caller = await callerOf(invocation);
   const [wanted, act] = [get(name), get(action)];
-  if (caller !== undefined && (wanted === undefined || act === undefined))
-    throw new RunnerError("USAGE", "--target and --action are missing: what does the caller ask for?");
+  if (caller !== undefined && (wanted === undefined || act === undefined)) {
+    const missing = [
+      ...(wanted === undefined ? ["--target <name>"] : []),
+      ...(act === undefined ? ["--action <action>"] : []),
+    ];
+    throw new RunnerError(
+      "USAGE",
+      `${missing.join(" and ")} ${missing.length === 1 ? "is" : "are"} missing: what does the caller ask for?`,
+      {
+        hint: "for instance --target orders-prod --action apply, with --digest where the request names one",
+      },
+    );
+  }
+  if (caller === undefined && act !== undefined) {
+    throw new RunnerError("USAGE", "--action is given, and nobody who asks for it", {
+      hint: "name who asks with --token-file, --claims or --hook",
+    });
+  }
   return {
     policy: get(policy),
     config: get(file),
