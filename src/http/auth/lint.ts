@@ -141,11 +141,16 @@ function fewClaims(match: readonly ClaimMatch[]): readonly Finding[] {
 }
 
 function has(match: readonly ClaimMatch[], claim: string): boolean {
-  return match.some((one) => one.claim === claim || one.claim === `/${claim}`);
+  return match.some((one) => isOf(one, claim));
+}
+
+/** By its name, or by the pointer that is the same. */
+function isOf({ claim: written }: ClaimMatch, claim: string): boolean {
+  return written === claim || written === `/${claim}`;
 }
 
 function values(match: readonly ClaimMatch[], claim: string): readonly unknown[] {
-  return match.flatMap((one) => (one.claim === claim ? one.anyOf : []));
+  return match.flatMap((one) => (isOf(one, claim) ? one.anyOf : []));
 }
 
 function isExactly(match: readonly ClaimMatch[], claim: string, value: unknown): boolean {

@@ -16,7 +16,12 @@ const text = v.pipe(
   v.maxLength(2000, "at most 2000 characters"),
 );
 const claimValue = v.union(
-  [text, v.number(), v.boolean()],
+  // two larger numbers can be one and the same once they are read
+  [
+    text,
+    v.pipe(v.number(), v.safeInteger("a whole number below 2^53; larger ones cannot be told apart")),
+    v.boolean(),
+  ],
   "a text, a number or a boolean, or a list of them",
 );
 const duration = v.pipe(

@@ -21,6 +21,8 @@ export interface IssuerKeys {
 }
 
 const clockToleranceSeconds = 30;
+/** how much longer a token's id is remembered than it is accepted: the database sweeps by a clock of its own */
+const rememberSeconds = 15 * 60;
 const compactToken = /^([A-Za-z0-9_-]{1,4096})\.([A-Za-z0-9_-]{1,8192})\.([A-Za-z0-9_-]{1,4096})$/;
 
 const claimsSchema = v.looseObject({
@@ -77,7 +79,7 @@ export function createTokenVerifier(options: {
       jti:
         known.output.jti ??
         `sha256:${createHash("sha256").update(Buffer.from(payload, "base64url")).digest("hex")}`,
-      expiresAt: new Date((known.output.exp + clockToleranceSeconds) * 1000),
+      expiresAt: new Date((lastSecond(known.output, entry.issuer) + rememberSeconds) * 1000),
     };
   }
 
@@ -94,6 +96,14 @@ export function createTokenVerifier(options: {
       }
     },
   };
+}
+
+/** Until when it is accepted. Its age bounds that as well: an issuer may write any number for its end. */
+function lastSecond(
+  { exp, iat }: { readonly exp: number; readonly iat: number },
+  { maxTokenAgeMs }: Issuer,
+): number {
+  return Math.min(exp, iat + maxTokenAgeMs / 1000) + clockToleranceSeconds;
 }
 
 /** One base64url part as an object; strict where a lenient reader could see other claims than we do. */

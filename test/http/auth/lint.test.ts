@@ -77,6 +77,12 @@ describe("a rule with a known trap", () => {
     ["GitHub, one claim", issuerAt(addresses.github), { repository_id: "1" }, "compares one claim only"],
     ["GitHub, sub", issuerAt(addresses.github), { ...github, sub: "repo:a/b:ref:x" }, 'compares "sub"'],
     [
+      "GitHub, an event of strangers by pointer",
+      issuerAt(addresses.github),
+      { repository_id: "1", "/event_name": ["push", "pull_request_target"] },
+      'takes "pull_request_target"',
+    ],
+    [
       "GitHub, sub by pointer",
       issuerAt(addresses.github),
       { ...github, "/sub": "repo:a/b" },

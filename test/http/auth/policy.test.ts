@@ -131,6 +131,16 @@ describe("a policy file", () => {
 
   test.for([
     ["unknown field in a rule", { effect: "deny" }, "/rules/0/effect: is not a known field"],
+    [
+      "a number that reads like its neighbour",
+      { match: { id: 9007199254740992 } },
+      "/rules/0/match/id: a whole number below 2^53",
+    ],
+    [
+      "such a number in a list",
+      { match: { id: [1, 1e300] } },
+      "/rules/0/match/id/1: a whole number below 2^53",
+    ],
     ["unknown action", { allow: { targets: ["*"], actions: ["down"] } }, "/rules/0/allow/actions/0"],
     ["no action", { allow: { targets: ["*"], actions: [] } }, "/rules/0/allow/actions: may not be empty"],
     [
