@@ -1,4 +1,5 @@
 import { parseJson, type ReadRecord } from "../audit/read.ts";
+import type { AuditEvent } from "../audit/record.ts";
 import type { SelectedEntry } from "../audit/select.ts";
 import { formatTable, type Paint, printable } from "./output.ts";
 
@@ -11,27 +12,46 @@ export function describeEntry({ entry, record }: SelectedEntry): Record<string, 
 /** Entries as a table, oldest first. */
 export function formatEntries(entries: readonly SelectedEntry[], paint: Paint): string {
   if (entries.length === 0) return "no entry of the audit log fits";
+  // most databases are one target's, and its name in every line would only make them longer
+  const targets = new Set(entries.flatMap(({ record }) => record?.target ?? []));
+  const namesTarget = targets.size > 1;
   const rows = entries.map(({ entry, record }) =>
     record === undefined
-      ? [String(entry.seq), "", "unknown", "", "", "", "", "", "written by another version of lockkeeper"]
+      ? [
+          String(entry.seq),
+          "",
+          "unknown",
+          "",
+          ...(namesTarget ? [""] : []),
+          "",
+          "written by another version of lockkeeper",
+        ]
       : [
           String(entry.seq),
           printable(record.time.replace("T", " ").slice(0, 19)),
           printable(record.event),
           paintOutcome(record, paint),
-          printable(record.target),
-          printable(record.action),
+          ...(namesTarget ? [printable(record.target)] : []),
           printable(subjectOf(record)),
-          printable(record.run ?? ""),
           printable(detailOf(record)),
+          printable(record.run ?? ""),
         ],
   );
-  return formatTable(
-    ["seq", "at (UTC)", "event", "outcome", "target", "action", "by", "run", "detail"],
-    rows,
-    paint,
-  );
+  const head = [
+    "seq",
+    "at (UTC)",
+    "event",
+    "outcome",
+    ...(namesTarget ? ["target"] : []),
+    "by",
+    "detail",
+    "run",
+  ];
+  return formatTable(head, rows, paint);
 }
+
+/** Events that say by their name what was done. */
+const sayWhat: ReadonlySet<string> = new Set<AuditEvent>(["unlocked", "paused", "resumed", "trust.reset"]);
 
 function subjectOf({ principal: { subject, rule } }: ReadRecord): string {
   return rule === null ? subject : `${subject} (${rule})`;
@@ -46,8 +66,9 @@ function detailOf(record: ReadRecord): string {
   const { requested, release, from, to, migrations, allMigrations, reason, leftOut } = record;
   const count = allMigrations?.count ?? migrations.length;
   const version = release?.version ?? null;
+  const action = sayWhat.has(record.event) ? null : record.action;
   return [
-    requested.goal,
+    [action, requested.goal].filter((part) => part !== null).join(" ") || null,
     version === null ? null : `release ${version}`,
     from === to || record.event === "decision" ? null : `from ${from ?? "0"} to ${to ?? "0"}`,
     count === 0 ? null : `${count} ${count === 1 ? "migration" : "migrations"}`,

@@ -353,7 +353,7 @@ export class RunLog {
       release: this.#release,
       fresh: stale === undefined ? null : stale === null,
       from: this.#from,
-      durationMs: performance.now() - this.#began,
+      durationMs: Math.round(performance.now() - this.#began),
       backup: this.#backup,
       audit,
       done: done.map(resultOf),
