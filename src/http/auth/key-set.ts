@@ -12,15 +12,34 @@ import { readCapped } from "../read-capped.ts";
 
 const jwksBytes = 256 * 1024;
 const jwksTimeoutMs = 5_000;
+/** milliseconds in which an address that gave no keys is left alone: whoever knows an issuer's name can have it asked */
+const failedMs = 5_000;
 
-/** Keys fetched from an issuer's `jwksUri`: cached 10 minutes, asked again for an unknown key at most every 30 s. */
+/**
+ * Keys fetched from an issuer's `jwksUri`: cached 10 minutes, asked again for an unknown key at most every 30 s, and after
+ * a failure not for 5 s.
+ */
 export function fetchedKeys(uri: string): JWTVerifyGetKey {
   return createRemoteJWKSet(new URL(uri), {
     timeoutDuration: jwksTimeoutMs,
     cooldownDuration: 30_000,
     cacheMaxAge: 600_000,
-    [customFetch]: fetchCapped,
+    [customFetch]: pausing(fetchCapped),
   });
+}
+
+/** As `fetch`, but for a while after a failure it fails without asking. The library keeps a pause only after a success. */
+function pausing(fetch: typeof fetchCapped): typeof fetchCapped {
+  let failedAt = -Infinity;
+  return async (url, init) => {
+    if (performance.now() - failedAt < failedMs) throw new Error("the key set could not be had just now");
+    try {
+      return await fetch(url, init);
+    } catch (error) {
+      failedAt = performance.now();
+      throw error;
+    }
+  };
 }
 
 const keySetSchema = v.object({
@@ -65,8 +84,17 @@ export async function fetchCapped(url: string, init: RequestInit): Promise<Respo
   }
   const bytes = await readCapped(response.body, jwksBytes);
   if (bytes === undefined) throw new Error(`the key set is larger than ${jwksBytes} bytes`);
+  if (!isKeySet(bytes)) throw new Error("the key set is none");
   return new Response(new Uint8Array(bytes), {
     status: 200,
     headers: { "content-type": "application/json" },
   });
+}
+
+function isKeySet(bytes: Buffer): boolean {
+  try {
+    return v.is(v.object({ keys: v.array(v.looseObject({})) }), JSON.parse(bytes.toString()));
+  } catch {
+    return false;
+  }
 }

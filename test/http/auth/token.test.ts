@@ -230,6 +230,26 @@ describe("keys from an issuer's address", () => {
     expect(await refusal(verifier, await issuer.token({}, { now }))).toBe("the key set answered 500");
   });
 
+  test.for([
+    ["an error", 500, ""],
+    ["no JSON", 200, "<html>"],
+    ["no key set", 200, '{"keys":{}}'],
+  ] as const)(
+    "whose address answers with %s are not asked for by every token that somebody makes up",
+    async ([, status, text]) => {
+      const issuer = await createIssuer();
+      let asked = 0;
+      const url = await serve(() => {
+        asked++;
+        return { status, body: Buffer.from(text) };
+      });
+      const verifier = verifierFor({ ...entryOf(issuer), keys: fetchedKeys(`${url}/jwks`) });
+      for (let turn = 0; turn < 20; turn++) await refusal(verifier, await issuer.token({}, { now }));
+      // one; more only where 20 tokens take longer than the 5 s
+      expect(asked).toBeLessThan(10);
+    },
+  );
+
   test("of an issuer that is not in the policy are not asked for", async () => {
     const issuer = await createIssuer();
     let asked = 0;
