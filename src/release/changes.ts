@@ -2,6 +2,7 @@ import { RunnerError } from "../error.ts";
 import type { Body, Migration } from "../migration/migration.ts";
 import type { Source } from "../source/source.ts";
 import type { Head } from "./head.ts";
+import { isRefusal } from "./refusal.ts";
 import { readStoredRelease } from "./stored-release.ts";
 import type { StoredRelease } from "./stored-release.ts";
 import { ruleFor } from "./trust.ts";
@@ -93,8 +94,8 @@ async function readUnlessBroken(
   try {
     return await readStoredRelease(source, digest, signal);
   } catch (error) {
-    if (!(error instanceof RunnerError) || error.retryable || error.code.startsWith("SOURCE_")) throw error;
-    return undefined;
+    if (isRefusal(error)) return undefined;
+    throw error;
   }
 }
 

@@ -18,6 +18,7 @@ import type { Head } from "./head.ts";
 import type { KeyKind } from "./key.ts";
 import type { Manifest } from "./manifest.ts";
 import { isMisdescribed } from "./misdescribed.ts";
+import { isRefusal } from "./refusal.ts";
 import { bodiesOf, type Release } from "./release.ts";
 import { signersOf } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
@@ -181,8 +182,7 @@ async function resolve(
     const needed = (one: (typeof rules)[number]): number => ruleFor(one.trust, one.environment).threshold;
     return rules.toSorted((left, right) => needed(right) - needed(left))[0] ?? first;
   } catch (error) {
-    if (error instanceof RunnerError && !error.code.startsWith("SOURCE_"))
-      return { environment: first.environment, trust: error };
+    if (isRefusal(error)) return { environment: first.environment, trust: error };
     throw error;
   }
 }

@@ -3,6 +3,7 @@ import type { Source } from "../source/source.ts";
 import { readEarlier } from "./earlier.ts";
 import type { EarlierExpectations, EarlierRelease } from "./earlier.ts";
 import type { EnvironmentTrusts } from "./environment-trust.ts";
+import { isRefusal } from "./refusal.ts";
 
 /** What a new release comes after. */
 export interface Predecessor {
@@ -50,8 +51,6 @@ function assertMayContinue({ statement }: EarlierRelease, trusts: EnvironmentTru
   }
 }
 
-/** A bucket that cannot be read is no proof that what it holds is a thief's. */
 function ifRefused(error: unknown): undefined {
-  if (error instanceof RunnerError && !error.retryable && !error.code.startsWith("SOURCE_")) return undefined;
-  throw error;
+  if (!isRefusal(error)) throw error;
 }

@@ -10,6 +10,7 @@ import type { EnvironmentTrusts } from "./environment-trust.ts";
 import { assertSigns } from "./foreign-bundle.ts";
 import type { Head } from "./head.ts";
 import type { Signer } from "./key.ts";
+import { isRefusal } from "./refusal.ts";
 import { signersOf } from "./signers.ts";
 import type { KnownSigners } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
@@ -71,10 +72,10 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
   const { destination, digest, keys, trust, now, bundles = [] } = options;
   const [stored, newest] = await Promise.all([
     readStoredLines(destination, digest, signal),
-    readHeadOf(destination, signal),
+    readNewest(destination, signal),
   ]);
   const { payload, statement } = stored;
-  assertSignable(stored, options, newest?.head);
+  assertSignable(stored, options, newest);
   const question = { source: destination, stream: statement.stream, known: noKnownRoots, now };
   const trusts: EnvironmentTrusts =
     trust === undefined ? new Map() : await resolveTrusts(trust, question, statement.environments, signal);
@@ -113,6 +114,24 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
 function whoCounts(envelopes: readonly Envelope[], trusts: readonly KnownSigners[]): readonly string[] {
   const signers = envelopes.flatMap((envelope) => trusts.flatMap((trust) => signersOf([envelope], trust)));
   return [...new Set(signers.map(({ id }) => id))];
+}
+
+/**
+ * Which release the head names, by that one's own numbers: those in the head are of whoever wrote the bucket last, who could
+ * lead a signer to close the stream by the highest version there is.
+ */
+async function readNewest(destination: WritableSource, signal: AbortSignal): Promise<Head | undefined> {
+  const there = await readHeadOf(destination, signal);
+  if (there === undefined) return undefined;
+  const { digest } = there.head;
+  try {
+    const { epoch, version } = (await readStoredLines(destination, digest, signal)).statement;
+    return { epoch, version, digest };
+  } catch (error) {
+    // what nobody can read, nobody has signed as the one before either
+    if (isRefusal(error)) return there.head;
+    throw error;
+  }
 }
 
 /** Everything that would make a signature useless is found before it is made. */

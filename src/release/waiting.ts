@@ -5,6 +5,7 @@ import type { Source } from "../source/source.ts";
 import { mapConcurrently } from "./concurrent.ts";
 import type { Head } from "./head.ts";
 import { layout } from "./layout.ts";
+import { isRefusal } from "./refusal.ts";
 import type { ReleaseStatement } from "./statement.ts";
 import { readHeadOf, readStoredLines } from "./stored-release.ts";
 
@@ -81,8 +82,8 @@ async function readUnlessBroken(
     const { statement, envelopes } = await readStoredLines(source, digest, signal);
     return isAbove(statement, head) ? { digest, statement, signatures: envelopes.length } : "published";
   } catch (error) {
-    if (!(error instanceof RunnerError) || error.retryable || error.code.startsWith("SOURCE_")) throw error;
-    return "broken";
+    if (isRefusal(error)) return "broken";
+    throw error;
   }
 }
 
