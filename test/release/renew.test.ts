@@ -21,6 +21,7 @@ import {
   trustOf,
 } from "../support/release.ts";
 import type { TestKey } from "../support/release.ts";
+import { plantRoot, rootText, rootTrust, signedRoot } from "../support/root.ts";
 
 const dayMs = 86_400_000;
 const files = { "1_users.up.sql": "create table users (id int);", "1_users.down.sql": "drop table users;" };
@@ -233,6 +234,22 @@ describe("an environment that asks for more", () => {
     await using w = await world([alice, bob], trust);
     const renewed = await renew(w.source, { keys: [alice, bob], trust, environments: ["production"] });
     expect(await w.fetch(trust, daysLater(50), "production")).toMatchObject({ digest: renewed.digest });
+  });
+});
+
+describe("a key that a root has withdrawn", () => {
+  test("gets no other signature where the bucket withholds that root from whoever renews, and they demand it", async () => {
+    const [rootKey, stolen, next] = [makeKey(), makeKey(), makeKey()];
+    const first = { rootKeys: [rootKey], releaseKeys: [stolen] };
+    await using w = await world([stolen]);
+    const second = rootText({ ...first, version: 2, releaseKeys: [next] });
+    const renewing = (minRootVersion: number) =>
+      renew(w.source, { keys: [next], trust: rootTrust(first, { minRootVersion }), now: daysLater(50) });
+    await expect(renewing(2)).rejects.toMatchObject({ code: "ROOT_ROLLBACK" });
+    await plantRoot(w.source, 2, signedRoot(second, [rootKey]));
+    for (const demanded of [1, 2])
+      await expect(renewing(demanded)).rejects.toMatchObject({ code: "THRESHOLD" });
+    expect(await w.source.list("releases/", never)).toHaveLength(1);
   });
 });
 
