@@ -29,7 +29,7 @@ async function readerOf(database: TestDatabase) {
   const role = `reader_${database.name}`;
   await database.query(`create role ${role} login password 'r'`);
   await database.query(
-    `grant usage on schema lockkeeper to ${role}; grant select on all tables in schema lockkeeper to ${role}`,
+    `grant usage on schema lockkeeper to ${role}; grant select on lockkeeper.streams, lockkeeper.history to ${role}`,
   );
   const url = new URL(database.url);
   url.username = role;

@@ -28,7 +28,7 @@ export const wait: Verb = {
   name: "wait",
   about:
     "Waits until the database has what an application needs, then exits 0. Asks the database alone, and needs no more than " +
-    "the right to read lockkeeper's tables: no bucket, no key and no expiry can keep a pod from starting.",
+    "USAGE on the schema lockkeeper and SELECT on its tables streams and history: no bucket, no key and no expiry can keep a pod from starting.",
   parameters: [],
   flags: [release, expectChain, timeout, ...streamFlags],
   examples: [

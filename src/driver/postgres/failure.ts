@@ -88,7 +88,7 @@ function classify(server: ServerError): { code: RunnerErrorCode; hint: string } 
     case sqlstate.insufficientPrivilege:
       return {
         code: "DATABASE_DENIED",
-        hint: "grant the role CREATE on the database, or create the schema lockkeeper owned by it",
+        hint: "the role that migrates needs CREATE on the database, or a schema lockkeeper that it owns; one that only waits, USAGE on that schema and SELECT on its tables streams and history",
       };
     case sqlstate.readOnlyTransaction:
       return { code: "DATABASE_READ_ONLY", hint: "connect to the primary, or make the database writable" };
