@@ -181,9 +181,10 @@ function methodsOf(hono: Hono<HttpEnv>, path: string): readonly string[] {
 function problemAnswer(c: HttpContext, error: RunnerError, parts: HttpParts): Response {
   const requestId = c.get("requestId");
   c.get("note")["code"] = error.code;
-  if (error.http === 500) {
+  // callers are told less of these than whoever runs the server needs
+  if (error.http >= 500) {
     parts.log({
-      level: "error",
+      level: error.http === 500 ? "error" : "warn",
       event: "http.fault",
       fields: { request: requestId, code: error.code, message: error.message, origin: originOf(error) },
     });

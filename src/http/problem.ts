@@ -1,4 +1,5 @@
 import { traits, type ErrorFields, type RunnerError, type RunnerErrorCode } from "../error.ts";
+import { withoutAddress } from "./without-address.ts";
 
 /** An error as a caller sees it: RFC 9457 with our extension members. */
 export interface Problem {
@@ -34,7 +35,7 @@ const retryAfterSeconds = 5;
 
 /**
  * The public half of an error. What is wrong with the server itself (its configuration, a defect) is told to the log
- * only; the caller gets the code and the name under which the log has it.
+ * only; the caller gets the code and the name under which the log has it. Nor are callers told where databases and buckets are.
  */
 export function problemOf(
   error: Pick<RunnerError, "code" | "message" | "hint" | "fields">,
@@ -50,8 +51,8 @@ export function problemOf(
     retryable: own.retry,
     detail: isOurs
       ? "the server cannot answer this because of a fault of its own; its log says why"
-      : error.message,
-    ...(isOurs || error.hint === undefined ? {} : { hint: error.hint }),
+      : withoutAddress(error.message),
+    ...(isOurs || error.hint === undefined ? {} : { hint: withoutAddress(error.hint) }),
     ...(isOurs || Object.keys(error.fields).length === 0 ? {} : { fields: error.fields }),
     ...(place.requestId === undefined ? {} : { instance: `urn:uuid:${place.requestId}` }),
     ...(place.target === undefined ? {} : { target: place.target }),

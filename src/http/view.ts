@@ -11,6 +11,7 @@ import {
 } from "../history/run.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Links } from "./link.ts";
+import { withoutAddress } from "./without-address.ts";
 
 /** A run as callers see it; described as `Run` in the OpenAPI document. */
 export interface RunView {
@@ -195,8 +196,8 @@ export function viewError(error: EntryError): ErrorView {
   return {
     code: error.code,
     retryable: traits[error.code].retry,
-    message: error.message,
-    hint: error.hint,
+    message: withoutAddress(error.message),
+    hint: error.hint === null ? null : withoutAddress(error.hint),
     fields: error.fields,
   };
 }
@@ -222,7 +223,9 @@ function messageOf(run: RunRecord): string {
     case "canceled":
       return `canceled, ${count}`;
     case "failed":
-      return run.error === null ? `failed, ${count}` : `${failedAs(run.outcome)}: ${run.error.message}`;
+      return run.error === null
+        ? `failed, ${count}`
+        : `${failedAs(run.outcome)}: ${withoutAddress(run.error.message)}`;
   }
 }
 

@@ -115,7 +115,13 @@ describe("GET /v1/targets/{name}", () => {
     expect(status).toBe(503);
     expect(body.code).toMatch(/^DATABASE_/);
     expect(body.retryable === false || headers.get("retry-after") === "5").toBe(true);
-    expect(JSON.stringify(body)).not.toMatch(/password|postgres:\/\/[^ ]*:[^ ]*@/);
+    expect(body.detail).toContain("the database: ");
+    const { host } = new URL(world.database.url);
+    for (const piece of ["password", "postgres://", host]) expect(JSON.stringify(body)).not.toContain(piece);
+    // whoever runs the server is told
+    const fault = world.log.find(({ event }) => event === "http.fault");
+    expect(fault).toMatchObject({ level: "warn", fields: { code: body.code } });
+    expect(fault?.fields["message"]).toContain(`@${host}`);
   });
 });
 
