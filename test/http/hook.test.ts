@@ -80,6 +80,27 @@ describe("senders whom nobody knows yet", () => {
   });
 });
 
+describe("a run request that somebody has recorded", () => {
+  test("is no event: at the address of a target it applies nothing, whatever it asked for", async () => {
+    const world = await createHooked({ actions: ["apply", "plan", "status"] });
+    const digest = await world.bucket.publish(users);
+    const texts = [
+      request({ action: "status" }),
+      request({ action: "plan" }),
+      request({ release: { digest } }),
+      request({ target: "billing" }),
+    ];
+    for (const text of texts) {
+      const { status, body } = await flux(world, text);
+      expect([status, body.code]).toEqual([400, "INVALID_REQUEST"]);
+    }
+    expect(await world.database.query("select to_regclass('lockkeeper.runs') as runs")).toEqual([
+      { runs: null },
+    ]);
+    expect((await flux(world, request({ action: "plan" }), "/v1/hooks/flux")).status).toBe(200);
+  });
+});
+
 describe("a webhook for a target", () => {
   test("applies what is newest, and answers at once", async () => {
     const world = await createHooked();

@@ -27,6 +27,7 @@ export function addHookRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
     const delivery = await authenticDelivery(c, parts);
     if (delivery === undefined) return c.body(null, 204);
     const target = c.req.param("target");
+    refuseRunRequest(c, parts, delivery);
     return answer(c, parts, delivery, { ...newest, target });
   });
   app.post(`${hookPaths}:hook`, async (c) => {
@@ -79,6 +80,21 @@ async function authenticDelivery(c: HttpContext, parts: HttpParts): Promise<Deli
     noteReason(c, error);
     throw error;
   }
+}
+
+/**
+ * The signature is over the body alone: whoever has seen a request, for a look or for one release, could else send it here
+ * and have it mean that the newest is to be applied, on any target of the hook's.
+ */
+function refuseRunRequest(c: HttpContext, parts: HttpParts, { content }: Delivery): void {
+  try {
+    parseBody(content, parts, runRequestSchema);
+  } catch {
+    return;
+  }
+  throw new RunnerError("INVALID_REQUEST", "the body is a run request, and this address takes events", {
+    hint: `send it to ${hookPaths}${c.req.param("hook") ?? ""}`,
+  });
 }
 
 async function answer(
