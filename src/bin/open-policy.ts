@@ -27,11 +27,9 @@ export async function openPolicy(
 ): Promise<OpenPolicy> {
   const policy = await readPolicy(file, targets);
   const folder = dirname(file);
-  return {
-    policy,
-    issuers: await openIssuers(policy, file),
-    hooks: await Promise.all(policy.hooks.map((hook) => withSecrets(hook, folder))),
-  };
+  const hooks = await Promise.all(policy.hooks.map((hook) => withSecrets(hook, folder)));
+  assertApart(hooks);
+  return { policy, issuers: await openIssuers(policy, file), hooks };
 }
 
 /**
@@ -68,6 +66,24 @@ async function withSecrets(hook: Hook, folder: string): Promise<HookKeys> {
     return parseHookSecret(kind, await readText(path, what), `${what}: "${path}"`);
   });
   return { hook, keys: await Promise.all(keys) };
+}
+
+/** The address is not signed: with one secret for two hooks, what is sent to one would be taken by the other, under its rules. */
+function assertApart(hooks: readonly HookKeys[]): void {
+  const owners = new Map<string, string>();
+  for (const { hook, keys } of hooks) {
+    const proofs = hook.kind === "sns" ? [hook.topicArn] : keys.map((key) => key.toString("base64"));
+    for (const proof of new Set(proofs)) {
+      const owner = owners.get(proof);
+      if (owner !== undefined) {
+        const what = hook.kind === "sns" ? "topic" : "secret";
+        throw new RunnerError("CONFIG", `the hooks "${owner}" and "${hook.name}" have the same ${what}`, {
+          hint: "give each sender a secret of its own, or both rules to one hook",
+        });
+      }
+      owners.set(proof, hook.name);
+    }
+  }
 }
 
 async function readText(path: string, what: string): Promise<string> {

@@ -84,7 +84,7 @@ const paths = {
       operationId: "postRun",
       summary: "Apply or roll back a release; or plan, verify or look without changing anything",
       description:
-        "Waits up to 25 s for the end (`Prefer: wait=N` for another time, `respond-async` for none). A request for a release that is being applied by this server answers with that run; other runs of the target are waited for. One token may change one thing: sent again with the same body it answers with the same run, with another body it is refused.",
+        "Waits up to 25 s for the end (`Prefer: wait=N` for another time, `respond-async` for none). A request for a release that is being applied by this server answers with that run; other runs of the target are waited for. One token may change one thing of a database: sent again with the same body it answers with the same run, with another body it is refused.",
       parameters: [
         parameter("gate", "query", "1: answer by status code like the run's gate", { enum: ["0", "1"] }),
         parameter("Prefer", "header", "wait=N, respond-async"),

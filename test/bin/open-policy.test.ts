@@ -6,13 +6,13 @@ import { createIssuer } from "../support/token.ts";
 
 const strong = "0123456789abcdef0123456789abcdef";
 
-async function open(hook: object, files: Files = {}): ReturnType<typeof openPolicy> {
+async function open(hook: object, files: Files = {}, other?: object): ReturnType<typeof openPolicy> {
   const issuer = await createIssuer();
   const policy = {
     schema: "urn:lockkeeper:policy:v1",
     audience: "https://migrate.test",
     issuers: { ci: { issuer: issuer.url, jwksFile: "keys/jwks.json", algs: ["ES256"] } },
-    hooks: { it: hook },
+    hooks: { it: hook, ...(other === undefined ? {} : { other }) },
     rules: [],
   };
   const { path, ...made } = await tempFolder({
@@ -39,6 +39,26 @@ describe("a policy with the files that it names", () => {
     expect(hooks[0]?.keys).toEqual([key]);
     const topicArn = "arn:aws:sns:eu-central-1:123456789012:releases";
     expect((await open({ kind: "sns", topicArn })).hooks[0]?.keys).toEqual([]);
+  });
+
+  test("is refused where two senders have the same secret, or two hooks the same topic", async () => {
+    const topic = { kind: "sns", topicArn: "arn:aws:sns:eu-central-1:123456789012:releases" };
+    const files = { old: strong, new: "fedcba9876543210fedcba9876543210", same: `${strong}\n` };
+    // the same key, as another kind of hook writes it
+    const standard = { kind: "standard-webhooks", secretFile: "std" };
+    const std = `whsec_${Buffer.from(strong).toString("base64")}`;
+    const github = { kind: "github", secretFile: ["new", "old"] };
+    for (const [one, two] of [
+      [topic, topic],
+      [github, { kind: "hmac", header: "X-Signature", secretFile: "same" }],
+      [github, standard],
+    ] as const)
+      await expect(open(one, { ...files, std }, two)).rejects.toMatchObject({
+        code: "CONFIG",
+        message: expect.stringMatching(/^the hooks "it" and "other" have the same (secret|topic)$/),
+      });
+    const apart = { kind: "hmac", header: "X-Signature", secretFile: "new" };
+    expect((await open({ kind: "github", secretFile: "old" }, files, apart)).hooks).toHaveLength(2);
   });
 
   test.for<[string, Files, string]>([
