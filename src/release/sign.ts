@@ -1,7 +1,6 @@
 import { RunnerError } from "../error.ts";
 import { sha256Hex } from "../migration/checksum.ts";
 import type { WritableSource } from "../source/source.ts";
-import { noKnownRoots } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
 import { readEnvelopes, signEnvelope } from "./envelope.ts";
 import type { Envelope } from "./envelope.ts";
@@ -11,7 +10,7 @@ import { assertSigns } from "./foreign-bundle.ts";
 import type { Head } from "./head.ts";
 import type { Signer } from "./key.ts";
 import { isRefusal } from "./refusal.ts";
-import { signersOf } from "./signers.ts";
+import { onlyKeys, signersOf } from "./signers.ts";
 import type { KnownSigners } from "./signers.ts";
 import type { ReleaseStatement } from "./statement.ts";
 import { readHeadOf, readStoredLines } from "./stored-release.ts";
@@ -65,7 +64,7 @@ export interface Standing {
  * Signs the exact bytes of the statement that `digest` names, and no others. Repeating it changes nothing.
  *
  * @throws RunnerError `RELEASE_NOT_FOUND`, `UNEXPECTED_RELEASE`, `WRONG_STREAM`, `RELEASE_EXPIRED`, and the codes of an envelope and a statement
- * @throws RunnerError `SOURCE_CONFLICT` — another release was published since this one was made; `SEQ` — its version is not the next
+ * @throws RunnerError `SOURCE_CONFLICT` — another release was published since this one was made; `SEQ` — its version or its epoch is not the next
  * @throws RunnerError `PAYLOAD_DIFFERS`, `BUNDLE` — see `assertSigns`; the codes of the keys' stores
  */
 export async function signRelease(options: SignOptions, signal: AbortSignal): Promise<SignResult> {
@@ -76,9 +75,10 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
   ]);
   const { payload, statement } = stored;
   assertSignable(stored, options, newest);
-  const question = { source: destination, stream: statement.stream, known: noKnownRoots, now };
+  const question = { source: destination, stream: statement.stream, now };
   const trusts: EnvironmentTrusts =
     trust === undefined ? new Map() : await resolveTrusts(trust, question, statement.environments, signal);
+  assertNextEpoch(statement, newest, trusts);
   const own = keys.map((key) => key.public);
   for (const line of bundles) assertSigns(line, payload, knownSigners(trusts, own), "the bundle");
   const made = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
@@ -99,7 +99,7 @@ export async function signRelease(options: SignOptions, signal: AbortSignal): Pr
     stream: statement.stream,
     epoch: statement.epoch,
     version: statement.version,
-    signers: whoCounts(envelopes, trust === undefined ? [{ keys: own, identities: [], keyless: null }] : all),
+    signers: whoCounts(envelopes, trust === undefined ? [onlyKeys(own)] : all),
     threshold: trust === undefined ? null : Math.max(...environments.map(({ threshold }) => threshold)),
     environments,
     uncounted:
@@ -173,6 +173,20 @@ function assertNextVersion(
   throw new RunnerError("SEQ", `the release says version ${version}, and the next one is ${next}`, {
     hint: "find out who signed it: publish numbers releases without gaps",
     fields: { expected: next, actual: version },
+  });
+}
+
+/** As {@link assertNextVersion}, for what comes before a version. Where the trust says which epoch it takes, that is it. */
+function assertNextEpoch(
+  { epoch }: ReleaseStatement,
+  newest: Head | undefined,
+  trusts: EnvironmentTrusts,
+): void {
+  const next = (newest?.epoch ?? 0) + 1;
+  if (epoch <= next || [...trusts.values()].some((trust) => trust.epoch === epoch)) return;
+  throw new RunnerError("SEQ", `the release says epoch ${epoch}, and the next one is ${next}`, {
+    hint: "find out who signed it; where this epoch is meant, it is the trust's to say first",
+    fields: { expected: next, actual: epoch },
   });
 }
 

@@ -211,6 +211,26 @@ describe("signing a release", () => {
     }
   });
 
+  test("of one whose epoch leaves a gap is SEQ, unless the trust says that it is meant", async () => {
+    await using bucket = await waiting();
+    const first = await publishTo(bucket.source, files, { keys: [alice, bob], trust, environments });
+    const head = await readKey(bucket.source, layout.head);
+    const begin = (epoch: number) =>
+      plant(bucket.source, {
+        manifest: manifestOf(files),
+        keys: [alice],
+        statement: { epoch, environments },
+      });
+    const [greedy, next] = [await begin(Number.MAX_SAFE_INTEGER), await begin(2)];
+    await overwrite(bucket.source, layout.head, head);
+    const refusal = { code: "SEQ", fields: { expected: 2, actual: Number.MAX_SAFE_INTEGER } };
+    await expect(bucket.sign({ digest: greedy })).rejects.toMatchObject(refusal);
+    const meant = { ...trust, epoch: Number.MAX_SAFE_INTEGER };
+    expect(await bucket.sign({ digest: next })).toMatchObject({ published: true, epoch: 2 });
+    expect(first).toMatchObject({ epoch: 1, version: 1 });
+    expect(await bucket.sign({ digest: greedy, trust: meant })).toMatchObject({ published: true });
+  });
+
   test("of another stream, another digest or other bytes under its name is refused", async () => {
     await using bucket = await waiting();
     await expect(bucket.sign({ stream: "billing" })).rejects.toMatchObject({ code: "WRONG_STREAM" });
