@@ -1,5 +1,4 @@
 import { readFile } from "node:fs/promises";
-import { errors } from "jose";
 import * as v from "valibot";
 import type { PolicyQuestion, PolicyReport, PolicyVerdict } from "../cli/policy-report.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
@@ -169,14 +168,13 @@ async function verifyToken(
   }
 }
 
-/** What whoever asks for the token, or writes the policy, would do. */
+/** What whoever asks for the token, or writes the policy, would do; `cause` is the library's, known by its code. */
 function adviceAbout(cause: unknown, audience: string): string {
-  if (cause instanceof errors.JWSSignatureVerificationFailed)
+  const { code, claim } = v.parse(tokenFault, cause instanceof Error ? { ...cause } : {});
+  if (code === "ERR_JWS_SIGNATURE_VERIFICATION_FAILED")
     return "the issuer's keys of the policy did not sign it: compare jwksUri or jwksFile with the issuer that made it";
-  if (cause instanceof errors.JWKSNoMatchingKey)
+  if (code === "ERR_JWKS_NO_MATCHING_KEY")
     return "the issuer's keys of the policy have none of its kid: take its newest key set, if it is a file";
-  const claim =
-    cause instanceof errors.JWTExpired || cause instanceof errors.JWTClaimValidationFailed ? cause.claim : "";
   switch (claim) {
     case "aud":
       return `ask its issuer for a token for the audience "${audience}"`;
@@ -188,6 +186,8 @@ function adviceAbout(cause: unknown, audience: string): string {
       return "get a token of an issuer of the policy, for its audience, and use it at once";
   }
 }
+
+const tokenFault = v.object({ code: v.optional(v.unknown()), claim: v.optional(v.unknown()) });
 
 /** What decides whether a token is accepted, as the token has it. */
 function saidBy(token: string): Readonly<Record<string, string>> {
