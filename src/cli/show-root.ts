@@ -1,7 +1,6 @@
 import type { Envelope } from "../release/envelope.ts";
-import type { PublicKey } from "../release/key.ts";
 import type { ReleaseRole, Root, RootRole } from "../release/root.ts";
-import { signersOf } from "../release/signers.ts";
+import { onlyKeys, signersOf } from "../release/signers.ts";
 import { formatPairs } from "./output.ts";
 import type { Paint } from "./output.ts";
 
@@ -132,15 +131,11 @@ function countOf(
   envelopes: readonly Envelope[],
   { keys, threshold }: RootRole,
 ): { readonly counted: number; readonly threshold: number } {
-  return { counted: signersOf(envelopes, knownKeys(keys)).length, threshold };
+  return { counted: signersOf(envelopes, onlyKeys(keys)).length, threshold };
 }
 
 function inWords(envelopes: readonly Envelope[], role: RootRole, whose: string, paint: Paint): string {
   const { counted, threshold } = countOf(envelopes, role);
   const text = `${counted} of ${threshold} by ${whose}`;
   return counted >= threshold ? paint.good(text) : paint.warn(text);
-}
-
-function knownKeys(keys: readonly PublicKey[]) {
-  return { keys, identities: [], keyless: null };
 }

@@ -179,13 +179,6 @@ export function assertExpected({ statement }: EarlierRelease, expected: string |
   });
 }
 
-/** For whoever needs a release that is there. */
-export function nothingThere(url: string): RunnerError {
-  return new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${url}`, {
-    hint: "check the prefix, or publish",
-  });
-}
-
 /** Of a manifest that is the signed one; whether it is, is for `verifyManifest` to say. */
 function engineOf({ manifestSha256, engine }: VerifiedStatement, manifest: Buffer): Engine {
   return sha256Hex(manifest) === manifestSha256 ? readManifest(manifest).engine : engine;

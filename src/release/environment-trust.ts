@@ -1,4 +1,4 @@
-import { resolveTrust } from "./anchor.ts";
+import { noKnownRoots, resolveTrust } from "./anchor.ts";
 import type { TrustAnchor, TrustQuestion } from "./anchor.ts";
 import { RunnerError } from "../error.ts";
 import type { Envelope } from "./envelope.ts";
@@ -13,18 +13,19 @@ export type EnvironmentTrusts = ReadonlyMap<string, Trust>;
 
 /**
  * Trust as of now for each of several environments: one release can be for all of them, and a root may say another thing of each.
+ * For whoever makes or looks at releases: no database is asked which roots it knows.
  *
  * @throws RunnerError as `resolveTrust`
  */
 export async function resolveTrusts(
   anchor: TrustAnchor,
-  question: Omit<TrustQuestion, "environment">,
+  question: Omit<TrustQuestion, "environment" | "known">,
   environments: readonly string[],
   signal: AbortSignal,
 ): Promise<EnvironmentTrusts> {
   const trusts = new Map<string, Trust>();
   for (const environment of environments) {
-    const { trust } = await resolveTrust(anchor, { ...question, environment }, signal);
+    const { trust } = await resolveTrust(anchor, { ...question, environment, known: noKnownRoots }, signal);
     trusts.set(environment, trust);
   }
   return trusts;

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 
+import { RunnerError } from "../error.ts";
 import { releaseLimits } from "./limits.ts";
 import { check, count, digestText } from "./schema.ts";
 import { parseStrictJson } from "./strict-json.ts";
@@ -25,6 +26,13 @@ export function writeHead({ epoch, version, digest }: Head): Buffer {
 export function readHead(bytes: Uint8Array): Head {
   const what = "head.json";
   return check(headSchema, parseStrictJson(bytes, what, releaseLimits.headBytes), what);
+}
+
+/** For whoever needs a release that is there. */
+export function nothingPublished(url: string): RunnerError {
+  return new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${url}`, {
+    hint: "check the prefix, or publish; lockkeeper sign shows what waits for signatures; plain files are taken only with --unsigned",
+  });
 }
 
 const headSchema = v.strictObject({ epoch: count(1), version: count(1), digest: digestText });

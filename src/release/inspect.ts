@@ -5,7 +5,6 @@ import { formatDigest } from "../migration/checksum.ts";
 import type { Engine } from "../migration/migration.ts";
 import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
-import { noKnownRoots } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
 import { readBlob } from "./body.ts";
 import { readChanges } from "./changes.ts";
@@ -14,6 +13,7 @@ import { mapConcurrently } from "./concurrent.ts";
 import type { Envelope } from "./envelope.ts";
 import { resolveTrusts } from "./environment-trust.ts";
 import { requestTimestamp, whyStale } from "./freshness.ts";
+import { nothingPublished } from "./head.ts";
 import type { Head } from "./head.ts";
 import type { KeyKind } from "./key.ts";
 import type { Manifest } from "./manifest.ts";
@@ -101,11 +101,7 @@ export async function inspectRelease(options: InspectOptions, signal: AbortSigna
   const { source, now } = options;
   const newest = await readHeadOf(source, signal);
   const digest = options.digest ?? newest?.head.digest;
-  if (digest === undefined) {
-    throw new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${source.url}`, {
-      hint: "check the prefix, or publish; lockkeeper sign shows what waits for signatures",
-    });
-  }
+  if (digest === undefined) throw nothingPublished(source.url);
   const shown = await readStoredRelease(source, digest, signal);
   const { statement, envelopes } = shown;
   const { environment, trust } = await resolve(options, statement, signal);
@@ -175,7 +171,7 @@ async function resolve(
   const environments = environment === undefined ? statement.environments : [environment];
   const first = { environment: environments[0] ?? "", trust: undefined };
   if (trust === undefined) return first;
-  const question = { source, stream: stream ?? statement.stream, known: noKnownRoots, now };
+  const question = { source, stream: stream ?? statement.stream, now };
   try {
     const trusts = await resolveTrusts(trust, question, environments, signal);
     const rules = [...trusts].map(([environment, trust]) => ({ environment, trust }));

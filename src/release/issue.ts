@@ -3,7 +3,6 @@ import { isDeepStrictEqual } from "node:util";
 import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
 import type { WritableSource } from "../source/source.ts";
-import { noKnownRoots } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
 import type { EarlierRelease } from "./earlier.ts";
 import { readEnvelopes, signEnvelope } from "./envelope.ts";
@@ -69,7 +68,7 @@ export async function readTerms(
   for (const name of [stream, ...environments])
     check(nameText, name, `the name ${JSON.stringify(name)}`, "USAGE");
   if (environments.length === 0) throw new RunnerError("USAGE", "a release needs at least one environment");
-  const question = { source: destination, stream, known: noKnownRoots, now };
+  const question = { source: destination, stream, now };
   const trusts =
     trust === undefined
       ? new Map<string, Trust>()

@@ -1,3 +1,6 @@
+/** How far the clock of whoever publishes or vouches may be ahead of ours, in milliseconds. */
+export const clockToleranceMs = 5 * 60_000;
+
 /** Ceilings of everything that comes out of a bucket, in one place; each is enforced before the thing is used. */
 export const releaseLimits = {
   /** bytes of `head.json` */

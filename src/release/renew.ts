@@ -1,13 +1,13 @@
 import { RunnerError } from "../error.ts";
 import { formatDigest, sha256Hex } from "../migration/checksum.ts";
-import { noKnownRoots } from "./anchor.ts";
-import { assertExpected, nothingThere, readEarlier, signedByOneOf, trustedIn } from "./earlier.ts";
+import { assertExpected, readEarlier, signedByOneOf, trustedIn } from "./earlier.ts";
 import type { EarlierRelease, Judge } from "./earlier.ts";
 import { resolveTrusts } from "./environment-trust.ts";
+import { nothingPublished } from "./head.ts";
 import { describeIssued, epochOf, isCurrent, issue, nextRank, nextStatement, readTerms } from "./issue.ts";
 import type { IssuedRelease, IssueOutcome, Terms } from "./issue.ts";
 import type { PublicKey } from "./key.ts";
-import type { KnownSigners } from "./signers.ts";
+import { onlyKeys } from "./signers.ts";
 import { writeStatement } from "./statement.ts";
 import type { VerifiedStatement } from "./verify.ts";
 
@@ -91,7 +91,7 @@ async function readNewest(
   own: readonly PublicKey[],
   signal: AbortSignal,
 ): Promise<EarlierRelease> {
-  const question = { source: destination, stream, known: noKnownRoots, now };
+  const question = { source: destination, stream, now };
   const judge: Judge = async (bytes, claim) => {
     if (trust === undefined) return signedByAll(own, await signedByOneOf(onlyKeys(own))(bytes, claim));
     const all = [...new Set([...claim.environments, ...environments])];
@@ -99,13 +99,9 @@ async function readNewest(
     return trustedIn(trusts, own)(bytes, claim);
   };
   const earlier = await readEarlier(destination, { stream, judge }, signal);
-  if (earlier === undefined) throw nothingThere(destination.url);
+  if (earlier === undefined) throw nothingPublished(destination.url);
   assertExpected(earlier, expected);
   return earlier;
-}
-
-function onlyKeys(keys: readonly PublicKey[]): KnownSigners {
-  return { keys, identities: [], keyless: null };
 }
 
 function signedByAll(keys: readonly PublicKey[], statement: VerifiedStatement): VerifiedStatement {

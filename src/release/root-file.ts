@@ -11,8 +11,7 @@ import { readRoot } from "./root.ts";
 import type { Root } from "./root.ts";
 import { writeRootStatement } from "./root-statement.ts";
 import type { RootBytes } from "./root-walk.ts";
-import { signersOf } from "./signers.ts";
-import type { KnownSigners } from "./signers.ts";
+import { onlyKeys, signersOf } from "./signers.ts";
 import { readSmallFile } from "./small-file.ts";
 
 /** A root document of somebody's own, and who has signed it so far. */
@@ -68,16 +67,16 @@ export async function signRootFile(
 ): Promise<number> {
   const payload = writeRootStatement(root, document);
   const keys = [...new Map(signatures.keys.map((key) => [key.public.id, key])).values()].filter(
-    (key) => signersOf(envelopes, only([key.public])).length === 0,
+    (key) => signersOf(envelopes, onlyKeys([key.public])).length === 0,
   );
   const made = await Promise.all(keys.map((key) => signEnvelope(payload, key, signal)));
-  for (const { line, what } of signatures.bundles) assertSigns(line, payload, only(known), what);
+  for (const { line, what } of signatures.bundles) assertSigns(line, payload, onlyKeys(known), what);
   const present = new Set(bundles.toString().split("\n"));
-  const signed = new Set(signersOf(envelopes, only(known)));
+  const signed = new Set(signersOf(envelopes, onlyKeys(known)));
   const foreign = signatures.bundles
     .map(({ line }) => line)
     .filter((line) => {
-      const [signer] = signersOf(readEnvelopes(Buffer.from(line)), only(known));
+      const [signer] = signersOf(readEnvelopes(Buffer.from(line)), onlyKeys(known));
       return !present.has(line) && (signer === undefined || !signed.has(signer));
     });
   const lines = [...made, ...foreign];
@@ -91,10 +90,6 @@ export async function signRootFile(
   readEnvelopes(joined, `"${bundlesPath}"`);
   await replaceFile(bundlesPath, joined);
   return lines.length;
-}
-
-function only(keys: readonly PublicKey[]): KnownSigners {
-  return { keys, identities: [], keyless: null };
 }
 
 /** Where the root before a document is, by their names: `1.root.json` beside `2.root.json`; undefined where names do not tell. */

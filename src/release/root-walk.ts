@@ -10,7 +10,7 @@ import { releaseLimits } from "./limits.ts";
 import { readRoot } from "./root.ts";
 import type { Root, RootRole } from "./root.ts";
 import { readRootStatement } from "./root-statement.ts";
-import { signersOf } from "./signers.ts";
+import { onlyKeys, signersOf } from "./signers.ts";
 
 /** The roots from a pinned one to the newest, each proven by the one before. */
 export interface RootWalk {
@@ -169,7 +169,7 @@ function assertThreshold(
   what: string,
   whose: string,
 ): void {
-  const counted = signersOf(envelopes, { keys, identities: [], keyless: null }).length;
+  const counted = signersOf(envelopes, onlyKeys(keys)).length;
   if (counted >= threshold) return;
   throw new RunnerError(
     "ROOT_THRESHOLD",

@@ -5,7 +5,7 @@ import { sourceLimits } from "../source/source.ts";
 import type { Source } from "../source/source.ts";
 import { assertRunBytes, readBlob, readExact } from "./body.ts";
 import { mapConcurrently } from "./concurrent.ts";
-import { readHead } from "./head.ts";
+import { nothingPublished, readHead } from "./head.ts";
 import type { Head } from "./head.ts";
 import { requestTimestamp, whyStale } from "./freshness.ts";
 import { layout } from "./layout.ts";
@@ -157,12 +157,6 @@ async function fetchBodies(
     return [body.sha256, await readBlob(source, body, stop)] as const;
   });
   return new Map([...found, ...read]);
-}
-
-function nothingPublished(url: string): RunnerError {
-  return new RunnerError("RELEASE_NOT_FOUND", `no release is published under ${url}`, {
-    hint: "check the prefix, or publish; lockkeeper sign shows what waits for signatures; plain files are taken only with --unsigned",
-  });
 }
 
 function notThere(digest: string, what: string, url: string): RunnerError {

@@ -12,6 +12,11 @@ export interface KnownSigners {
   readonly keyless: KeylessVerifier | null;
 }
 
+/** These keys, and no identities. */
+export function onlyKeys(keys: readonly PublicKey[]): KnownSigners {
+  return { keys, identities: [], keyless: null };
+}
+
 /**
  * Those that signed, each once, whatever number of lines it wrote and of certificates it was given. Lines of unknown keys
  * and identities count nothing (trust.md 2.5.4).

@@ -5,10 +5,10 @@ import { formatDigest, parseDigest } from "../migration/checksum.ts";
 import { readEnvelopes } from "./envelope.ts";
 import { readInToto, writeInToto } from "./in-toto.ts";
 import { layout } from "./layout.ts";
-import { releaseLimits } from "./limits.ts";
+import { clockToleranceMs, releaseLimits } from "./limits.ts";
 import type { HighWaterMark } from "./release.ts";
 import { count, digestText, formatTime, nameText, timeText } from "./schema.ts";
-import { signersOf } from "./signers.ts";
+import { onlyKeys, signersOf } from "./signers.ts";
 import type { TimestampRule } from "./trust.ts";
 
 /** Somebody's word that a release was the newest of its stream when it was issued (trust.md 2.6). */
@@ -24,8 +24,6 @@ export const timestampPredicateType = "urn:lockkeeper:timestamp:v1";
 /** Longest time from issue to expiry: whoever wants longer has a release's own expiry. */
 export const maxTimestampHours = 30 * 24;
 
-/** How far the clock of whoever vouches may be ahead of ours; as for releases. */
-const clockToleranceMs = 5 * 60_000;
 const hourMs = 3_600_000;
 
 /** The bytes to sign. One line; two calls with equal timestamps give equal bytes. */
@@ -113,7 +111,7 @@ export function readVouched(bytes: Buffer, { keys, threshold }: TimestampRule): 
     );
   }
   const envelopes = readEnvelopes(bytes, "the timestamp");
-  const signers = signersOf(envelopes, { keys, identities: [], keyless: null });
+  const signers = signersOf(envelopes, onlyKeys(keys));
   if (signers.length < threshold) {
     throw new RunnerError(
       "THRESHOLD",

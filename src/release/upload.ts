@@ -9,7 +9,7 @@ import type { Head } from "./head.ts";
 import type { PublicKey } from "./key.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
-import { signersOf } from "./signers.ts";
+import { onlyKeys, signersOf } from "./signers.ts";
 
 /** An object to create under the name of its own digest. */
 export interface Content {
@@ -103,7 +103,7 @@ function missingLines(
   keys: readonly PublicKey[],
 ): readonly string[] {
   const present = new Set(there.toString("utf8").split("\n"));
-  const known = { keys, identities: [], keyless: null };
+  const known = onlyKeys(keys);
   const signed = new Set(signersOf(readEnvelopes(there), known));
   return lines.filter((line) => {
     const [signer] = signersOf(readEnvelopes(Buffer.from(line)), known);

@@ -6,6 +6,7 @@ import { readEnvelopes } from "./envelope.ts";
 import type { Envelope } from "./envelope.ts";
 import { signersOf, whyNoIdentity } from "./signers.ts";
 import { assertNotBelow } from "./high-water-mark.ts";
+import { clockToleranceMs } from "./limits.ts";
 import { readManifest } from "./manifest.ts";
 import type { Manifest } from "./manifest.ts";
 import type { HighWaterMark, Release, ReleaseRank } from "./release.ts";
@@ -161,8 +162,6 @@ export function checkHighWaterMark(release: Release, mark: HighWaterMark | null 
   assertNotBelow({ ...release.rank, digest: release.digest, previous: release.previous }, mark);
 }
 
-/** How far a publisher's clock may be ahead of ours. */
-const clockToleranceMs = 5 * 60_000;
 const dayMs = 86_400_000;
 
 function tooFewSigners(

@@ -1,11 +1,11 @@
 import { RunnerError } from "../error.ts";
 import type { WritableSource } from "../source/source.ts";
-import { noKnownRoots } from "./anchor.ts";
 import type { TrustAnchor } from "./anchor.ts";
-import { assertExpected, nothingThere, readEarlier, trustedIn } from "./earlier.ts";
+import { assertExpected, readEarlier, trustedIn } from "./earlier.ts";
 import { signEnvelope } from "./envelope.ts";
 import { resolveTrusts } from "./environment-trust.ts";
 import type { EnvironmentTrusts } from "./environment-trust.ts";
+import { nothingPublished } from "./head.ts";
 import type { PublicKey, Signer } from "./key.ts";
 import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
@@ -90,7 +90,7 @@ async function readNewest(
   own: readonly PublicKey[],
   signal: AbortSignal,
 ): Promise<{ readonly release: VerifiedStatement; readonly rules: readonly TimestampRule[] }> {
-  const question = { source: destination, stream, known: noKnownRoots, now };
+  const question = { source: destination, stream, now };
   let trusts: EnvironmentTrusts = new Map();
   const earlier = await readEarlier(
     destination,
@@ -103,7 +103,7 @@ async function readNewest(
     },
     signal,
   );
-  if (earlier === undefined) throw nothingThere(destination.url);
+  if (earlier === undefined) throw nothingPublished(destination.url);
   assertExpected(earlier, expected);
   const rules = [...trusts.values()].flatMap(({ timestamp }) => timestamp ?? []);
   if (rules.length > 0) return { release: earlier.statement, rules };
