@@ -61,6 +61,10 @@ export interface AuditRecord {
     readonly digest: string | null;
     /** of the plan that was approved */
     readonly plan: string | null;
+    /** what is to be done when a migration fails, where that was said */
+    readonly onFailure: "keep" | "rollback" | null;
+    /** what was let through that is otherwise refused */
+    readonly allow: readonly string[];
   };
   /** a person's own words */
   readonly reason: string | null;
@@ -140,6 +144,15 @@ export type AuditFacts = Pick<AuditRecord, "event" | "action" | "target" | "stre
 /** Name and version of a record's shape. */
 export const auditSchema = "urn:lockkeeper:audit:v1";
 
+/** Of a record of something that nobody chooses anything of. */
+export const nothingRequested: AuditRecord["requested"] = {
+  goal: null,
+  digest: null,
+  plan: null,
+  onFailure: null,
+  allow: [],
+};
+
 /** Migrations that a record lists, so that one of ten thousand is not megabytes. */
 export const maxMigrations = 100;
 
@@ -166,7 +179,7 @@ export function makeRecord(facts: AuditFacts, now: Date): AuditRecord {
     principal: clipPrincipal(facts.principal),
     jti: facts.jti ?? null,
     sourceIp: facts.sourceIp ?? null,
-    requested: facts.requested ?? { goal: null, digest: null, plan: null },
+    requested: facts.requested ?? nothingRequested,
     reason: facts.reason === undefined || facts.reason === null ? null : clip(facts.reason),
     offered: facts.offered ?? null,
     rootVersion: facts.rootVersion ?? null,

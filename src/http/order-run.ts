@@ -46,7 +46,8 @@ export function isChange(body: RunBody): body is ChangeBody {
 export function allowRun(c: HttpContext, parts: HttpParts, body: RunBody): Access {
   const hasDigest = body.release !== null || !isChange(body);
   const digest = body.release?.digest ?? null;
-  c.set("requested", { goal: goalText(goalOf(body)), digest, plan: body.plan });
+  const { plan, onFailure, allow } = body;
+  c.set("requested", { goal: goalText(goalOf(body)), digest, plan, onFailure, allow: allow ?? [] });
   const access = authorize(c, parts, { action: body.action, target: body.target, hasDigest });
   // Down files take away what a caller may only be allowed to add; where the operator wants that, it is not the caller's doing.
   if (body.onFailure === "rollback" && access.target.onFailure !== "rollback") {

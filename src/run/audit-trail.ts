@@ -126,7 +126,7 @@ export class AuditTrail {
   }
 
   #facts(event: AuditFacts["event"]): AuditFacts & { readonly event: typeof event } {
-    const { id, action, goal, release, plan, trigger, caller } = this.#request;
+    const { id, action, goal, release, plan, trigger, caller, onFailure = null, allow = [] } = this.#request;
     const { name, stream, environment } = this.#target;
     const verified = this.#release;
     return {
@@ -139,7 +139,7 @@ export class AuditTrail {
       attempt: this.#attempt,
       trigger,
       principal: { ...caller, claims: {} },
-      requested: { goal: goalText(goal), digest: release, plan },
+      requested: { goal: goalText(goal), digest: release, plan, onFailure, allow },
       offered: this.#offered,
       rootVersion: verified?.root?.version ?? this.#state?.rootVersion ?? null,
       release:

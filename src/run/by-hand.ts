@@ -1,4 +1,4 @@
-import type { AuditFacts } from "../audit/record.ts";
+import { type AuditFacts, nothingRequested } from "../audit/record.ts";
 import { recorded } from "../audit/write.ts";
 import type { Driver, TrustReset } from "../driver/driver.ts";
 import type { AuditLink } from "../history/audit.ts";
@@ -76,7 +76,7 @@ export function resetTrust(
     {
       event: "trust.reset",
       action: "trust reset",
-      requested: { goal: what.releases ? "roots and releases" : "roots", digest: null, plan: null },
+      requested: { ...nothingRequested, goal: what.releases ? "roots and releases" : "roots" },
     },
     { by, place, options },
     () => place.driver.resetTrust(place.stream, what, options.signal),

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 
-import type { AuditFacts } from "../audit/record.ts";
+import { type AuditFacts, nothingRequested } from "../audit/record.ts";
 import { recorded } from "../audit/write.ts";
 import type { ForeignPlace } from "../history/foreign.ts";
 import type { DeclaredEntry, LeasedSession } from "../driver/session.ts";
@@ -122,7 +122,7 @@ function declaredFacts(
     environment,
     trigger,
     principal: { ...caller, claims: {} },
-    requested: { goal, digest: null, plan: null },
+    requested: { ...nothingRequested, goal },
     reason: reason === "" ? null : reason,
     migrations: entries.map(({ migration: { seq, path, sha256 }, direction }) => ({
       seq,

@@ -26,7 +26,8 @@ test("a run that is allowed has its decision before its beginning, with what the
   const world = await createWorld();
   const digest = await world.bucket.publish({ ...users, ...orders });
   const token = await world.token({ sub: "deploy", role: "deployer", jti: "jti-1", secret: "hunter2" });
-  const body = { ...apply, release: { digest }, to: "1" };
+  const more = { onFailure: "keep", allow: ["breaking"] } as const;
+  const body = { ...apply, release: { digest }, to: "1", ...more };
   const answer = await world.send("POST", "/v1/runs", {
     token,
     body,
@@ -52,12 +53,12 @@ test("a run that is allowed has its decision before its beginning, with what the
     },
     jti: "jti-1",
     sourceIp: null,
-    requested: { goal: "version 1", digest, plan: null },
+    requested: { goal: "version 1", digest, plan: null, ...more },
   });
   expect(records[1]).toMatchObject({
     run: id,
     principal: { issuer: world.issuer.url, subject: "deploy", rule: "deployer", claims: {} },
-    requested: { goal: "version 1", digest },
+    requested: { goal: "version 1", digest, ...more },
   });
   const texts = JSON.stringify(records);
   for (const secret of [
