@@ -66,7 +66,7 @@ export const fixedTrustEntries = {
   identities: v.exactOptional(mapOf(identityId, identitySchema)),
   /** each is the path of a `trusted_root.json` */
   trustDomains: v.exactOptional(mapOf(nameText, v.string())),
-  release: v.exactOptional(mapOf(v.string(), v.strictObject(ruleEntries))),
+  release: v.exactOptional(mapOf(nameText, v.strictObject(ruleEntries))),
   minVersion: v.exactOptional(count(1)),
   epoch: v.exactOptional(count(1)),
   revoked: v.exactOptional(v.strictObject({ releases: v.array(digestText) })),

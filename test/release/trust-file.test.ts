@@ -165,6 +165,10 @@ describe("a trust that pins keys", () => {
       { keys: [alice.publicPem], timestamp: { keys: [bob.publicPem, bob.publicPem] } },
     ],
     [
+      "a rule for a list of environments",
+      { keys: [alice.publicPem, bob.publicPem], release: { "staging, production": { threshold: 2 } } },
+    ],
+    [
       "a rule for __proto__",
       { keys: [alice.publicPem], release: JSON.parse('{"__proto__":{"threshold":9}}') as object },
     ],
