@@ -170,7 +170,7 @@ async function verifyToken(
 
 /** What whoever asks for the token, or writes the policy, would do; `cause` is the library's, known by its code. */
 function adviceAbout(cause: unknown, audience: string): string {
-  const { code, claim } = v.parse(tokenFault, cause ?? {});
+  const { code, claim } = v.parse(tokenFault, cause);
   if (code === "ERR_JWS_SIGNATURE_VERIFICATION_FAILED")
     return "the issuer's keys of the policy did not sign it: compare jwksUri or jwksFile with the issuer that made it";
   if (code === "ERR_JWKS_NO_MATCHING_KEY")
@@ -187,7 +187,10 @@ function adviceAbout(cause: unknown, audience: string): string {
   }
 }
 
-const tokenFault = v.object({ code: v.optional(v.unknown()), claim: v.optional(v.unknown()) });
+const tokenFault = v.fallback(
+  v.object({ code: v.optional(v.unknown()), claim: v.optional(v.unknown()) }),
+  {},
+);
 
 /** What decides whether a token is accepted, as the token has it. */
 function saidBy(token: string): Readonly<Record<string, string>> {

@@ -75,7 +75,7 @@ export function issuePairs(
     ["outcome", outcomeInWords(result, paint)],
     ["version", `${result.version} (epoch ${result.epoch})`],
     ["for", `${result.environments.join(", ")}, until ${result.expires.toISOString()}`],
-    ["signed by", result.signers.join(", ")],
+    ["signed by", result.signers.join("\n")],
     ["migrations", migrations],
     ["chain", formatChainEnd(result.chain)],
   ];

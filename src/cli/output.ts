@@ -100,11 +100,14 @@ export function formatTable(
   return [paint.dim(lineOf(head)), ...rows.map(lineOf)].join("\n");
 }
 
-/** Names on the left, values on the right; rows without a value are left out. */
+/** Names on the left, values on the right, also those of several lines; rows without a value are left out. */
 export function formatPairs(pairs: readonly (readonly [string, string | undefined])[]): string {
   const shown = pairs.filter(([, value]) => value !== undefined && value !== "");
   const width = Math.max(0, ...shown.map(([name]) => name.length));
-  return shown.map(([name, value]) => `${name.padEnd(width)}  ${value ?? ""}`).join("\n");
+  const indent = `\n${" ".repeat(width + 2)}`;
+  return shown
+    .map(([name, value = ""]) => `${name.padEnd(width)}  ${value.replaceAll("\n", indent)}`)
+    .join("\n");
 }
 
 /** Characters on the screen: colours take none. */

@@ -122,7 +122,7 @@ function signaturesInWords({ signatures, threshold }: Inspection): string {
       const who = keyId ?? (subject === null ? "a key without a name" : printable(subject));
       return `${who}${isTrusted || threshold === null ? "" : " (not trusted)"}`;
     })
-    .join(", ");
+    .join("\n");
 }
 
 function basisInWords(against: Basis, paint: Paint): string {

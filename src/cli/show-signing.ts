@@ -14,7 +14,7 @@ export function formatSigned(result: SignResult, paint: Paint): string {
     ["release", result.digest],
     ["outcome", result.published ? paint.good("published") : paint.warn("signed, and not the newest yet")],
     ["version", `${result.version} (epoch ${result.epoch}) of ${result.stream}`],
-    ["signed by", result.signers.length === 0 ? "nobody who counts" : result.signers.join(", ")],
+    ["signed by", result.signers.length === 0 ? "nobody who counts" : result.signers.join("\n")],
     ...result.environments.map(
       ({ environment, counted, threshold }) =>
         [
@@ -61,11 +61,11 @@ export function describeWaiting({ digest, statement, signatures }: WaitingReleas
 /** Releases that wait, as a person reads them. */
 export function formatWaiting(releases: readonly WaitingRelease[], paint: Paint): string {
   const rows = releases.map(({ digest, statement, signatures }) => [
-    digest,
     `${statement.version} (epoch ${statement.epoch})`,
     statement.environments.join(", "),
     statement.issued.toISOString().slice(0, 16).replace("T", " "),
     String(signatures),
+    digest,
   ]);
-  return formatTable(["release", "version", "for", "issued", "signatures"], rows, paint);
+  return formatTable(["version", "for", "issued", "signatures", "release"], rows, paint);
 }

@@ -96,7 +96,7 @@ export const releaseTimestamp: Verb = {
           ["newest", digest],
           ["version", `${version} (epoch ${epoch})`],
           ["until", result.expires.toISOString()],
-          ["signed by", signers.join(", ")],
+          ["signed by", signers.join("\n")],
           ["release", `expires at ${releaseExpires.toISOString()}`],
         ]),
     );
