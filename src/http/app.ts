@@ -23,7 +23,7 @@ import { addRunRoutes } from "./route/run.ts";
 import { addTargetRoutes } from "./route/target.ts";
 import { addUnlockRoute } from "./route/unlock.ts";
 import { Turns } from "./turns.ts";
-import { Watchers } from "./watching.ts";
+import { Watchers } from "./watchers.ts";
 
 /** The HTTP server, less its socket. */
 export interface HttpApp {

@@ -15,7 +15,7 @@ import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
 import type { LogRecord } from "./log.ts";
 import type { Turns } from "./turns.ts";
-import type { Watchers } from "./watching.ts";
+import type { Watchers } from "./watchers.ts";
 
 /** What the server is made of. It builds no client of its own: `bin` gives it opened targets, keys and a log. */
 export interface HttpDeps {
