@@ -15,7 +15,8 @@ import type { HighWaterMark } from "../release/release.ts";
  * - `decision`, by the HTTP server: whatever the policy decides about an action that changes something, and whatever it
  *   refuses, on a target that there is, for a caller whose token was verified. What it lets a caller read, and what it
  *   refuses to somebody unknown or about a target that there is not, is a line of the server's log only: else anybody
- *   could fill a database. For the same reason refusals are limited, and `leftOut` counts what was left out.
+ *   could fill a database. For the same reason refusals are limited, as are repetitions of a request that
+ *   was taken, and `leftOut` counts what was left out.
  * - `run.begun`, before the first change of every run, whoever asked for it: a run whose record cannot be written
  *   changes nothing. `run.ended` afterwards. A run that died in between has the one without the other; `from` of the run
  *   after it says how far it came. A run that finds nothing to do, and nobody's lease to end, has none, unless it was
@@ -83,7 +84,7 @@ export interface AuditRecord {
   readonly migrations: readonly AuditedMigration[];
   /** null where `migrations` are all; else how many they were, and sha256 over `seq direction path sha256\n` of each */
   readonly allMigrations: { readonly count: number; readonly sha256: string } | null;
-  /** refusals of this caller on this target since his last record, of which there is a log line only */
+  /** refusals and repetitions of this caller on this target since his last record, of which there is a log line only */
   readonly leftOut: number;
   readonly runner: { readonly version: string; readonly node: string; readonly host: string };
 }

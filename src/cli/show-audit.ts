@@ -73,7 +73,7 @@ function detailOf(record: ReadRecord): string {
     from === to || record.event === "decision" ? null : `from ${from ?? "0"} to ${to ?? "0"}`,
     count === 0 ? null : `${count} ${count === 1 ? "migration" : "migrations"}`,
     reason,
-    leftOut === 0 ? null : `${leftOut} more refusals before it`,
+    leftOut === 0 ? null : `${leftOut} more refusals and repetitions before it`,
   ]
     .filter((part) => part !== null)
     .join(", ");

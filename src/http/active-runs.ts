@@ -28,7 +28,7 @@ export interface RunOrder {
    *
    * @throws RunnerError `AUDIT_UNAVAILABLE` - then nothing may come of it
    */
-  recordAllowed(runId: string): Promise<void>;
+  recordAllowed(runId: string, isNew: boolean): Promise<void>;
 }
 
 /** One run of this process, while it lasts. */
@@ -92,7 +92,7 @@ export class ActiveRuns {
     const earlier = pending === undefined ? undefined : await pending;
     if (earlier !== undefined) {
       await this.#spend(order, runOf(earlier), target);
-      await order.recordAllowed(runOf(earlier));
+      await order.recordAllowed(runOf(earlier), false);
       return earlier;
     }
     const begun = this.#begin(order, target);
@@ -196,13 +196,13 @@ export class ActiveRuns {
     try {
       const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(record, signal));
       if (accepted.kind === "accepted") {
-        await recordAllowed(request.id);
+        await recordAllowed(request.id, true);
         this.#start(request, target, release);
         return { kind: "here", runId: request.id };
       }
       // existing, or refused: nothing begins
       const earlier = existingOf(accepted);
-      await recordAllowed(runOf(earlier));
+      await recordAllowed(runOf(earlier), false);
       release();
       return earlier;
     } catch (thrown) {

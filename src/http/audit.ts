@@ -7,6 +7,7 @@ import { compare, type Decision } from "./auth/decision.ts";
 import type { Principal } from "./auth/principal.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import type { Action, Rule } from "./auth/rule.ts";
+import type { HttpLimits } from "./limits.ts";
 import { auditLine, type LogRecord } from "./log.ts";
 
 /** What the policy was asked on a request's way, and what it said. */
@@ -35,8 +36,8 @@ export type AllowedFacts = Pick<AuditFacts, "run" | "reason" | "trigger">;
 /** milliseconds to add a record */
 const writeMs = 10_000;
 
-/** Refusals of one caller on one target that are recorded in an hour; all callers that no rule knows count as one. */
-const refusalsPerHour = 60;
+/** Refusals and repetitions of one caller on one target that are recorded in an hour; all callers that no rule knows count as one. */
+const perCaller = 60;
 
 /** Records of refusals that wait for one target's database. */
 const maxWaiting = 200;
@@ -55,6 +56,7 @@ const refusals: ReadonlySet<RunnerErrorCode> = new Set([
 
 interface AuditDeps {
   readonly targets: ReadonlyMap<string, Target>;
+  readonly limits: Pick<HttpLimits, "refusalRecords">;
   log(record: LogRecord): void;
   now(): Date;
 }
@@ -63,7 +65,8 @@ interface AuditDeps {
 export class DecisionAudit {
   readonly #deps: AuditDeps;
   readonly #limit = new RateLimit();
-  /** refusals without a record, by whom they were counted */
+  readonly #ofTarget = new RateLimit();
+  /** refusals and repetitions without a record, by whom they were counted */
   readonly #leftOut = new Map<string, number>();
   /** records of refusals that wait for each other, by target: many at once would only be in each other's way */
   readonly #queues = new Map<string, { length: number; last: Promise<void> }>();
@@ -75,6 +78,8 @@ export class DecisionAudit {
   /**
    * Records that the policy allows what a request is about to change.
    *
+   * @param isNew - false: another request has begun it, and this one changes nothing. Recorded as far as refusals are,
+   *   because whoever has seen one webhook can repeat it as often as he likes
    * @throws RunnerError `AUDIT_UNAVAILABLE` - then it must not
    */
   async allowed(
@@ -82,8 +87,13 @@ export class DecisionAudit {
     action: Action,
     { target, rule }: { readonly target: Target; readonly rule: Rule },
     facts: AllowedFacts,
+    isNew = true,
   ): Promise<void> {
-    await this.#write(target, { ...factsOf(asker, action, target, [rule]), ...facts, outcome: "allowed" });
+    const who = nameOf(asker, target.name);
+    if (!isNew && !this.#mayRecord(who, target.name)) return this.#leaveOut(who);
+    const leftOut = this.#takeLeftOut(who);
+    const known = factsOf(asker, action, target, [rule]);
+    await this.#write(target, { ...known, ...facts, outcome: "allowed", leftOut });
   }
 
   /**
@@ -94,16 +104,12 @@ export class DecisionAudit {
     if (decision.kind === "allowed" && !refusals.has(code)) return;
     const target = this.#deps.targets.get(name);
     if (target === undefined) return;
-    const { issuer, subject } = asker.principal;
     // Anybody may have a token of a public issuer, under as many names as they like.
-    const who = JSON.stringify(decision.kind === "stranger" ? [name] : [name, issuer, subject]);
+    const who = decision.kind === "stranger" ? JSON.stringify([name]) : nameOf(asker, name);
     const queue = this.#queues.get(name) ?? { length: 0, last: Promise.resolve() };
     this.#queues.set(name, queue);
-    const isTooMany =
-      queue.length >= maxWaiting || this.#limit.take(who, refusalsPerHour, this.#deps.now()) > 0;
-    if (isTooMany) return this.#leaveOut(who);
-    const leftOut = this.#leftOut.get(who) ?? 0;
-    this.#leftOut.delete(who);
+    if (queue.length >= maxWaiting || !this.#mayRecord(who, name)) return this.#leaveOut(who);
+    const leftOut = this.#takeLeftOut(who);
     const facts = factsOf(asker, action, target, decision.kind === "allowed" ? [decision.rule] : asker.rules);
     queue.length += 1;
     queue.last = queue.last
@@ -124,6 +130,18 @@ export class DecisionAudit {
     patience.abort();
   }
 
+  #mayRecord(who: string, target: string): boolean {
+    const { now, limits } = this.#deps;
+    if (this.#limit.take(who, perCaller, now()) > 0) return false;
+    return this.#ofTarget.take(target, limits.refusalRecords, now()) === 0;
+  }
+
+  #takeLeftOut(who: string): number {
+    const count = this.#leftOut.get(who) ?? 0;
+    this.#leftOut.delete(who);
+    return count;
+  }
+
   #leaveOut(who: string): void {
     const [oldest] = this.#leftOut.keys();
     if (this.#leftOut.size >= maxCounted && oldest !== undefined && !this.#leftOut.has(who))
@@ -139,6 +157,10 @@ export class DecisionAudit {
       onEntry: (entry) => log(auditLine(entry, target.name)),
     });
   }
+}
+
+function nameOf({ principal: { issuer, subject } }: Asker, target: string): string {
+  return JSON.stringify([target, issuer, subject]);
 }
 
 /** @param rules - that allowed it; of a refusal those that know the caller */

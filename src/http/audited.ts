@@ -19,6 +19,7 @@ export function audited({ audit }: HttpParts): MiddlewareHandler<HttpEnv> {
 /**
  * Records that the policy allows what the request is about to change.
  *
+ * @param isNew - false: another request has begun it, and this one changes nothing
  * @throws RunnerError `AUDIT_UNAVAILABLE` - then it must not
  */
 export function recordAllowed(
@@ -27,8 +28,9 @@ export function recordAllowed(
   action: Action,
   access: Access,
   facts: AllowedFacts,
+  isNew = true,
 ): Promise<void> {
-  return audit.allowed(askerOf(c), action, access, facts);
+  return audit.allowed(askerOf(c), action, access, facts, isNew);
 }
 
 function askerOf(c: HttpContext): Asker {

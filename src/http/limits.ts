@@ -34,6 +34,11 @@ export interface HttpLimits {
   readonly waiting: number;
   /** runs of one target open at once in this process; all but one of them wait for the lease */
   readonly runsPerTarget: number;
+  /**
+   * records of refusals and repetitions on one target in an hour, by this process: a caller that a rule knows may have as
+   * many names as its platform gives it
+   */
+  readonly refusalRecords: number;
   /** between two looks for runs that another server left; a third of what a claim lasts */
   readonly pickUpMs: number;
   /** for a plan, a status or a verification, which nobody can cancel */
@@ -61,6 +66,7 @@ export const httpLimits: HttpLimits = {
   verifications: 2,
   waiting: 64,
   runsPerTarget: 8,
+  refusalRecords: 600,
   pickUpMs: 15_000,
   readMs: 28_000,
 };

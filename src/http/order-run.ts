@@ -129,11 +129,8 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
       bodyDigest: given.bodyDigest,
       singleUse: { issuer: principal.issuer, jti: principal.jti, expiresAt: principal.expiresAt },
     },
-    recordAllowed: (runId) =>
-      recordAllowed(c, parts, body.action, access, {
-        run: runId,
-        trigger: given.trigger,
-      }),
+    recordAllowed: (runId, isNew) =>
+      recordAllowed(c, parts, body.action, access, { run: runId, trigger: given.trigger }, isNew),
     // Without a digest, what is newest may have changed since the other run looked: such runs only wait for each other.
     sameAs:
       release === null

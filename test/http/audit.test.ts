@@ -216,6 +216,43 @@ test("refusals are recorded up to a limit for each caller, for all that no rule 
   expect((await recorded()).map(({ leftOut }) => leftOut).slice(-3)).toEqual([0, 2, 10]);
 });
 
+test("whoever repeats one recorded webhook, or has many names, cannot fill the log", async () => {
+  const secret = "0123456789abcdef0123456789abcdef";
+  const world = await createWorld({
+    limits: { refusalRecords: 100 },
+    callers: {
+      hooks: { flux: { kind: "hmac", header: "X-Signature", secretFile: "flux" } },
+      secrets: { flux: secret },
+      rules: [{ id: "flux", hook: "flux", allow: { targets: ["orders"], actions: ["apply"] } }],
+    },
+  });
+  await world.bucket.publish(users);
+  // what an hour allows comes back with time, and a slow machine has more of it
+  const still = new Date();
+  const app = createApp({ ...world.deps, now: () => still });
+  const recorded = async (): Promise<readonly FoundRecord[]> => {
+    await app.drained();
+    return decisions(await recordsOf(world.target.driver));
+  };
+  const deliver = async (body: string): Promise<void> => {
+    const headers = { ...waited, "x-signature": createHmac("sha256", secret).update(body).digest("hex") };
+    const answer = await app.hono.request("/v1/hooks/flux/orders", { method: "POST", headers, body });
+    expect(answer.status).toBe(200);
+  };
+  for (let n = 0; n < 70; n += 1) await deliver("one");
+  expect(await recorded()).toHaveLength(1 + 60);
+  // what is new is always recorded
+  await deliver("two");
+  expect((await recorded()).at(-1)).toMatchObject({ outcome: "allowed", leftOut: 9 });
+  for (let n = 0; n < 50; n += 1) {
+    const authorization = `Bearer ${await world.token({ role: "viewer", sub: `v${n}` })}`;
+    const headers = { authorization, "content-type": "application/json" };
+    const init = { method: "POST", headers, body: JSON.stringify(apply) };
+    expect((await app.hono.request("/v1/runs", init)).status).toBe(403);
+  }
+  expect(await recorded()).toHaveLength(62 + 40);
+});
+
 test("where it cannot be recorded that something is allowed, nothing comes of it; a refusal stays one", async () => {
   const world = await createWorld();
   await world.bucket.publish(users);
