@@ -244,5 +244,8 @@ describe("a webhook with a run request of its own", () => {
     expect(body).toMatchObject({ outcome: "applied", to: "1", labels: { commit: "3f2a9b1" } });
     const back = await flux(world, request({ action: "rollback", to: "0" }), "/v1/hooks/flux");
     expect([back.status, back.body.code]).toEqual([403, "NOT_ALLOWED"]);
+    expect(back.body.hint).toBe(
+      "a webhook can be allowed status, plan, verify, apply, and nothing else: ask with a token",
+    );
   });
 });

@@ -2,6 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { Target } from "../../runner.ts";
 import type { HttpContext, HttpParts } from "../context.ts";
 import { decide, digestRequiredIn } from "./decision.ts";
+import { hookActions } from "./hook.ts";
 import type { Action, Rule } from "./rule.ts";
 
 /** What a caller was let through to. */
@@ -38,7 +39,9 @@ export function authorize(
       throw unseen(name, place.run);
     case "denied":
       throw new RunnerError("NOT_ALLOWED", `"${action}" is not allowed on "${name}"`, {
-        hint: `the rules for this caller and target are ${decision.rules.map((id) => `"${id}"`).join(", ")}; one has to list "${action}"`,
+        hint: isBeyondHooks(c.get("rules"), action)
+          ? `a webhook can be allowed ${hookActions.join(", ")}, and nothing else: ask with a token`
+          : `the rules for this caller and target are ${decision.rules.map((id) => `"${id}"`).join(", ")}; one has to list "${action}"`,
         fields: { action },
       });
     case "digest-required":
@@ -58,6 +61,11 @@ export function authorize(
       return { target, rule: decision.rule };
     }
   }
+}
+
+/** Whether no policy could allow it: its reader refuses such a rule for a webhook. */
+function isBeyondHooks(rules: readonly Rule[], action: Action): boolean {
+  return rules.some(({ from }) => from.kind === "hook") && hookActions.every((one) => one !== action);
 }
 
 function unseen(target: string, run: string | undefined): RunnerError {
