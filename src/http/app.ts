@@ -5,7 +5,7 @@ import { ActiveRuns } from "./active-runs.ts";
 import { AppliedReleases } from "./applied-release.ts";
 import { DecisionAudit } from "./audit.ts";
 import { audited } from "./audited.ts";
-import { authenticate } from "./auth/bearer.ts";
+import { authenticate } from "./auth/authentication.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";

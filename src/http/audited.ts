@@ -2,7 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { toRunnerError } from "../error.ts";
 import type { AllowedFacts, Asker } from "./audit.ts";
 import type { Access } from "./auth/access.ts";
-import { hookPaths } from "./auth/bearer.ts";
+import { hookPaths } from "./auth/authentication.ts";
 import type { Action } from "./auth/rule.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "./context.ts";
 

@@ -2,7 +2,7 @@ import type { Hono } from "hono";
 import * as v from "valibot";
 import { RunnerError } from "../../error.ts";
 import { answerBegun } from "../answer.ts";
-import { hookPaths, noteReason } from "../auth/bearer.ts";
+import { hookPaths, noteReason } from "../auth/authentication.ts";
 import { rulesForHook } from "../auth/decision.ts";
 import type { Authentic } from "../auth/hook-verifier.ts";
 import { parseBody, readQuery } from "../body.ts";
