@@ -193,9 +193,11 @@ export class ActiveRuns {
       );
     }
     const release = this.#countOpen(target);
+    let isAccepted = false;
     try {
       const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(record, signal));
       if (accepted.kind === "accepted") {
+        isAccepted = true;
         await recordAllowed(request.id, true);
         this.#start(request, target, release);
         return { kind: "here", runId: request.id };
@@ -208,8 +210,8 @@ export class ActiveRuns {
     } catch (thrown) {
       release();
       const error = toRunnerError(thrown);
-      // No answer is not a no: the request may be recorded all the same, and then nobody would ever end it.
-      if (error.retryable) void this.#recordEnd(request.id, target, error);
+      // What was accepted and may not begin would be picked up. And no answer is not a no: it may be recorded all the same.
+      if (isAccepted || error.retryable) void this.#recordEnd(request.id, target, error);
       throw error;
     }
   }

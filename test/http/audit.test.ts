@@ -285,6 +285,28 @@ test("where it cannot be recorded that something is allowed, nothing comes of it
   await expect.poll(async () => (await world.database.query(ended)).length, { timeout: 20_000 }).toBe(0);
 });
 
+test("where the database makes another decision of it, the run does not begin, now or later", async () => {
+  const world = await createWorld();
+  await world.bucket.publish(users);
+  await world.send("POST", "/v1/runs", { body: apply, headers: waited });
+  await world.database.query(`create function forge() returns trigger language plpgsql as $$begin
+    new.text := replace(new.text, '"decision"', '"declared"'); return new; end$$`);
+  await world.database.query(
+    "create trigger forge before insert on lockkeeper.audit for each row execute function forge()",
+  );
+  await world.bucket.publish({ ...users, ...orders });
+  const answer = await world.send("POST", "/v1/runs", { body: apply, headers: waited });
+  expect(answer).toMatchObject({ status: 409, body: { code: "AUDIT_BROKEN" } });
+  const newest =
+    "select status, outcome, error->>'code' as code from lockkeeper.runs order by created_at desc limit 1";
+  await expect
+    .poll(() => world.database.query(newest), { timeout: 20_000 })
+    .toEqual([{ status: "failed", outcome: "failed", code: "AUDIT_BROKEN" }]);
+  expect(await world.database.query("select to_regclass('public.orders') is null as absent")).toEqual([
+    { absent: true },
+  ]);
+});
+
 test("the server's log has every record with its link, which prove the chain", async () => {
   const world = await createWorld();
   await world.bucket.publish(users);
