@@ -10,10 +10,8 @@ import { continues, rewritten } from "./plan/continuity.ts";
 import { makePlan } from "./plan/make-plan.ts";
 import type { Plan, Step } from "./plan/plan.ts";
 import { isComplete } from "./plan/repeatable.ts";
-import { assertRootKnown } from "./release/anchor.ts";
 import type { Release } from "./release/release.ts";
 import { assertFresh } from "./release/freshness.ts";
-import { checkHighWaterMark } from "./release/verify.ts";
 import { isLeftBehind, isRecorded, isToClear } from "./run/at-rest.ts";
 import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
@@ -207,8 +205,6 @@ async function runUnderLease(
 ): Promise<RunResult> {
   const state = await session.state();
   assertUsable(release, state, target);
-  checkHighWaterMark(release, state.highWaterMark ?? undefined);
-  assertRootKnown(release.root ?? null, state.rootVersion);
   const progress = assertProgress(state, session.attempt);
   const plan = await planFor(release, state, request, target, log);
   if (plan === "done" || plan.steps.length === 0) {

@@ -2,7 +2,9 @@ import type { LeasedSession } from "../driver/session.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { automaticTriggers, type RunTrigger } from "../history/run.ts";
+import { assertRootKnown } from "../release/anchor.ts";
 import type { HighWaterMark, Release } from "../release/release.ts";
+import { checkHighWaterMark } from "../release/verify.ts";
 import type { Step } from "../plan/plan.ts";
 import type { RunRequest } from "./request.ts";
 import type { Target } from "./target.ts";
@@ -23,7 +25,7 @@ const maxClockSkewMs = 5 * 60_000;
 /**
  * Judges a release against what the database remembers, beyond its own signatures.
  *
- * @throws RunnerError `PAUSED`, `WRONG_ENVIRONMENT`, `UNSIGNED_REFUSED`, `CLOCK_SKEW`
+ * @throws RunnerError `PAUSED`, `WRONG_ENVIRONMENT`, `UNSIGNED_REFUSED`, `CLOCK_SKEW`, `ROLLBACK`, `EQUIVOCATION`, `ROOT_ROLLBACK`
  */
 export function assertUsable(
   release: Release | undefined,
@@ -48,8 +50,12 @@ export function assertUsable(
       },
     );
   }
-  if (release?.kind === "plain") assertMayBeUnsigned(state, usage);
-  if (release?.kind === "signed") assertClocksAgree(state, now);
+  if (release === undefined) return;
+  if (release.kind === "plain") assertMayBeUnsigned(usage);
+  if (release.kind === "signed") assertClocksAgree(state, now);
+  // once more than when it was fetched: the database may know a newer one by now
+  checkHighWaterMark(release, state.highWaterMark);
+  assertRootKnown(release.root ?? null, state.rootVersion);
 }
 
 /**
@@ -172,25 +178,11 @@ function isNewer({ rank }: Release, mark: HighWaterMark | null): boolean {
   return mark === null || (rank.epoch - mark.epoch || rank.version - mark.version) > 0;
 }
 
-function assertMayBeUnsigned(state: StreamState, usage: Usage): void {
-  if (state.highWaterMark !== null) {
-    throw new RunnerError(
-      "UNSIGNED_REFUSED",
-      "the database has had a signed release, so it takes no unsigned folder any more",
-      {
-        hint: "publish the folder as a signed release",
-      },
-    );
-  }
-  if (protectedEnvironments.has(usage.environment)) {
-    throw new RunnerError(
-      "UNSIGNED_REFUSED",
-      `environment "${usage.environment}" takes signed releases only`,
-      {
-        hint: "publish the folder as a signed release",
-      },
-    );
-  }
+function assertMayBeUnsigned({ environment }: Usage): void {
+  if (!protectedEnvironments.has(environment)) return;
+  throw new RunnerError("UNSIGNED_REFUSED", `environment "${environment}" takes signed releases only`, {
+    hint: "publish the folder as a signed release",
+  });
 }
 
 /**

@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { baseline, repair } from "../../src/maintenance.ts";
 import type { Goal } from "../../src/plan/plan.ts";
-import { planRun, run, type Target } from "../../src/runner.ts";
+import { planRun } from "../../src/runner.ts";
 import { readStatus } from "../../src/status/status.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { closeGate, type Gate } from "../support/gate.ts";
 import { startProxy } from "../support/proxy.ts";
 import { leaseOptions, never } from "../support/steps.ts";
 import { holdTimers } from "../support/timers.ts";
-import { openTarget, type PlainTarget, requestOf, signedStore, tableMigrations } from "../support/target.ts";
+import { openTarget, type PlainTarget, signedStore, tableMigrations } from "../support/target.ts";
 
 const options = { signal: never, emit: () => undefined, now: () => new Date() };
 const down = (count: number): { action: "rollback"; goal: Goal } => ({
@@ -156,42 +156,6 @@ describe("a run", () => {
       outcome: "refused",
       error: { code: "ROLLBACK" },
     });
-  });
-
-  test("with nothing to do begins nothing by an expired release where another run has taken something back meanwhile", async () => {
-    const { url } = await createDatabase();
-    const store = await signedStore(tableMigrations(2));
-    const other = await store.open(url);
-    const first = await other.run();
-    await store.publish(tableMigrations(2), ["default", "staging"]);
-    const { driver, releases, ...target } = await store.open(url);
-    const withLease = async (...asked: Parameters<typeof driver.withLease>): Promise<unknown> => {
-      const back = await other.run({ ...down(1), release: first.release?.digest ?? null });
-      expect(back).toMatchObject({ outcome: "rolled_back", to: { version: "1" } });
-      return driver.withLease(...asked);
-    };
-    const late: Target = {
-      ...target,
-      releases: {
-        ...releases,
-        fetch: async (context, signal) => ({
-          ...(await releases.fetch(context, signal)),
-          expires: new Date(0),
-        }),
-      },
-      driver: new Proxy(driver, {
-        get(whole, name: keyof typeof driver) {
-          if (name === "withLease") return withLease;
-          const part = whole[name];
-          return typeof part === "function" ? part.bind(whole) : part;
-        },
-      }),
-    };
-    expect(await run(requestOf(late), late, options)).toMatchObject({
-      outcome: "refused",
-      error: { code: "RELEASE_EXPIRED" },
-    });
-    expect((await driver.state("orders", never)).position.version).toBe("1");
   });
 
   test("steps, goto and redo go where they say", async () => {
