@@ -1,9 +1,7 @@
-import { open } from "node:fs/promises";
-
 import { RunnerError } from "../error.ts";
 import { generateKey, parsePrivateKey } from "./key.ts";
 import type { KeyKind, PublicKey, SigningKey } from "./key.ts";
-import { readSmallFile } from "./small-file.ts";
+import { createFile, readSmallFile } from "./small-file.ts";
 
 /**
  * A new key pair in two files: `path` (private, readable by its owner only) and `path.pub`. Replaces nothing.
@@ -17,8 +15,8 @@ export async function writeKeyFiles(
 ): Promise<{ readonly privatePath: string; readonly publicPath: string; readonly id: string }> {
   const { privatePem, publicPem, id } = generateKey(kind, passphrase);
   const publicPath = `${path}.pub`;
-  await createFile(path, privatePem, 0o600);
-  await createFile(publicPath, publicPem, 0o644);
+  await createFile(path, privatePem, keyFile(0o600));
+  await createFile(publicPath, publicPem, keyFile(0o644));
   return { privatePath: path, publicPath, id };
 }
 
@@ -29,7 +27,7 @@ export async function writeKeyFiles(
  */
 export async function writePublicKeyFile(path: string, { key }: PublicKey): Promise<string> {
   const publicPath = `${path}.pub`;
-  await createFile(publicPath, String(key.export({ type: "spki", format: "pem" })), 0o644);
+  await createFile(publicPath, String(key.export({ type: "spki", format: "pem" })), keyFile(0o644));
   return publicPath;
 }
 
@@ -48,14 +46,6 @@ export async function readSigningKey(path: string, passphrase: string | undefine
   return parsePrivateKey(text, passphrase, `"${path}"`);
 }
 
-async function createFile(path: string, text: string, mode: number): Promise<void> {
-  try {
-    await using file = await open(path, "wx", mode);
-    await file.writeFile(text);
-  } catch (error) {
-    throw new RunnerError("KEY_INVALID", `cannot create "${path}"`, {
-      hint: "a key file is never replaced; choose another name, or a folder that can be written",
-      cause: error,
-    });
-  }
+function keyFile(mode: number) {
+  return { code: "KEY_INVALID", mode, whyNot: "a key file is never replaced: choose another name" } as const;
 }

@@ -12,7 +12,7 @@ import type { Root } from "./root.ts";
 import { writeRootStatement } from "./root-statement.ts";
 import type { RootBytes } from "./root-walk.ts";
 import { onlyKeys, signersOf } from "./signers.ts";
-import { readSmallFile } from "./small-file.ts";
+import { createFile, readSmallFile } from "./small-file.ts";
 
 /** A root document of somebody's own, and who has signed it so far. */
 export interface RootOnDisk extends RootBytes {
@@ -105,18 +105,12 @@ export function pathBeside(path: string, version: number): string | undefined {
  */
 export async function createRootFile(path: string, document: Buffer): Promise<void> {
   bundlesBeside(path);
-  try {
-    await using file = await open(path, "wx", 0o644);
-    await file.writeFile(document);
-  } catch (cause) {
-    const isThere = cause instanceof Error && "code" in cause && cause.code === "EEXIST";
-    throw new RunnerError("USAGE", isThere ? `"${path}" is there already` : `cannot create "${path}"`, {
-      hint: isThere
-        ? "a root is never replaced, it is followed by the next one: choose another name, or remove a draft that nobody needs"
-        : "choose a folder that can be written",
-      cause,
-    });
-  }
+  await createFile(path, document, {
+    code: "USAGE",
+    mode: 0o644,
+    whyNot:
+      "a root is never replaced, it is followed by the next one: choose another name, or remove a draft that nobody needs",
+  });
 }
 
 const documentEnd = ".json";

@@ -25,3 +25,30 @@ export async function readSmallFile(path: string, code: RunnerErrorCode): Promis
     `"${path}" has more than ${releaseLimits.keyFileBytes} bytes, so it is no such file`,
   );
 }
+
+/**
+ * Creates a file; replaces nothing.
+ *
+ * @param whyNot - what a person should know who wanted to replace one
+ * @throws RunnerError `code` — there is one already, or it cannot be written
+ */
+export async function createFile(
+  path: string,
+  content: string | Uint8Array,
+  {
+    code,
+    mode,
+    whyNot,
+  }: { readonly code: "USAGE" | "KEY_INVALID"; readonly mode: number; readonly whyNot: string },
+): Promise<void> {
+  try {
+    await using file = await open(path, "wx", mode);
+    await file.writeFile(content);
+  } catch (cause) {
+    const isThere = cause instanceof Error && "code" in cause && cause.code === "EEXIST";
+    throw new RunnerError(code, isThere ? `"${path}" is there already` : `cannot create "${path}"`, {
+      hint: isThere ? whyNot : "choose a folder that is there and can be written",
+      cause,
+    });
+  }
+}
