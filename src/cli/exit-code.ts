@@ -8,7 +8,7 @@ export const exitCodes = {
   1: "a defect of lockkeeper",
   2: "wrong usage or configuration",
   10: "migrations are pending (only with --exit-code)",
-  20: "refused: signature, trust, expiry, checksum, order, changed file, database ahead, changed plan, no down file, a pause, a broken audit log",
+  20: "refused: signature, trust, expiry, checksum, order, changed file or plan, no down file, pause, audit log",
   21: "a migration failed; what it did in its transaction was rolled back",
   22: "a migration needs attention: nobody can tell whether a statement took effect",
   23: "the caller is not allowed to",
