@@ -213,7 +213,7 @@ const paths = {
       requestBody: { required: true, content: json(ref("CancelRequest")) },
       responses: {
         "202": answer("Asked", ref("Run")),
-        ...problems(400, 401, 403, 404, 409, 413, 415, 503, 504),
+        ...problems(400, 401, 403, 404, 409, 413, 415, 429, 503, 504),
       },
     },
   },
@@ -278,7 +278,7 @@ const paths = {
       requestBody: { required: true, content: json(ref("UnlockRequest")) },
       responses: {
         "200": answer("Taken", ref("Unlocked")),
-        ...problems(400, 401, 403, 404, 409, 413, 415, 503, 504),
+        ...problems(400, 401, 403, 404, 409, 413, 415, 429, 503, 504),
       },
     },
   },

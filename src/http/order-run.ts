@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { RunnerError } from "../error.ts";
 import type { RunRecord } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
 import { orderOf } from "../run/order.ts";
@@ -8,7 +7,7 @@ import { assertNotPaused } from "../run/usable.ts";
 import { newRunId } from "../runner.ts";
 import { runOf, type RunOrder } from "./active-runs.ts";
 import { recordAllowed } from "./audited.ts";
-import { authorize, type Access } from "./auth/access.ts";
+import { authorize, rateLimited, type Access } from "./auth/access.ts";
 import { needsDigest } from "./auth/decision.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 import { parseIsoDuration, type RunBody } from "./run-request.ts";
@@ -63,10 +62,7 @@ export function allowRun(c: HttpContext, parts: HttpParts, body: RunBody): Acces
       parts.now(),
     );
     if (seconds > 0) {
-      throw new RunnerError("RATE_LIMITED", `rule "${rule.id}" allows ${rule.perHour} requests an hour`, {
-        hint: `try again in ${seconds} s`,
-        fields: { retryAfterSeconds: seconds },
-      });
+      throw rateLimited(`rule "${rule.id}" allows ${rule.perHour} requests an hour`, seconds);
     }
   }
   return access;

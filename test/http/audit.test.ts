@@ -253,6 +253,29 @@ test("whoever repeats one recorded webhook, or has many names, cannot fill the l
   expect(await recorded()).toHaveLength(62 + 40);
 });
 
+test("one token that repeats an unlock or a cancel cannot fill the log", async () => {
+  const world = await createWorld();
+  await world.bucket.publish(users);
+  await world.send("POST", "/v1/runs", { body: apply, headers: waited });
+  const still = new Date();
+  const app = createApp({ ...world.deps, now: () => still });
+  const headers = { authorization: `Bearer ${await world.token()}`, "content-type": "application/json" };
+  const body = JSON.stringify({ run: newRunId("orders"), reason: "again" });
+  const codes: string[] = [];
+  for (let n = 0; n < 125; n += 1) {
+    const init = { method: "POST", headers, body };
+    const answer = await app.hono.request("/v1/targets/orders/unlock", init);
+    codes.push(((await answer.json()) as { code: string }).code);
+  }
+  expect(codes).toEqual([
+    ...Array.from({ length: 120 }, () => "UNKNOWN_RUN"),
+    ...Array.from({ length: 5 }, () => "RATE_LIMITED"),
+  ]);
+  await app.drained();
+  const records = decisions(await recordsOf(world.target.driver));
+  expect(records.filter(({ action }) => action === "unlock")).toHaveLength(120 + 5);
+});
+
 test("where it cannot be recorded that something is allowed, nothing comes of it; a refusal stays one", async () => {
   const world = await createWorld();
   await world.bucket.publish(users);

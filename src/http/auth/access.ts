@@ -77,6 +77,14 @@ function unseen(target: string, run: string | undefined): RunnerError {
     : unknownRun(run);
 }
 
+/** That a caller has asked for more than an hour has, and when there is more. */
+export function rateLimited(limit: string, seconds: number): RunnerError {
+  return new RunnerError("RATE_LIMITED", limit, {
+    hint: `try again in ${seconds} s`,
+    fields: { retryAfterSeconds: seconds },
+  });
+}
+
 /** The same answer for a run that is not there and for one that the caller may not see. */
 export function unknownRun(id: string): RunnerError {
   return new RunnerError("UNKNOWN_RUN", `no run "${id.slice(0, 140)}", or none that this caller may see`);

@@ -24,7 +24,7 @@ export function addCancelRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const before = await within(parts.limits.readMs, (signal) => target.driver.run(id, signal));
     if (before === undefined) throw unknownRun(id);
     await within(parts.limits.readMs, (signal) =>
-      spendToken(c, target, { act: "cancel", runId: id, bodyDigest }, signal),
+      spendToken(c, parts, target, { act: "cancel", runId: id, bodyDigest }, signal),
     );
     await recordAllowed(c, parts, "cancel", access, { run: id, reason: value.reason });
     const isAsked = await within(parts.limits.readMs, (signal) =>

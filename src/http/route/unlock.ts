@@ -22,7 +22,7 @@ export function addUnlockRoute(app: Hono<HttpEnv>, parts: HttpParts): void {
     const { target, rule } = access;
     const { run, reason } = value;
     await within(parts.limits.readMs, (signal) =>
-      spendToken(c, target, { act: "unlock", runId: run, bodyDigest }, signal),
+      spendToken(c, parts, target, { act: "unlock", runId: run, bodyDigest }, signal),
     );
     await recordAllowed(c, parts, "unlock", access, { run, reason });
     const { issuer, subject } = c.get("principal");
