@@ -32,7 +32,18 @@ export const releaseRenew: Verb = {
       isRequired: true,
     },
   ],
-  flags: [streamName, key, passphraseFile, environments, expires, signers, force, dryRun, ...storageFlags],
+  flags: [
+    streamName,
+    key,
+    passphraseFile,
+    environments,
+    expires,
+    signers,
+    expected,
+    force,
+    dryRun,
+    ...storageFlags,
+  ],
   examples: [
     {
       line: "lockkeeper release renew s3://releases/orders --stream orders --key orders",
