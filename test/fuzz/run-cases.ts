@@ -38,7 +38,7 @@ const maxFindings = 5;
 export async function runCases(subject: Subject, cases: Cases): Promise<Outcome> {
   const outcome: Outcome = { cases: 0, accepted: 0, refused: {}, slowestMs: 0, findings: [] };
   const seen = new Set<string>();
-  const bound = cases.maxMs ?? maxMs;
+  const bound = cases.maxMs ?? subject.maxMs ?? maxMs;
   for (let index = cases.from; index < cases.from + cases.count; index++) {
     cases.begin?.(index);
     const input = inputOf(subject, cases.seed, index);

@@ -8,6 +8,8 @@ export interface Subject {
   readonly cost?: number;
   /** where the parser's own ceiling lies below that of all inputs here */
   readonly maxBytes?: number;
+  /** milliseconds of the processor for one input, where that is more than for others */
+  readonly maxMs?: number;
   /** pieces of this format that a mutation may put in */
   readonly words?: readonly string[];
   /**

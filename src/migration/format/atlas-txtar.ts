@@ -3,7 +3,7 @@ import type { ScannedStatement } from "../scan-sql.ts";
 import { SqlLexer } from "../sql-lexer.ts";
 import { leadingDirectives } from "./atlas-directive.ts";
 import { quote } from "./folder-problem.ts";
-import { formatError, lineAt } from "./format-error.ts";
+import { formatError, lineAt, linesOf } from "./format-error.ts";
 
 /** The bodies in an archive; each begins with as many empty lines as stand before it. */
 export interface AtlasArchive {
@@ -55,6 +55,7 @@ const MARKER = /^-- (.*) --[ \t]*\r?(?:\n|$)/gm;
 function splitArchive(text: string, file: string): readonly ArchivePart[] {
   const markers = [...text.matchAll(MARKER)].filter(([, name = ""]) => name.trim() !== "");
   const parts: ArchivePart[] = [];
+  const names = new Set<string>();
   for (const [index, marker] of markers.entries()) {
     const name = marker[1]?.trim() ?? "";
     const fail = (what: string, hint: string) => formatError(file, lineAt(text, marker.index), what, hint);
@@ -64,10 +65,10 @@ function splitArchive(text: string, file: string): readonly ArchivePart[] {
         "write a comment in another way than -- … --",
       );
     }
-    if (parts.some((part) => part.name === name))
-      throw fail(`the archive has ${quote(name)} twice`, "keep one");
-    if (name.startsWith("checks") && parts.some((part) => part.name === MIGRATION))
+    if (names.has(name)) throw fail(`the archive has ${quote(name)} twice`, "keep one");
+    if (name.startsWith("checks") && names.has(MIGRATION))
       throw fail(`${quote(name)} stands after ${quote(MIGRATION)}`, "move the checks before it");
+    names.add(name);
     const start = marker.index + marker[0].length;
     const end = markers[index + 1]?.index ?? text.length;
     parts.push({ name, text: text.slice(start, end), start, end });
@@ -78,7 +79,8 @@ function splitArchive(text: string, file: string): readonly ArchivePart[] {
 /** Each query becomes a `DO` block around it, on its own lines. */
 function assertChecks(part: ArchivePart, text: string, file: string): string {
   const scan = scanSql(part.text);
-  const lineOf = (index: number): number => lineAt(text, part.start + index);
+  const lines = linesOf(text);
+  const lineOf = (index: number): number => lines(part.start + index);
   if (!scan.isSure)
     throw formatError(file, lineOf(scan.open?.index ?? 0), "a check that cannot be read", "close its quotes");
   const { statements } = scan;
@@ -96,9 +98,10 @@ function assertChecks(part: ArchivePart, text: string, file: string): string {
   );
   if (statements.length === 0) return part.text;
   if (isOneOf) return assertOne(part, statements, lineOf);
+  const tag = freeTag(part.text);
   return rewrite(part.text, statements, (statement, index) => {
     const what = `check ${part.name} failed: assertion ${index + 1} (line ${lineOf(statement.start)}) is not true`;
-    const { open, close } = block(part.text, what);
+    const { open, close } = block(tag, what);
     return { before: `${open}(`, after: `)${close};` };
   });
 }
@@ -110,7 +113,7 @@ function assertOne(
 ): string {
   const line = lineOf(statements[0]?.start ?? 0);
   const what = `check ${part.name} failed: none of its ${statements.length} assertions (from line ${line}) is true`;
-  const { open, close } = block(part.text, what);
+  const { open, close } = block(freeTag(part.text), what);
   const last = statements.length - 1;
   return rewrite(part.text, statements, (_, index) => ({
     before: index === 0 ? `${open}((` : "(",
@@ -139,9 +142,15 @@ function rewrite(
   return result + text.slice(copied);
 }
 
-function block(text: string, message: string): { readonly open: string; readonly close: string } {
+/** A dollar quote that the text does not hold. */
+function freeTag(text: string): string {
+  const taken = new Set(text.match(/\$check\d*\$/g));
   let tag = "$check$";
-  for (let i = 1; text.includes(tag); i++) tag = `$check${i}$`;
+  for (let i = 1; taken.has(tag); i++) tag = `$check${i}$`;
+  return tag;
+}
+
+function block(tag: string, message: string): { readonly open: string; readonly close: string } {
   const literal = message.replaceAll("'", "''");
   return {
     open: `DO ${tag}BEGIN IF `,
