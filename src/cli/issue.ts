@@ -41,6 +41,13 @@ export const signers = {
   text: "what runners trust: the release becomes the newest only when its keys meet the threshold; also names the signers of earlier releases; can be repeated",
 };
 
+/** Of schedules, which would else believe the bucket. */
+export const expected = textFlag("release", {
+  placeholder: "<digest>",
+  text: "the release that must be the newest; to be said where it is known from elsewhere than the bucket",
+  explained: "what the bucket says",
+});
+
 /** Of every verb that issues releases. */
 export const dryRun = switchFlag("dry-run", { text: "everything but the writing" });
 

@@ -1,6 +1,15 @@
 import { chooseStorage, storageFlags } from "../flags.ts";
-import { listFlag, named, switchFlag, textFlag } from "../flag.ts";
-import { describeIssue, dryRun, expires, issuePairs, readTrust, signers, streamName } from "../issue.ts";
+import { listFlag, named, switchFlag } from "../flag.ts";
+import {
+  describeIssue,
+  dryRun,
+  expires,
+  issuePairs,
+  readTrust,
+  signers,
+  streamName,
+  expected,
+} from "../issue.ts";
 import { formatPairs } from "../output.ts";
 import { key, openSigners, passphraseFile } from "../signing-keys.ts";
 import type { Verb } from "../verb.ts";
@@ -11,11 +20,6 @@ const environments = named(
     text: "where the release may be applied from now on, if not where it may be now; can be repeated",
   }),
 );
-const expected = textFlag("release", {
-  placeholder: "<digest>",
-  text: "the release that must be the newest; to be said where it is known from elsewhere than the bucket",
-  explained: "what the bucket says",
-});
 const force = switchFlag("force", { text: "also when more than half of the time is left" });
 
 /** `lockkeeper release renew` */

@@ -3,7 +3,7 @@ import { parseDuration } from "../../migration/duration.ts";
 import { textFlag } from "../flag.ts";
 import type { Flag } from "../flag.ts";
 import { chooseStorage, storageFlags, trust } from "../flags.ts";
-import { readTrust, streamName } from "../issue.ts";
+import { readTrust, streamName, expected } from "../issue.ts";
 import { formatPairs } from "../output.ts";
 import { key, openSigners, passphraseFile } from "../signing-keys.ts";
 import type { Verb } from "../verb.ts";
@@ -30,11 +30,6 @@ const runners = {
   ...trust,
   text: "what runners trust, with its timestamp role: the release is verified by it first; can be repeated; required",
 };
-const expected = textFlag("release", {
-  placeholder: "<digest>",
-  text: "the release that must be the newest; to be said where it is known from elsewhere than the bucket",
-  explained: "what the bucket says",
-});
 
 /** `lockkeeper release timestamp` */
 export const releaseTimestamp: Verb = {
