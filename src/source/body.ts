@@ -1,6 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { RunnerError } from "../error.ts";
+import { GrowingBytes } from "../growing-bytes.ts";
 
 /** Which body, for its ceiling and for messages. */
 export interface ExpectedBody {
@@ -23,18 +24,16 @@ export async function collectBody(stream: Readable, expected: ExpectedBody): Pro
     stream.destroy();
     throw tooLarge(expected, expected.size);
   }
-  const chunks: Buffer[] = [];
-  let length = 0;
+  const bytes = new GrowingBytes(expected.size ?? expected.maxBytes);
   // Leaving the loop early destroys the stream.
   for await (const chunk of stream) {
     if (!Buffer.isBuffer(chunk)) throw new TypeError("a source's body is not a byte stream");
-    length += chunk.length;
+    const length = bytes.length + chunk.length;
     if (length > expected.maxBytes) throw tooLarge(expected, length);
-    chunks.push(chunk);
+    bytes.add(chunk);
   }
-  if (expected.size !== undefined && length !== expected.size) throw truncated(expected, length);
-  // A copy, so that a small body does not keep the network buffer around it alive.
-  return Buffer.concat(chunks, length);
+  if (expected.size !== undefined && bytes.length !== expected.size) throw truncated(expected, bytes.length);
+  return bytes.whole();
 }
 
 /**

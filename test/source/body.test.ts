@@ -1,0 +1,44 @@
+import { Readable } from "node:stream";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { describe, expect, test } from "vitest";
+import { collectBody } from "../../src/source/body.ts";
+
+const size = 300_000;
+
+/** A body in pieces of one byte; the end waits. */
+async function* drops(seen: { count: number }, end: Promise<void>): AsyncGenerator<Buffer> {
+  for (; seen.count < size; seen.count += 1) yield Buffer.from([seen.count % 251]);
+  await end;
+}
+
+describe("a bucket's body", () => {
+  test.for([["announced"], ["not announced"]] as const)(
+    "that comes byte by byte costs its bytes in memory, and no object for each: %s",
+    { timeout: 90_000 },
+    async ([how]) => {
+      setFlagsFromString("--expose-gc");
+      const collect = runInNewContext("gc") as () => void;
+      const heap = (): number => {
+        collect();
+        const { heapUsed, arrayBuffers } = process.memoryUsage();
+        return heapUsed + arrayBuffers;
+      };
+      const seen = { count: 0 };
+      const { promise: end, resolve } = Promise.withResolvers<void>();
+      const before = heap();
+      const announced = how === "announced" ? size : undefined;
+      const reading = collectBody(Readable.from(drops(seen, end)), {
+        source: "s3://b",
+        key: "k",
+        maxBytes: 64 * 1024 * 1024,
+        size: announced,
+      });
+      await expect.poll(() => seen.count, { timeout: 60_000 }).toBe(size);
+      expect(heap() - before).toBeLessThan(16 * 1024 * 1024);
+      resolve();
+      const wanted = Buffer.from(Array.from({ length: size }, (_, at) => at % 251));
+      expect((await reading).equals(wanted)).toBe(true);
+    },
+  );
+});
