@@ -47,7 +47,8 @@ export const policyCheck: Verb = {
   name: "policy check",
   about:
     "Reads a policy as the server does, and says what is wrong or unwise in it. With a token, claims or a hook it explains what a request would come to: " +
-    "which rules are for this caller, which claim is not as a rule wants it, what would have to change.",
+    "which rules are for this caller, which claim is not as a rule wants it, what would have to change. " +
+    "Key sets are read only for a token, and the secrets of webhooks never: a pipeline that checks a policy need not have them.",
   parameters: [],
   flags: [policy, file, targets, tokenFile, claims, issuer, hook, name, action, where, digest],
   examples: [
