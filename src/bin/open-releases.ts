@@ -7,7 +7,7 @@ import { formatNames } from "../migration/format/format.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { TrustAnchor } from "../release/anchor.ts";
 import type { ReleaseProvider } from "../release/release.ts";
-import { protectedEnvironments } from "../run/usable.ts";
+import { isProduction } from "../run/usable.ts";
 import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
 import { readUrl } from "./open-database.ts";
@@ -47,7 +47,7 @@ export async function openReleases(
       hint: "name the public key that signs the releases; for plain files without a signature say --unsigned",
     });
   }
-  if (trust.kind === "unsigned" && protectedEnvironments.has(environment)) {
+  if (trust.kind === "unsigned" && isProduction(environment)) {
     throw new RunnerError("UNSIGNED_REFUSED", `environment "${environment}" takes signed releases only`, {
       hint: 'publish the folder as a signed release with "lockkeeper publish" and name its key with --trust',
     });

@@ -16,8 +16,13 @@ export interface Usage {
   readonly isPaused?: boolean;
 }
 
-/** Environments that take signed releases only. */
-export const protectedEnvironments: ReadonlySet<string> = new Set(["production"]);
+/**
+ * Whether an environment is one that takes signed releases only, each named by its digest where a caller asks: so that no
+ * bucket chooses what is applied there. However it is capitalised, because a typing error must not take that away.
+ */
+export function isProduction(environment: string): boolean {
+  return environment.toLowerCase() === "production";
+}
 
 /** milliseconds between the database's clock and ours, above which no expiry can be judged */
 const maxClockSkewMs = 5 * 60_000;
@@ -179,7 +184,7 @@ function isNewer({ rank }: Release, mark: HighWaterMark | null): boolean {
 }
 
 function assertMayBeUnsigned({ environment }: Usage): void {
-  if (!protectedEnvironments.has(environment)) return;
+  if (!isProduction(environment)) return;
   throw new RunnerError("UNSIGNED_REFUSED", `environment "${environment}" takes signed releases only`, {
     hint: "publish the folder as a signed release",
   });

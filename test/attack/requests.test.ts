@@ -212,8 +212,10 @@ describe("attack 48: verification is to be turned off", () => {
 
   test("48 a protected environment refuses a plain folder", async () => {
     const { path, up, isThere } = await createPlain();
-    const { code, stderr } = await up(["--source", path, "--unsigned", "--environment", "production"]);
-    expect([code, stderr]).toEqual([20, expect.stringContaining("UNSIGNED_REFUSED")]);
+    for (const environment of ["production", "Production"]) {
+      const { code, stderr } = await up(["--source", path, "--unsigned", "--environment", environment]);
+      expect([code, stderr]).toEqual([20, expect.stringContaining("UNSIGNED_REFUSED")]);
+    }
     expect(await isThere()).toBe(false);
   });
 

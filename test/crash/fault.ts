@@ -74,6 +74,7 @@ const pointWeights: Readonly<Record<Point, number>> = {
   acquire: 5,
   "take-over": 8,
   "renew-token": 3,
+  audit: 4,
   "begin-run": 5,
   finish: 6,
   release: 5,

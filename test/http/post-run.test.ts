@@ -473,8 +473,8 @@ describe("looking without changing", () => {
 });
 
 describe("a release digest", () => {
-  test("is required for a production database", async () => {
-    const world = await createWorld({ environment: "production" });
+  test.for(["production", "Production"])("is required for a database in %s", async (environment) => {
+    const world = await createWorld({ environment });
     const digest = await world.bucket.publish(users);
     const without = await world.send("POST", "/v1/runs", { body: { target: "orders", action: "apply" } });
     expect([without.status, without.body.code]).toEqual([403, "DIGEST_REQUIRED"]);

@@ -1,7 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import type { Target } from "../../runner.ts";
 import type { HttpContext, HttpParts } from "../context.ts";
-import { decide, digestRequiredIn } from "./decision.ts";
+import { decide } from "./decision.ts";
 import { hookActions } from "./hook.ts";
 import type { Action, Rule } from "./rule.ts";
 
@@ -49,7 +49,7 @@ export function authorize(
         "DIGEST_REQUIRED",
         decision.by === "rule"
           ? `rule "${decision.rule.id}" wants the digest of the release to be named`
-          : `"${name}" is a ${digestRequiredIn} database: name the release's digest`,
+          : `"${name}" is a production database: name the release's digest`,
         {
           hint: 'send "release":{"digest":"sha256:…"} as `lockkeeper publish` printed it',
         },

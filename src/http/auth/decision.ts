@@ -1,3 +1,4 @@
+import { isProduction } from "../../run/usable.ts";
 import type { Policy } from "./policy.ts";
 import type { Action, ClaimMatch, Rule } from "./rule.ts";
 
@@ -22,9 +23,6 @@ export type Decision =
   | { readonly kind: "denied"; readonly rules: readonly string[] }
   /** all but the digest is right; it is wanted by the rule, or by the environment whatever the rule says */
   | { readonly kind: "digest-required"; readonly rule: Rule; readonly by: "rule" | "environment" };
-
-/** In environments of this name a release is only applied when the caller names its digest, so that a bucket cannot choose which. */
-export const digestRequiredIn = "production";
 
 /** Whether a request for this changes a database by a release, and so can be asked to name which. */
 export function needsDigest(action: Action): boolean {
@@ -59,7 +57,7 @@ export function decide(rules: readonly Rule[], question: Question): Decision {
   const [first] = allowing;
   if (first === undefined) return { kind: "denied", rules: onTarget.map(({ id }) => id) };
   if (question.hasDigest) return { kind: "allowed", rule: first };
-  if (question.environment === digestRequiredIn)
+  if (question.environment !== undefined && isProduction(question.environment))
     return { kind: "digest-required", rule: first, by: "environment" };
   const lenient = allowing.find((rule) => !rule.isDigestRequired);
   return lenient === undefined
