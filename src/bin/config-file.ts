@@ -231,8 +231,8 @@ function innermost(schema: unknown): unknown {
   if ("wrapped" in schema) return innermost(schema.wrapped);
   if ("pipe" in schema && Array.isArray(schema.pipe) && schema.pipe[0] !== schema) {
     // a map is checked before it is taken as a record
-    const [first, last]: readonly unknown[] = [schema.pipe[0], schema.pipe.at(-1)];
-    return innermost(isUnknownSchema(first) ? last : first);
+    const steps: readonly unknown[] = schema.pipe;
+    return innermost(isUnknownSchema(steps[0]) ? steps.at(-1) : steps[0]);
   }
   return schema;
 }

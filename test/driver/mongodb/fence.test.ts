@@ -188,6 +188,6 @@ test("a reset of trust ends what a dead holder has in an open transaction, and l
     rootVersion: 4,
     highWaterMark: null,
   });
-  await expect(open.commitTransaction()).rejects.toThrow();
+  await expect(open.commitTransaction()).rejects.toBeInstanceOf(Error);
   expect(await leases.findOne({ _id: "orders" })).toMatchObject({ runId: null, wasTaken: true });
 });
