@@ -28,11 +28,11 @@ const wiring = "^src/(source|driver|hook|bin)/|^src/(index|converge)\\.ts$";
 
 // One owner for each package that is heavy, or that we might want to exchange.
 const owners = {
-  "@aws-sdk/": "(source/s3|release/key-store/aws)",
-  "@sigstore/": "release/keyless",
+  "@aws-sdk/": "(source/s3|release/trust/key-store/aws)",
+  "@sigstore/": "release/trust/keyless",
   "@smithy/": "source/s3",
   "@google-cloud/": "source/gcs",
-  "google-auth-library/": "release/key-store/gcp",
+  "google-auth-library/": "release/trust/key-store/gcp",
   "pg/": "driver/postgres/",
   // code.ts: what a program is given, by type
   "mongodb/": "(driver/mongodb/|migration/code)",
@@ -41,8 +41,8 @@ const owners = {
   "@hono/": "(http|bin)/",
   "libpg-query/": "migration/parse-sql",
   "commander/": "cli/",
-  "esbuild/": "release/bundle-code",
-  "yaml/": "(bin/|release/registry-file)",
+  "esbuild/": "release/folder/bundle-code",
+  "yaml/": "(bin/|release/folder/registry-file)",
 };
 
 // swc's visitor stops at `using`, which it does not know yet; its declarators are those of any variable.

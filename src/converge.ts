@@ -1,7 +1,7 @@
 import { RunnerError, type RunnerErrorCode } from "./error.ts";
 import type { RunEvent } from "./executor/event.ts";
 import type { RunResult } from "./executor/result.ts";
-import type { TrustText } from "./release/trust-text.ts";
+import type { TrustText } from "./release/trust/trust-text.ts";
 import { newRunId } from "./run/request.ts";
 import type { DependencyPolicy, Limits, Target } from "./run/target.ts";
 import { run } from "./runner.ts";
@@ -101,7 +101,7 @@ async function openTarget(options: ConvergeOptions): Promise<Target> {
     [
       import("./source/open.ts"),
       import("./release/signed.ts"),
-      import("./release/trust-file.ts"),
+      import("./release/trust/trust-file.ts"),
       import("./driver/open.ts"),
       import("./driver/url.ts"),
     ],

@@ -10,6 +10,6 @@ export type { RunResult, StepResult } from "./executor/result.ts";
 export type { Position } from "./history/entry.ts";
 export type { MigrationContext, MigrationFunction } from "./migration/code.ts";
 export type { RunOutcome } from "./history/run.ts";
-export type { TrustText } from "./release/trust-text.ts";
+export type { TrustText } from "./release/trust/trust-text.ts";
 export type { DependencyPolicy, Limits } from "./run/target.ts";
 export type { SourceOptions } from "./source/open.ts";

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { parseDuration } from "../migration/duration.ts";
-import { trustSchema } from "../release/trust-text.ts";
+import { trustSchema } from "../release/trust/trust-text.ts";
 
 /** Names of targets, trusts, streams and environments: they stand in URLs, run ids and bucket paths. */
 const name = v.pipe(

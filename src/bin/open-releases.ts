@@ -5,7 +5,7 @@ import { detectedFormat, isFormatName, namedFormat } from "../migration/format/c
 import type { ChooseFormat } from "../migration/format/choose-format.ts";
 import { formatNames } from "../migration/format/format.ts";
 import type { Engine } from "../migration/migration.ts";
-import type { TrustAnchor } from "../release/anchor.ts";
+import type { TrustAnchor } from "../release/trust/anchor.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import { isProduction } from "../run/usable.ts";
 import { parseLocation } from "../source/location.ts";
@@ -21,7 +21,7 @@ const listingMs = 120_000;
 export async function engineToShow(settings: TargetSettings, variables: Variables): Promise<Engine> {
   if (settings.engine !== undefined) return settings.engine;
   if (settings.database !== undefined) return engineOf(await readUrl(settings.database, variables));
-  const { engineOfFolder } = await import("../release/folder-engine.ts");
+  const { engineOfFolder } = await import("../release/folder/folder-engine.ts");
   const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
   return engineOfFolder(source, AbortSignal.timeout(listingMs));
 }
@@ -54,7 +54,7 @@ export async function openReleases(
   }
   const source = await openSource(url, storageOf(settings.storage, variables));
   if (trust.kind === "unsigned") {
-    const { plainReleases } = await import("../release/plain.ts");
+    const { plainReleases } = await import("../release/folder/plain.ts");
     return plainReleases({
       source,
       stream,
@@ -74,7 +74,7 @@ export async function openReleases(
 export async function readTrustOf(
   settings: Exclude<TrustSettings, { kind: "unsigned" }>,
 ): Promise<TrustAnchor> {
-  const { readTrust, readTrustFiles } = await import("../release/trust-file.ts");
+  const { readTrust, readTrustFiles } = await import("../release/trust/trust-file.ts");
   if (settings.kind === "section") return readTrust(settings.value, settings.folder, settings.what);
   const [first, ...rest] = settings.paths;
   if (first === undefined) throw new RunnerError("USAGE", "--trust names no file");

@@ -1,7 +1,7 @@
 import type { Driver, OrphanPolicy } from "../driver/driver.ts";
 import type { ChooseFormat } from "../migration/format/choose-format.ts";
 import type { Engine } from "../migration/migration.ts";
-import type { TrustAnchor } from "../release/anchor.ts";
+import type { TrustAnchor } from "../release/trust/anchor.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 import type { Sink } from "../report/sink.ts";
 import type { DependencyPolicy } from "../run/target.ts";

@@ -1,7 +1,7 @@
 import { RunnerError } from "../error.ts";
-import type { TrustAnchor } from "../release/anchor.ts";
+import type { TrustAnchor } from "../release/trust/anchor.ts";
 import { formatChainEnd } from "../release/chain.ts";
-import type { IssuedRelease, IssueOutcome } from "../release/issue.ts";
+import type { IssuedRelease, IssueOutcome } from "../release/publish/issue.ts";
 import { named, parseCount, required, switchFlag, textFlag } from "./flag.ts";
 import type { Flag } from "./flag.ts";
 import { trust } from "./flags.ts";
@@ -55,7 +55,7 @@ export const dryRun = switchFlag("dry-run", { text: "everything but the writing"
 export async function readTrust(paths: readonly string[]): Promise<TrustAnchor | undefined> {
   const [first, ...rest] = paths;
   if (first === undefined) return undefined;
-  return (await import("../release/trust-file.ts")).readTrustFiles([first, ...rest]);
+  return (await import("../release/trust/trust-file.ts")).readTrustFiles([first, ...rest]);
 }
 
 /** A release and what became of it, as it was issued. */

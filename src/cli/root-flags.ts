@@ -1,9 +1,9 @@
 import { basename } from "node:path";
 
 import { RunnerError } from "../error.ts";
-import type { NamedKey } from "../release/root-draft.ts";
-import type { RootOnDisk } from "../release/root-file.ts";
-import type { Root } from "../release/root.ts";
+import type { NamedKey } from "../release/root/root-draft.ts";
+import type { RootOnDisk } from "../release/root/root-file.ts";
+import type { Root } from "../release/root/root.ts";
 import { countFlag, listFlag, parseCount, required, textFlag } from "./flag.ts";
 import type { Flag } from "./flag.ts";
 import { expires as releaseExpires } from "./issue.ts";
@@ -55,8 +55,8 @@ export function expiryAfter(days: number): Date {
 /** Public keys from files, each called as its file is. */
 export async function readNamedKeys(paths: readonly string[]): Promise<readonly NamedKey[]> {
   const [{ parsePublicKey }, { readSmallFile }] = await Promise.all([
-    import("../release/key.ts"),
-    import("../release/small-file.ts"),
+    import("../release/trust/key.ts"),
+    import("../release/trust/small-file.ts"),
   ]);
   return Promise.all(
     paths.map(async (path) => {
@@ -98,7 +98,7 @@ export async function readPrevious(
   named: string | undefined,
 ): Promise<Root | undefined> {
   const [{ pathBeside, readRootFile }, { existsSync }] = await Promise.all([
-    import("../release/root-file.ts"),
+    import("../release/root/root-file.ts"),
     import("node:fs"),
   ]);
   const beside = pathBeside(path, root.version - 1);

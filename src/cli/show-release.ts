@@ -1,7 +1,7 @@
 import type { Migration } from "../migration/migration.ts";
 import { formatChainEnd } from "../release/chain.ts";
-import type { Basis } from "../release/changes.ts";
-import type { Inspection } from "../release/inspect.ts";
+import type { Basis } from "../release/review/changes.ts";
+import type { Inspection } from "../release/review/inspect.ts";
 import type { Registry } from "../release/registry.ts";
 import type { Release } from "../release/release.ts";
 import { describeFailure } from "./failure.ts";

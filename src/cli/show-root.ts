@@ -1,6 +1,6 @@
 import type { Envelope } from "../release/envelope.ts";
-import type { ReleaseRole, Root, RootRole } from "../release/root.ts";
-import { onlyKeys, signersOf } from "../release/signers.ts";
+import type { ReleaseRole, Root, RootRole } from "../release/root/root.ts";
+import { onlyKeys, signersOf } from "../release/trust/signers.ts";
 import { formatPairs } from "./output.ts";
 import type { Paint } from "./output.ts";
 

@@ -1,5 +1,5 @@
-import type { SignResult } from "../release/sign.ts";
-import type { WaitingRelease } from "../release/waiting.ts";
+import type { SignResult } from "../release/review/sign.ts";
+import type { WaitingRelease } from "../release/review/waiting.ts";
 import { formatPairs, formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
 

@@ -1,5 +1,5 @@
 import { RunnerError } from "../error.ts";
-import type { Signer } from "../release/key.ts";
+import type { Signer } from "../release/trust/key.ts";
 import { listFlag, textFlag } from "./flag.ts";
 import type { Invocation } from "./verb.ts";
 
@@ -34,7 +34,7 @@ export async function openOptionalSigners({
   signal,
 }: Pick<Invocation, "get" | "signal">): Promise<readonly Signer[]> {
   const [{ openSigner }, { readSecretFile }] = await Promise.all([
-    import("../release/key-store/open-signer.ts"),
+    import("../release/trust/key-store/open-signer.ts"),
     import("./secret-file.ts"),
   ]);
   const file = get(passphraseFile);

@@ -1,6 +1,6 @@
 import type { HistoryEntry } from "../history/entry.ts";
 import type { RunRecord } from "../history/run.ts";
-import type { RootFile } from "../release/anchor.ts";
+import type { RootFile } from "../release/trust/anchor.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { ForeignHistories } from "./foreign.ts";

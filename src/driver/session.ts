@@ -5,7 +5,7 @@ import type { RunAttempt } from "../history/run.ts";
 import type { Backfill } from "../migration/backfill.ts";
 import type { MigrationFunction, SourcePlace } from "../migration/code.ts";
 import type { Direction, Engine, Migration, Statement } from "../migration/migration.ts";
-import type { RootState } from "../release/anchor.ts";
+import type { RootState } from "../release/trust/anchor.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { RunChange } from "./runs.ts";
 import type { FailedRelease, Hold, StreamState } from "./stream-state.ts";

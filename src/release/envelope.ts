@@ -2,7 +2,7 @@ import * as v from "valibot";
 
 import { RunnerError } from "../error.ts";
 import { decodeBase64 } from "./base64.ts";
-import type { PublicKey, Signer } from "./key.ts";
+import type { PublicKey, Signer } from "./trust/key.ts";
 import { releaseLimits } from "./limits.ts";
 import { check } from "./schema.ts";
 import { parseStrictJson } from "./strict-json.ts";

@@ -1,6 +1,6 @@
 import type { RunnerError } from "../error.ts";
 import type { Body, Engine, Migration } from "../migration/migration.ts";
-import type { KnownRoots, RootState } from "./anchor.ts";
+import type { KnownRoots, RootState } from "./trust/anchor.ts";
 import type { Registry } from "./registry.ts";
 
 /**

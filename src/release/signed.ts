@@ -12,9 +12,9 @@ import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readPacked } from "./pack.ts";
 import type { ReleaseContext, ReleaseProvider } from "./release.ts";
-import { noKnownRoots, resolveTrust } from "./anchor.ts";
-import type { TrustAnchor } from "./anchor.ts";
-import type { TimestampRule, Trust } from "./trust.ts";
+import { noKnownRoots, resolveTrust } from "./trust/anchor.ts";
+import type { TrustAnchor } from "./trust/anchor.ts";
+import type { TimestampRule, Trust } from "./trust/trust.ts";
 import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
 import type { VerifiedRelease } from "./verify.ts";
 

@@ -8,8 +8,8 @@ import { layout } from "./layout.ts";
 import { clockToleranceMs, releaseLimits } from "./limits.ts";
 import type { HighWaterMark } from "./release.ts";
 import { count, digestText, formatTime, nameText, timeText } from "./schema.ts";
-import { onlyKeys, signersOf } from "./signers.ts";
-import type { TimestampRule } from "./trust.ts";
+import { onlyKeys, signersOf } from "./trust/signers.ts";
+import type { TimestampRule } from "./trust/trust.ts";
 
 /** Somebody's word that a release was the newest of its stream when it was issued (trust.md 2.6). */
 export interface Timestamp extends HighWaterMark {

@@ -4,7 +4,7 @@ import type { Engine, Migration } from "../migration/migration.ts";
 import { emptyChain, nextChain } from "./chain.ts";
 import { readEnvelopes } from "./envelope.ts";
 import type { Envelope } from "./envelope.ts";
-import { signersOf, whyNoIdentity } from "./signers.ts";
+import { signersOf, whyNoIdentity } from "./trust/signers.ts";
 import { assertNotBelow } from "./high-water-mark.ts";
 import { clockToleranceMs } from "./limits.ts";
 import { readManifest } from "./manifest.ts";
@@ -12,8 +12,8 @@ import type { Manifest } from "./manifest.ts";
 import type { HighWaterMark, Release, ReleaseRank } from "./release.ts";
 import { readStatement } from "./statement.ts";
 import type { ReleaseStatement } from "./statement.ts";
-import { ruleFor } from "./trust.ts";
-import type { Trust } from "./trust.ts";
+import { ruleFor } from "./trust/trust.ts";
+import type { Trust } from "./trust/trust.ts";
 
 /** What a release is judged by, besides its own bytes. */
 export interface Expectations {

@@ -1,6 +1,6 @@
 import type { StreamState } from "../driver/stream-state.ts";
 import { appliedEntries } from "../history/applied.ts";
-import type { KnownRoots } from "../release/anchor.ts";
+import type { KnownRoots } from "../release/trust/anchor.ts";
 import type { AppliedMigration, Release } from "../release/release.ts";
 import type { Target } from "./target.ts";
 

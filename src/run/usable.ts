@@ -2,7 +2,7 @@ import type { LeasedSession } from "../driver/session.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import { automaticTriggers, type RunTrigger } from "../history/run.ts";
-import { assertRootKnown } from "../release/anchor.ts";
+import { assertRootKnown } from "../release/trust/anchor.ts";
 import type { HighWaterMark, Release } from "../release/release.ts";
 import { checkHighWaterMark } from "../release/verify.ts";
 import type { Step } from "../plan/plan.ts";

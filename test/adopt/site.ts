@@ -8,7 +8,7 @@ import type { HistoryEntry } from "../../src/history/entry.ts";
 import { namedFormat } from "../../src/migration/format/choose-format.ts";
 import type { FormatName } from "../../src/migration/format/format.ts";
 import type { Engine } from "../../src/migration/migration.ts";
-import { plainReleases } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
 import type { Declaration } from "../../src/run/declare.ts";
 import { newRunId, run, type RunRequest, type Target } from "../../src/runner.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

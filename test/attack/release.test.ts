@@ -7,7 +7,7 @@ import { writeManifest } from "../../src/release/manifest.ts";
 import type { Manifest } from "../../src/release/manifest.ts";
 import type { Release } from "../../src/release/release.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import type { Source, WritableSource } from "../../src/source/source.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import {

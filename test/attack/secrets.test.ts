@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vit
 import { makeWiring } from "../../src/bin/wire.ts";
 import { main } from "../../src/cli/main.ts";
 import { traits, type RunnerErrorCode } from "../../src/error.ts";
-import { generateKey } from "../../src/release/key.ts";
+import { generateKey } from "../../src/release/trust/key.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { folderSource, makeKey, never, publishTo, tempFolder, type Files } from "../support/release.ts";
 import { createWorld, type SendOptions } from "../http/world.ts";

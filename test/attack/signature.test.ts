@@ -4,12 +4,12 @@ import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { preAuthEncoding, readEnvelopes } from "../../src/release/envelope.ts";
-import { signersOf } from "../../src/release/signers.ts";
-import { generateKey, isSignedBy, parsePrivateKey, parsePublicKey } from "../../src/release/key.ts";
-import type { SigningKey } from "../../src/release/key.ts";
+import { signersOf } from "../../src/release/trust/signers.ts";
+import { generateKey, isSignedBy, parsePrivateKey, parsePublicKey } from "../../src/release/trust/key.ts";
+import type { SigningKey } from "../../src/release/trust/key.ts";
 import { writeStatement } from "../../src/release/statement.ts";
-import { makeTrust } from "../../src/release/trust.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import { makeTrust } from "../../src/release/trust/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import { verifyStatement } from "../../src/release/verify.ts";
 import type { VerifiedStatement } from "../../src/release/verify.ts";
 import { altered } from "../support/bundle-line.ts";

@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 
-import type { TrustAnchor } from "../../src/release/anchor.ts";
+import type { TrustAnchor } from "../../src/release/trust/anchor.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import type { RunRequest } from "../../src/runner.ts";
 import type { Source } from "../../src/source/source.ts";

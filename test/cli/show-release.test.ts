@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import { plant, makeKey, manifestOf, never, publishTo, tempFolder } from "../support/release.ts";
-import { readStoredRelease } from "../../src/release/stored-release.ts";
+import { readStoredRelease } from "../../src/release/review/stored-release.ts";
 import type { WritableSource } from "../../src/source/source.ts";
 import { call } from "./terminal.ts";
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Driver } from "../../src/driver/driver.ts";
 import type { RunBeginning } from "../../src/driver/session.ts";
 import { type AuditEntry, firstLink, linkOf } from "../../src/history/audit.ts";
-import type { RootFile } from "../../src/release/anchor.ts";
+import type { RootFile } from "../../src/release/trust/anchor.ts";
 import { leaseOptions, never } from "../support/steps.ts";
 import { silentTimes, type Start } from "./driver-start.ts";
 

@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 
 import { openDriver } from "../../src/driver/open.ts";
-import { plainReleases } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
 import { run, type RunRequest, type Target } from "../../src/runner.ts";
 import { createDatabase, ownPostgres, type PostgresServer, type TestDatabase } from "../support/database.ts";
 import { needs, part } from "../support/parts.ts";

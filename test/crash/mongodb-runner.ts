@@ -4,7 +4,7 @@
  */
 import type { LeaseTimes } from "../../src/driver/lease-keeper.ts";
 import { openMongo } from "../../src/driver/mongodb/mongodb.ts";
-import { plainReleases } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
 import { newRunId, run, type RunRequest, type Target } from "../../src/runner.ts";
 import { openSource } from "../../src/source/open.ts";
 

@@ -9,9 +9,9 @@ import type { OrphanPolicy } from "../../src/driver/driver.ts";
 import type { RunEvent } from "../../src/executor/event.ts";
 import type { RunAction } from "../../src/history/run.ts";
 import type { Goal } from "../../src/plan/plan.ts";
-import { parsePublicKey } from "../../src/release/key.ts";
+import { parsePublicKey } from "../../src/release/trust/key.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import { makeTrust } from "../../src/release/trust.ts";
+import { makeTrust } from "../../src/release/trust/trust.ts";
 import { newRunId, run, type RunRequest, type Target } from "../../src/runner.ts";
 import { openSource, type SourceOptions } from "../../src/source/open.ts";
 

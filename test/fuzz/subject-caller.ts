@@ -4,8 +4,8 @@ import { readRecord } from "../../src/audit/read.ts";
 import { createHookVerifier } from "../../src/http/auth/hook-verifier.ts";
 import { iamPrincipal } from "../../src/http/auth/iam.ts";
 import { readEnvelopes } from "../../src/release/envelope.ts";
-import { readForeignBundles } from "../../src/release/foreign-bundle.ts";
-import { parseKeyReference } from "../../src/release/key-store/reference.ts";
+import { readForeignBundles } from "../../src/release/review/foreign-bundle.ts";
+import { parseKeyReference } from "../../src/release/trust/key-store/reference.ts";
 import { releaseVectors } from "./subject-release.ts";
 import type { Subject } from "./subject.ts";
 

@@ -11,7 +11,7 @@ import type { Format, FormatFile, FormatName } from "../../src/migration/format/
 import { golangMigrate } from "../../src/migration/format/golang-migrate.ts";
 import { goose } from "../../src/migration/format/goose.ts";
 import { isVersion, versionKey } from "../../src/migration/version.ts";
-import { readRegistry } from "../../src/release/registry-file.ts";
+import { readRegistry } from "../../src/release/folder/registry-file.ts";
 import { readVector, vectorNames } from "../migration/format/format-vector.ts";
 import type { Subject } from "./subject.ts";
 

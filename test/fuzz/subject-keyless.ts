@@ -3,8 +3,8 @@ import path from "node:path";
 
 import { RunnerError } from "../../src/error.ts";
 import { readEnvelopes } from "../../src/release/envelope.ts";
-import { readTrustedRoot } from "../../src/release/keyless-root.ts";
-import { loadKeyless } from "../../src/release/keyless.ts";
+import { readTrustedRoot } from "../../src/release/trust/keyless-root.ts";
+import { loadKeyless } from "../../src/release/trust/keyless.ts";
 import type { Subject } from "./subject.ts";
 
 const folder = path.join(import.meta.dirname, "../vectors/sigstore-conformance");

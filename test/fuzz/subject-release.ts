@@ -5,13 +5,13 @@ import { isDeepStrictEqual } from "node:util";
 
 import { decodeBase64 } from "../../src/release/base64.ts";
 import { readHead, writeHead } from "../../src/release/head.ts";
-import { parsePrivateKey, parsePublicKey } from "../../src/release/key.ts";
+import { parsePrivateKey, parsePublicKey } from "../../src/release/trust/key.ts";
 import { readManifest, writeManifest } from "../../src/release/manifest.ts";
 import { readStatement, writeStatement } from "../../src/release/statement.ts";
 import { parseStrictJson } from "../../src/release/strict-json.ts";
-import { isManagedText, readTrustText } from "../../src/release/trust-text.ts";
-import { makeTrust } from "../../src/release/trust.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import { isManagedText, readTrustText } from "../../src/release/trust/trust-text.ts";
+import { makeTrust } from "../../src/release/trust/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import { verifyManifest, verifyStatement } from "../../src/release/verify.ts";
 import type { VerifiedStatement } from "../../src/release/verify.ts";
 import type { Subject } from "./subject.ts";

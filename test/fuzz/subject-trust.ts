@@ -1,10 +1,10 @@
 import { createPublicKey, hash, sign } from "node:crypto";
 
 import { payloadType, preAuthEncoding, writeEnvelope } from "../../src/release/envelope.ts";
-import { parsePublicKey } from "../../src/release/key.ts";
-import { readRoot } from "../../src/release/root.ts";
-import { writeRootStatement } from "../../src/release/root-statement.ts";
-import { verifyNextRoot } from "../../src/release/root-walk.ts";
+import { parsePublicKey } from "../../src/release/trust/key.ts";
+import { readRoot } from "../../src/release/root/root.ts";
+import { writeRootStatement } from "../../src/release/root/root-statement.ts";
+import { verifyNextRoot } from "../../src/release/root/root-walk.ts";
 import { verifyTimestamp, writeTimestamp } from "../../src/release/timestamp.ts";
 import { seededKey } from "./subject-release.ts";
 import type { Subject } from "./subject.ts";

@@ -1,7 +1,7 @@
 import path from "node:path";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { plainReleases } from "../../src/release/plain.ts";
-import { publishRelease } from "../../src/release/publish.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
+import { publishRelease } from "../../src/release/publish/publish.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { createMongoDatabase, type MongoTestDatabase } from "../support/mongo.ts";
 import { needs } from "../support/parts.ts";

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { sha256Hex } from "../../src/migration/checksum.ts";
-import { bundleCode } from "../../src/release/bundle-code.ts";
+import { bundleCode } from "../../src/release/folder/bundle-code.ts";
 import { tempFolder } from "../support/release.ts";
 
 /** A folder with these files, folders of their own included; gone when the test has ended. */

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 
-import { differences } from "../../src/release/certificate-identity.ts";
-import type { CertificateExtension } from "../../src/release/certificate-identity.ts";
-import { identitySchema, makeIdentity } from "../../src/release/identity.ts";
-import type { IdentityText } from "../../src/release/identity.ts";
+import { differences } from "../../src/release/trust/certificate-identity.ts";
+import type { CertificateExtension } from "../../src/release/trust/certificate-identity.ts";
+import { identitySchema, makeIdentity } from "../../src/release/trust/identity.ts";
+import type { IdentityText } from "../../src/release/trust/identity.ts";
 import * as v from "valibot";
 
 const fulcio = "1.3.6.1.4.1.57264.1";

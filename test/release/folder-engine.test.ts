@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { engineOfFolder } from "../../src/release/folder-engine.ts";
+import { engineOfFolder } from "../../src/release/folder/folder-engine.ts";
 import { openSource } from "../../src/source/open.ts";
 import { never } from "../support/steps.ts";
 

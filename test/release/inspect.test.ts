@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 
 import { sha256Hex } from "../../src/migration/checksum.ts";
-import { inspectRelease } from "../../src/release/inspect.ts";
-import type { InspectOptions } from "../../src/release/inspect.ts";
+import { inspectRelease } from "../../src/release/review/inspect.ts";
+import type { InspectOptions } from "../../src/release/review/inspect.ts";
 import { writeHead } from "../../src/release/head.ts";
 import { layout } from "../../src/release/layout.ts";
 import type { Manifest } from "../../src/release/manifest.ts";
-import { readStoredRelease } from "../../src/release/stored-release.ts";
+import { readStoredRelease } from "../../src/release/review/stored-release.ts";
 import type { Source } from "../../src/source/source.ts";
 import {
   makeKey,

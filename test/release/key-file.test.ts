@@ -3,9 +3,9 @@ import { join } from "node:path";
 
 import { describe, expect, test } from "vitest";
 
-import { readSigningKey, writeKeyFiles } from "../../src/release/key-file.ts";
-import { readTrust } from "../../src/release/trust-file.ts";
-import { ruleFor } from "../../src/release/trust.ts";
+import { readSigningKey, writeKeyFiles } from "../../src/release/trust/key-file.ts";
+import { readTrust } from "../../src/release/trust/trust-file.ts";
+import { ruleFor } from "../../src/release/trust/trust.ts";
 import { makeKey, publishTo, readFixedTrust, tempFolder } from "../support/release.ts";
 
 describe("a new key pair", () => {

@@ -17,12 +17,12 @@ import type { CreateKeyCommandInput } from "@aws-sdk/client-kms";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 
 import { readEnvelopes, signEnvelope } from "../../src/release/envelope.ts";
-import { isSignedBy } from "../../src/release/key.ts";
-import { crc32c } from "../../src/release/key-store/crc32c.ts";
-import { openSigner } from "../../src/release/key-store/open-signer.ts";
-import type { KeyStoreOptions } from "../../src/release/key-store/open-signer.ts";
-import { parseKeyReference } from "../../src/release/key-store/reference.ts";
-import { signersOf } from "../../src/release/signers.ts";
+import { isSignedBy } from "../../src/release/trust/key.ts";
+import { crc32c } from "../../src/release/trust/key-store/crc32c.ts";
+import { openSigner } from "../../src/release/trust/key-store/open-signer.ts";
+import type { KeyStoreOptions } from "../../src/release/trust/key-store/open-signer.ts";
+import { parseKeyReference } from "../../src/release/trust/key-store/reference.ts";
+import { signersOf } from "../../src/release/trust/signers.ts";
 import { startS3 } from "../support/bucket.ts";
 import type { S3Server } from "../support/bucket.ts";
 import { needs } from "../support/parts.ts";

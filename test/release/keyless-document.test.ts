@@ -7,12 +7,12 @@ import { promisify } from "node:util";
 import * as v from "valibot";
 import { describe, expect, test } from "vitest";
 
-import { inspectRelease } from "../../src/release/inspect.ts";
+import { inspectRelease } from "../../src/release/review/inspect.ts";
 import { layout } from "../../src/release/layout.ts";
-import { signRelease } from "../../src/release/sign.ts";
+import { signRelease } from "../../src/release/review/sign.ts";
 import { readStatement, writeStatement } from "../../src/release/statement.ts";
-import { readTrustFiles } from "../../src/release/trust-file.ts";
-import { withUnstored } from "../../src/release/unstored-release.ts";
+import { readTrustFiles } from "../../src/release/trust/trust-file.ts";
+import { withUnstored } from "../../src/release/review/unstored-release.ts";
 import { needs, part } from "../support/parts.ts";
 import { never, publishTo, readKey, tempFolder } from "../support/release.ts";
 import { createSigstore } from "../support/sigstore.ts";

@@ -8,11 +8,11 @@ import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { readEnvelopes } from "../../src/release/envelope.ts";
-import { loadKeyless } from "../../src/release/keyless.ts";
-import { signersOf } from "../../src/release/signers.ts";
+import { loadKeyless } from "../../src/release/trust/keyless.ts";
+import { signersOf } from "../../src/release/trust/signers.ts";
 import { writeStatement } from "../../src/release/statement.ts";
-import { makeTrust } from "../../src/release/trust.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import { makeTrust } from "../../src/release/trust/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import { verifyStatement } from "../../src/release/verify.ts";
 import { needs } from "../support/parts.ts";
 import { altered, memberOf } from "../support/bundle-line.ts";

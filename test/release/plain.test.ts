@@ -5,8 +5,8 @@ import { describe, expect, test } from "vitest";
 
 import { sha256Hex } from "../../src/migration/checksum.ts";
 import { emptyChain, nextChain } from "../../src/release/chain.ts";
-import { plainReleases } from "../../src/release/plain.ts";
-import type { PlainOptions } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
+import type { PlainOptions } from "../../src/release/folder/plain.ts";
 import type { AppliedMigration, Release, ReleaseContext } from "../../src/release/release.ts";
 import type { Source } from "../../src/source/source.ts";
 import { never, recorded, tempFolder } from "../support/release.ts";

@@ -4,17 +4,17 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 
 import { sha256Hex } from "../../src/migration/checksum.ts";
-import { parserName } from "../../src/release/compose.ts";
+import { parserName } from "../../src/release/publish/compose.ts";
 import { readHead } from "../../src/release/head.ts";
 import type { Manifest } from "../../src/release/manifest.ts";
 import { layout } from "../../src/release/layout.ts";
-import { publishRelease } from "../../src/release/publish.ts";
-import type { PublishEvent } from "../../src/release/publish.ts";
+import { publishRelease } from "../../src/release/publish/publish.ts";
+import type { PublishEvent } from "../../src/release/publish/publish.ts";
 import type { Release } from "../../src/release/release.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import { readStoredRelease } from "../../src/release/stored-release.ts";
-import type { StoredRelease } from "../../src/release/stored-release.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import { readStoredRelease } from "../../src/release/review/stored-release.ts";
+import type { StoredRelease } from "../../src/release/review/stored-release.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import type { Source, WritableSource } from "../../src/source/source.ts";
 import {
   makeKey,

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compareVersions } from "../../src/migration/version.ts";
-import { registryFile } from "../../src/release/registry-file.ts";
+import { registryFile } from "../../src/release/folder/registry-file.ts";
 import { type CycleLink, findCycle, type ServiceRelease } from "../../src/release/registry.ts";
-import { inspectRelease } from "../../src/release/inspect.ts";
+import { inspectRelease } from "../../src/release/review/inspect.ts";
 import { writeManifest } from "../../src/release/manifest.ts";
 import { type Files, makeKeys, manifestOf, never, plant, publishTo, tempFolder } from "../support/release.ts";
 

@@ -3,10 +3,10 @@ import { describe, expect, test } from "vitest";
 import type { RunnerErrorCode } from "../../src/error.ts";
 import { readHead } from "../../src/release/head.ts";
 import { layout } from "../../src/release/layout.ts";
-import { renewRelease } from "../../src/release/renew.ts";
-import type { RenewOptions, RenewResult } from "../../src/release/renew.ts";
+import { renewRelease } from "../../src/release/publish/renew.ts";
+import type { RenewOptions, RenewResult } from "../../src/release/publish/renew.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import type { WritableSource } from "../../src/source/source.ts";
 import {
   makeKey,

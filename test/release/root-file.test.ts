@@ -5,16 +5,16 @@ import { promisify } from "node:util";
 
 import { describe, expect, onTestFinished, test } from "vitest";
 
-import { readForeignBundles } from "../../src/release/foreign-bundle.ts";
+import { readForeignBundles } from "../../src/release/review/foreign-bundle.ts";
 import { layout } from "../../src/release/layout.ts";
-import { draftFirstRoot, draftNextRoot } from "../../src/release/root-draft.ts";
-import type { NamedKey, RootChanges } from "../../src/release/root-draft.ts";
-import { createRootFile, pathBeside, readRootFile, signRootFile } from "../../src/release/root-file.ts";
-import { publishRoot } from "../../src/release/root-publish.ts";
-import type { PublishedRoot } from "../../src/release/root-publish.ts";
-import { writeRootStatement } from "../../src/release/root-statement.ts";
-import { verifyNextRoot } from "../../src/release/root-walk.ts";
-import { readRoot, readRootText } from "../../src/release/root.ts";
+import { draftFirstRoot, draftNextRoot } from "../../src/release/root/root-draft.ts";
+import type { NamedKey, RootChanges } from "../../src/release/root/root-draft.ts";
+import { createRootFile, pathBeside, readRootFile, signRootFile } from "../../src/release/root/root-file.ts";
+import { publishRoot } from "../../src/release/root/root-publish.ts";
+import type { PublishedRoot } from "../../src/release/root/root-publish.ts";
+import { writeRootStatement } from "../../src/release/root/root-statement.ts";
+import { verifyNextRoot } from "../../src/release/root/root-walk.ts";
+import { readRoot, readRootText } from "../../src/release/root/root.ts";
 import { needs, part } from "../support/parts.ts";
 import { makeKey, never, overwrite, recorded, signedLine, tempFolder } from "../support/release.ts";
 import type { TestKey } from "../support/release.ts";

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 
-import { noKnownRoots } from "../../src/release/anchor.ts";
-import type { KnownRoots, RootFile } from "../../src/release/anchor.ts";
+import { noKnownRoots } from "../../src/release/trust/anchor.ts";
+import type { KnownRoots, RootFile } from "../../src/release/trust/anchor.ts";
 import { layout } from "../../src/release/layout.ts";
-import type { Root } from "../../src/release/root.ts";
-import { writeRootStatement } from "../../src/release/root-statement.ts";
-import { assertCurrent, verifyNextRoot, walkRoots } from "../../src/release/root-walk.ts";
-import type { RootBytes, RootWalk } from "../../src/release/root-walk.ts";
+import type { Root } from "../../src/release/root/root.ts";
+import { writeRootStatement } from "../../src/release/root/root-statement.ts";
+import { assertCurrent, verifyNextRoot, walkRoots } from "../../src/release/root/root-walk.ts";
+import type { RootBytes, RootWalk } from "../../src/release/root/root-walk.ts";
 import { writeStatement } from "../../src/release/statement.ts";
 import { makeKey, never, overwrite, recorded, signedLine, tempFolder } from "../support/release.ts";
 import type { TestKey } from "../support/release.ts";

@@ -2,9 +2,9 @@ import { createPublicKey } from "node:crypto";
 
 import { describe, expect, test } from "vitest";
 
-import { makeRoot, readRoot } from "../../src/release/root.ts";
-import type { RootText } from "../../src/release/root-text.ts";
-import { readRootStatement, writeRootStatement } from "../../src/release/root-statement.ts";
+import { makeRoot, readRoot } from "../../src/release/root/root.ts";
+import type { RootText } from "../../src/release/root/root-text.ts";
+import { readRootStatement, writeRootStatement } from "../../src/release/root/root-statement.ts";
 import { readStatement, writeStatement } from "../../src/release/statement.ts";
 import { makeKey } from "../support/release.ts";
 import { rootText } from "../support/root.ts";

@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 
 import { detectedFormat } from "../../src/migration/format/choose-format.ts";
 import type { Manifest } from "../../src/release/manifest.ts";
-import { assertSameFiles } from "../../src/release/same-files.ts";
-import { readStoredRelease } from "../../src/release/stored-release.ts";
+import { assertSameFiles } from "../../src/release/folder/same-files.ts";
+import { readStoredRelease } from "../../src/release/review/stored-release.ts";
 import { makeKey, never, publishTo, tempFolder } from "../support/release.ts";
 import type { Files } from "../support/release.ts";
 

@@ -2,12 +2,12 @@ import { describe, expect, test } from "vitest";
 
 import { readEnvelopes, writeEnvelope } from "../../src/release/envelope.ts";
 import { readHead, writeHead } from "../../src/release/head.ts";
-import { readForeignBundles } from "../../src/release/foreign-bundle.ts";
+import { readForeignBundles } from "../../src/release/review/foreign-bundle.ts";
 import { layout } from "../../src/release/layout.ts";
-import { signRelease } from "../../src/release/sign.ts";
-import type { SignOptions } from "../../src/release/sign.ts";
+import { signRelease } from "../../src/release/review/sign.ts";
+import type { SignOptions } from "../../src/release/review/sign.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import { findWaiting } from "../../src/release/waiting.ts";
+import { findWaiting } from "../../src/release/review/waiting.ts";
 import {
   makeKey,
   manifestOf,

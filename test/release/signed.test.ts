@@ -4,7 +4,7 @@ import { sha256Hex } from "../../src/migration/checksum.ts";
 import { layout } from "../../src/release/layout.ts";
 import type { Release, ReleaseContext } from "../../src/release/release.ts";
 import { signedReleases } from "../../src/release/signed.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import { isVerified } from "../../src/release/verify.ts";
 import type { Source } from "../../src/source/source.ts";
 import { makeKeys, never, overwrite, publishTo, recorded, tempFolder } from "../support/release.ts";

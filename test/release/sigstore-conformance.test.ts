@@ -10,9 +10,9 @@ import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { readEnvelopes } from "../../src/release/envelope.ts";
-import type { Identity } from "../../src/release/identity.ts";
-import { demandsOf, readTrustedRoot } from "../../src/release/keyless-root.ts";
-import { loadKeyless } from "../../src/release/keyless.ts";
+import type { Identity } from "../../src/release/trust/identity.ts";
+import { demandsOf, readTrustedRoot } from "../../src/release/trust/keyless-root.ts";
+import { loadKeyless } from "../../src/release/trust/keyless.ts";
 
 const folder = join(import.meta.dirname, "../vectors/sigstore-conformance");
 

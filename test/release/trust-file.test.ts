@@ -2,13 +2,13 @@ import { join } from "node:path";
 
 import { describe, expect, test } from "vitest";
 
-import { noKnownRoots } from "../../src/release/anchor.ts";
-import type { TrustAnchor } from "../../src/release/anchor.ts";
+import { noKnownRoots } from "../../src/release/trust/anchor.ts";
+import type { TrustAnchor } from "../../src/release/trust/anchor.ts";
 import { sha256Hex } from "../../src/migration/checksum.ts";
-import { readPinnedRoot, readTrust, readTrustFiles } from "../../src/release/trust-file.ts";
-import type { Trust } from "../../src/release/trust.ts";
-import { makeIdentity } from "../../src/release/identity.ts";
-import { joinTrusts } from "../../src/release/trust.ts";
+import { readPinnedRoot, readTrust, readTrustFiles } from "../../src/release/trust/trust-file.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
+import { makeIdentity } from "../../src/release/trust/identity.ts";
+import { joinTrusts } from "../../src/release/trust/trust.ts";
 import {
   makeKey,
   never,

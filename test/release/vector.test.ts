@@ -6,11 +6,11 @@ import { describe, expect, test } from "vitest";
 
 import { RunnerError } from "../../src/error.ts";
 import { emptyChain, nextChain } from "../../src/release/chain.ts";
-import { parsePublicKey } from "../../src/release/key.ts";
+import { parsePublicKey } from "../../src/release/trust/key.ts";
 import { readManifest, writeManifest } from "../../src/release/manifest.ts";
 import { writeStatement } from "../../src/release/statement.ts";
-import { makeTrust } from "../../src/release/trust.ts";
-import type { Trust } from "../../src/release/trust.ts";
+import { makeTrust } from "../../src/release/trust/trust.ts";
+import type { Trust } from "../../src/release/trust/trust.ts";
 import { verifyManifest, verifyStatement } from "../../src/release/verify.ts";
 import type { VerifiedRelease } from "../../src/release/verify.ts";
 import { sha256Hex } from "../../src/migration/checksum.ts";

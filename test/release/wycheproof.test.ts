@@ -8,7 +8,7 @@ import { describe, expect, test } from "vitest";
 import { RunnerError } from "../../src/error.ts";
 import { pinnedKeys } from "../../src/http/auth/key-set.ts";
 import { createTokenVerifier } from "../../src/http/auth/token.ts";
-import { isSignedBy, parsePublicKey } from "../../src/release/key.ts";
+import { isSignedBy, parsePublicKey } from "../../src/release/trust/key.ts";
 import { needs, part } from "../support/parts.ts";
 
 needs("wycheproof");

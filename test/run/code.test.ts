@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { openDriver } from "../../src/driver/open.ts";
 import { RunnerError } from "../../src/error.ts";
 import type { RunEvent } from "../../src/executor/event.ts";
-import { plainReleases } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
 import { run, type RunRequest, type Target } from "../../src/runner.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Files, never, tempFolder } from "../support/release.ts";

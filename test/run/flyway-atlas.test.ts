@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { atlasSum } from "../../src/migration/format/atlas-sum.ts";
 import { namedFormat } from "../../src/migration/format/choose-format.ts";
 import type { FormatName } from "../../src/migration/format/format.ts";
-import { plainReleases } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Files, makeKeys, publishTo, tempFolder } from "../support/release.ts";

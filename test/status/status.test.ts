@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 
 import { openDriver } from "../../src/driver/open.ts";
-import { plainReleases } from "../../src/release/plain.ts";
+import { plainReleases } from "../../src/release/folder/plain.ts";
 import { run, type Target } from "../../src/runner.ts";
 import { readStatus } from "../../src/status/status.ts";
 import { createDatabase } from "../support/database.ts";

@@ -1,12 +1,12 @@
 import { layout } from "../../src/release/layout.ts";
-import { makeRoot } from "../../src/release/root.ts";
-import type { Root } from "../../src/release/root.ts";
-import type { RootText } from "../../src/release/root-text.ts";
-import { writeRootStatement } from "../../src/release/root-statement.ts";
-import { managedTrust } from "../../src/release/root-trust.ts";
-import type { PinnedRoot } from "../../src/release/root-trust.ts";
-import type { RootBytes } from "../../src/release/root-walk.ts";
-import type { ManagedTrust } from "../../src/release/anchor.ts";
+import { makeRoot } from "../../src/release/root/root.ts";
+import type { Root } from "../../src/release/root/root.ts";
+import type { RootText } from "../../src/release/root/root-text.ts";
+import { writeRootStatement } from "../../src/release/root/root-statement.ts";
+import { managedTrust } from "../../src/release/root/root-trust.ts";
+import type { PinnedRoot } from "../../src/release/root/root-trust.ts";
+import type { RootBytes } from "../../src/release/root/root-walk.ts";
+import type { ManagedTrust } from "../../src/release/trust/anchor.ts";
 import type { WritableSource } from "../../src/source/source.ts";
 import { overwrite, signedLine, type TestKey } from "./release.ts";
 

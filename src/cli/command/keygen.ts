@@ -42,7 +42,7 @@ export const keygen: Verb = {
   exits: [0, 2, 31],
   async run({ output, get, signal }) {
     const [{ writeKeyFiles }, { readSecretFile }] = await Promise.all([
-      import("../../release/key-file.ts"),
+      import("../../release/trust/key-file.ts"),
       import("../secret-file.ts"),
     ]);
     const file = get(passphraseFile);
@@ -50,8 +50,8 @@ export const keygen: Verb = {
     const existing = get(publicOf);
     if (existing !== undefined) {
       const [{ openSigner }, { writePublicKeyFile }] = await Promise.all([
-        import("../../release/key-store/open-signer.ts"),
-        import("../../release/key-file.ts"),
+        import("../../release/trust/key-store/open-signer.ts"),
+        import("../../release/trust/key-file.ts"),
       ]);
       const { public: key } = await openSigner(existing, { passphrase }, signal);
       const publicFile = await writePublicKeyFile(get(out), key);

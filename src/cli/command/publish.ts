@@ -1,4 +1,4 @@
-import type { PublishResult } from "../../release/publish.ts";
+import type { PublishResult } from "../../release/publish/publish.ts";
 import type { Source } from "../../source/source.ts";
 import { choiceFlag, countFlag, listFlag, named, textFlag } from "../flag.ts";
 import { allowLate, chooseStorage, config, format, placeholders, storageFlags } from "../flags.ts";
@@ -99,8 +99,8 @@ export const publish: Verb = {
     const { context, output, signal, get, word } = invocation;
     const [wiring, release, { engineOfFolder }, { openReporter }] = await Promise.all([
       context.wire(),
-      import("../../release/publish.ts"),
-      import("../../release/folder-engine.ts"),
+      import("../../release/publish/publish.ts"),
+      import("../../release/folder/folder-engine.ts"),
       import("../reporter.ts"),
     ]);
     // whoever has no key of their own signs what is written out, and adds it with "sign --bundle"

@@ -61,7 +61,10 @@ export const releaseRenew: Verb = {
   exits: [0, 2, 20, 31],
   async run(invocation) {
     const { context, output, signal, get, word } = invocation;
-    const [wiring, { renewRelease }] = await Promise.all([context.wire(), import("../../release/renew.ts")]);
+    const [wiring, { renewRelease }] = await Promise.all([
+      context.wire(),
+      import("../../release/publish/renew.ts"),
+    ]);
     const environmentsAsked = get(environments);
     const result = await renewRelease(
       {

@@ -42,7 +42,7 @@ export const releaseShow: Verb = {
       );
       return 0;
     }
-    const { inspectRelease } = await import("../../release/inspect.ts");
+    const { inspectRelease } = await import("../../release/review/inspect.ts");
     const found = await inspectRelease(
       { ...opened, digest: get(release), withBodies: false, now: new Date() },
       signal,

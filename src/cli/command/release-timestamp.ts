@@ -61,7 +61,7 @@ export const releaseTimestamp: Verb = {
         hint: "name the trust file of the runners: nobody vouches for what was not verified",
       });
     }
-    const [wiring, { vouch }] = await Promise.all([context.wire(), import("../../release/vouch.ts")]);
+    const [wiring, { vouch }] = await Promise.all([context.wire(), import("../../release/publish/vouch.ts")]);
     const result = await vouch(
       {
         destination: await wiring.openSource(word("destination") ?? "", chooseStorage(invocation)),

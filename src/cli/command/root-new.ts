@@ -72,8 +72,8 @@ export const rootNew: Verb = {
   async run({ output, get, word }) {
     const [{ draftFirstRoot }, { createRootFile, readRootFile }, { describeRoot, formatRoot }] =
       await Promise.all([
-        import("../../release/root-draft.ts"),
-        import("../../release/root-file.ts"),
+        import("../../release/root/root-draft.ts"),
+        import("../../release/root/root-file.ts"),
         import("../show-root.ts"),
       ]);
     const path = word("file") ?? "";

@@ -79,10 +79,10 @@ export const rootNext: Verb = {
   async run({ output, get, word }) {
     const [{ draftNextRoot }, { createRootFile, pathBeside, readRootFile }, show, { readRootText }] =
       await Promise.all([
-        import("../../release/root-draft.ts"),
-        import("../../release/root-file.ts"),
+        import("../../release/root/root-draft.ts"),
+        import("../../release/root/root-file.ts"),
         import("../show-root.ts"),
-        import("../../release/root.ts"),
+        import("../../release/root/root.ts"),
       ]);
     const { root, path, document } = await readRootFile(word("file") ?? "");
     const target = get(out) ?? pathBeside(path, root.version + 1);

@@ -24,9 +24,9 @@ export const rootPublish: Verb = {
     const { context, output, get, word, signal } = invocation;
     const [wiring, { publishRoot }, { readRootFile }, { readPinnedRoot }] = await Promise.all([
       context.wire(),
-      import("../../release/root-publish.ts"),
-      import("../../release/root-file.ts"),
-      import("../../release/trust-file.ts"),
+      import("../../release/root/root-publish.ts"),
+      import("../../release/root/root-file.ts"),
+      import("../../release/trust/trust-file.ts"),
     ]);
     const file = await readRootFile(word("file") ?? "");
     const pinned = await readPinnedRoot(get(pinnedRoot));

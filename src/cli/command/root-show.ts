@@ -31,7 +31,7 @@ export const rootShow: Verb = {
     const path = word("file");
     const { describeRoot, formatRoot } = await import("../show-root.ts");
     if (path !== undefined) {
-      const { readRootFile } = await import("../../release/root-file.ts");
+      const { readRootFile } = await import("../../release/root/root-file.ts");
       const file = await readRootFile(path);
       const review = { ...file, previous: await readPrevious(file, undefined) };
       output.result({ file: path, ...describeRoot(review) }, () => formatRoot(review, output.paint.out));
@@ -58,9 +58,9 @@ async function walk(invocation: Invocation) {
   }
   const [wiring, { walkRoots }, { readPinnedRoot }, { noKnownRoots }, { readEnvelopes }] = await Promise.all([
     context.wire(),
-    import("../../release/root-walk.ts"),
-    import("../../release/trust-file.ts"),
-    import("../../release/anchor.ts"),
+    import("../../release/root/root-walk.ts"),
+    import("../../release/trust/trust-file.ts"),
+    import("../../release/trust/anchor.ts"),
     import("../../release/envelope.ts"),
   ]);
   const opened = await wiring.openSource(url, chooseStorage(invocation));

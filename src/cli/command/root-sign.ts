@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 
 import { RunnerError } from "../../error.ts";
-import type { RootSignatures } from "../../release/root-file.ts";
+import type { RootSignatures } from "../../release/root/root-file.ts";
 import { listFlag, textFlag } from "../flag.ts";
 import { readPrevious } from "../root-flags.ts";
 import { key, openOptionalSigners, passphraseFile } from "../signing-keys.ts";
@@ -44,14 +44,14 @@ export const rootSign: Verb = {
     const [
       { readRootFile, signRootFile },
       { describeRoot, formatRootFacts, formatRootSignatures, isComplete },
-    ] = await Promise.all([import("../../release/root-file.ts"), import("../show-root.ts")]);
+    ] = await Promise.all([import("../../release/root/root-file.ts"), import("../show-root.ts")]);
     const path = word("file") ?? "";
     const file = await readRootFile(path);
     const previous = await readPrevious(file, get(previousFile));
     output.note(`${formatRootFacts({ ...file, previous }, output.paint.err)}\n`);
     const statement = get(statementOut);
     if (statement !== undefined) {
-      const { writeRootStatement } = await import("../../release/root-statement.ts");
+      const { writeRootStatement } = await import("../../release/root/root-statement.ts");
       await writeFile(statement, writeRootStatement(file.root, file.document)).catch((cause: unknown) => {
         throw new RunnerError("USAGE", `--statement-out: "${statement}" cannot be written`, { cause });
       });
@@ -92,8 +92,8 @@ function whatNext(path: string, review: RootReview & { readonly complete: boolea
 async function readBundles(paths: readonly string[]): Promise<RootSignatures["bundles"]> {
   if (paths.length === 0) return [];
   const [{ readForeignBundles }, { readSmallFile }] = await Promise.all([
-    import("../../release/foreign-bundle.ts"),
-    import("../../release/small-file.ts"),
+    import("../../release/review/foreign-bundle.ts"),
+    import("../../release/trust/small-file.ts"),
   ]);
   const read = await Promise.all(
     paths.map(async (path) => {

@@ -1,6 +1,6 @@
 import { RunnerError } from "../../error.ts";
-import type { TrustAnchor } from "../../release/anchor.ts";
-import type { Inspection } from "../../release/inspect.ts";
+import type { TrustAnchor } from "../../release/trust/anchor.ts";
+import type { Inspection } from "../../release/review/inspect.ts";
 import type { WritableSource } from "../../source/source.ts";
 import type { Wiring } from "../context.ts";
 import { listFlag, named, textFlag } from "../flag.ts";
@@ -89,7 +89,7 @@ export const sign: Verb = {
   async run(invocation) {
     const { context, output, get, word } = invocation;
     const wiring = await context.wire();
-    const { withUnstored } = await import("../../release/unstored-release.ts");
+    const { withUnstored } = await import("../../release/review/unstored-release.ts");
     const bundles = await readBundles(invocation);
     const destination = withUnstored(
       await wiring.openSource(word("destination") ?? "", chooseStorage(invocation)),
@@ -104,7 +104,7 @@ export const sign: Verb = {
       throw review.verdict.error;
     const [lie] = review.bodies?.misdescribed ?? [];
     if (lie !== undefined) {
-      const { misdescribed } = await import("../../release/misdescribed.ts");
+      const { misdescribed } = await import("../../release/review/misdescribed.ts");
       throw misdescribed(lie, review.manifest.parser);
     }
     await compareWithFolder(invocation, wiring, review);
@@ -118,7 +118,7 @@ export const sign: Verb = {
       );
       return 0;
     }
-    const { signRelease } = await import("../../release/sign.ts");
+    const { signRelease } = await import("../../release/review/sign.ts");
     const result = await signRelease(
       { destination, stream: get(stream), digest, keys, bundles, trust: anchor, now: new Date() },
       invocation.signal,
@@ -139,7 +139,7 @@ async function inspect(
   anchor: TrustAnchor | undefined,
   digest: string,
 ): Promise<Inspection> {
-  const { inspectRelease } = await import("../../release/inspect.ts");
+  const { inspectRelease } = await import("../../release/review/inspect.ts");
   return inspectRelease(
     { source, trust: anchor, stream: get(stream), digest, withBodies: true, now: new Date() },
     signal,
@@ -164,7 +164,7 @@ async function compareWithFolder(
   const { get, output, signal } = invocation;
   const path = get(folder);
   if (path === undefined) return;
-  const { assertSameFiles } = await import("../../release/same-files.ts");
+  const { assertSameFiles } = await import("../../release/folder/same-files.ts");
   const choice = { format: get(format), placeholders: get(placeholders) };
   await assertSameFiles(
     manifest,
@@ -183,7 +183,7 @@ async function showWaiting(
   anchor: TrustAnchor | undefined,
 ): Promise<number> {
   const { output, get, signal, word } = invocation;
-  const { findWaiting } = await import("../../release/waiting.ts");
+  const { findWaiting } = await import("../../release/review/waiting.ts");
   const { releases, unreadable } = await findWaiting(source, signal);
   const [only, ...more] = releases;
   if (only !== undefined && more.length === 0)
@@ -221,7 +221,7 @@ async function showWaiting(
 async function writeStatement(invocation: Invocation, source: WritableSource, digest: string): Promise<void> {
   const { get, signal } = invocation;
   if (get(statementOut) === undefined) return;
-  const { readStoredLines } = await import("../../release/stored-release.ts");
+  const { readStoredLines } = await import("../../release/review/stored-release.ts");
   const { payload } = await readStoredLines(source, digest, signal);
   await writeStatementOut(invocation, payload);
 }
@@ -230,8 +230,8 @@ async function readBundles({ get }: Invocation): Promise<readonly string[]> {
   const paths = get(bundle);
   if (paths.length === 0) return [];
   const [{ readForeignBundles }, { readSmallFile }] = await Promise.all([
-    import("../../release/foreign-bundle.ts"),
-    import("../../release/small-file.ts"),
+    import("../../release/review/foreign-bundle.ts"),
+    import("../../release/trust/small-file.ts"),
   ]);
   const read = await Promise.all(
     paths.map(async (path) => readForeignBundles(await readSmallFile(path, "USAGE"), `"${path}"`)),

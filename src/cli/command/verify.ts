@@ -29,7 +29,7 @@ export const verify: Verb = {
         hint: 'to look at a release without verifying it, use "lockkeeper release show"',
       });
     }
-    const { inspectRelease } = await import("../../release/inspect.ts");
+    const { inspectRelease } = await import("../../release/review/inspect.ts");
     const { environment = "default" } = opened;
     const found = await inspectRelease(
       { ...opened, environment, digest: get(release), withBodies: true, now: new Date() },

@@ -5,7 +5,7 @@ import type { AuditEntry } from "../../history/audit.ts";
 import type { EntryError, HistoryEntry } from "../../history/entry.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
 import type { BackupRecord, Caller, RunRecord } from "../../history/run.ts";
-import type { RootFile } from "../../release/anchor.ts";
+import type { RootFile } from "../../release/trust/anchor.ts";
 import type { HighWaterMark } from "../../release/release.ts";
 import type { FailedRelease, Hold } from "../stream-state.ts";
 

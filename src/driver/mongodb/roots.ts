@@ -1,6 +1,6 @@
 import type { ClientSession } from "mongodb";
 
-import type { RootFile } from "../../release/anchor.ts";
+import type { RootFile } from "../../release/trust/anchor.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
 import { withSession } from "./history.ts";
 

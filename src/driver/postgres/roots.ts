@@ -1,5 +1,5 @@
 import { RunnerError } from "../../error.ts";
-import type { RootFile, RootState } from "../../release/anchor.ts";
+import type { RootFile, RootState } from "../../release/trust/anchor.ts";
 import type { Row } from "./connection.ts";
 import { literal, type TableNames } from "./tables.ts";
 
