@@ -531,7 +531,7 @@ function verifyElsewhere(trustFile: string, release: string): { answer: unknown;
       },
     });
     const [source, trustFile, release] = process.argv.slice(1);
-    const { readTrustFiles } = await import(source + "/trust-file.ts");
+    const { readTrustFiles } = await import(source + "/trust/trust-file.ts");
     const { verifyStatement } = await import(source + "/verify.ts");
     const trust = await readTrustFiles([trustFile]);
     let answer;
