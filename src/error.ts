@@ -128,6 +128,7 @@ export const traits = {
   CANCELED: { http: 409, exit: 32, retry: true },
   DEADLINE: { http: 504, exit: 32, retry: true },
   HANDED_OVER: { http: 503, exit: 32, retry: true },
+  HAND_OVER_FAILED: { http: 503, exit: 31, retry: true },
   // the database
   DATABASE_UNAVAILABLE: { http: 503, exit: 31, retry: true },
   DATABASE_DENIED: { http: 503, exit: 31, retry: false },

@@ -3,7 +3,7 @@ import { RunnerError } from "../error.ts";
 import { createHookVerifier } from "../http/auth/hook-verifier.ts";
 import { createSnsVerifier } from "../http/auth/sns.ts";
 import { createTokenVerifier } from "../http/auth/token.ts";
-import type { LogRecord } from "../http/log.ts";
+import type { LogRecord } from "../report/log.ts";
 import { httpLimits } from "../http/limits.ts";
 import { redactText } from "../report/redact.ts";
 import type { Target } from "../runner.ts";

@@ -9,8 +9,10 @@ import type {
 import { engineOf } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import type { Engine } from "../migration/migration.ts";
-import type { ServiceDatabase } from "../run/target.ts";
+import { layout } from "../release/layout.ts";
+import type { ServiceDatabase, WatchedObject } from "../run/target.ts";
 import type { Target } from "../runner.ts";
+import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
 import { chooseSettings, chooseStorage, loadConfig } from "./config.ts";
 import { openBackup } from "./open-backup.ts";
@@ -116,6 +118,7 @@ export async function openTarget(
   const engine = engineOf(url);
   assertEngine(settings, engine);
   const releases = await openReleases(settings, engine, { stream, directions: wanted, variables });
+  const watched = watchedBy(settings);
   return {
     name: settings.name ?? stream,
     stream,
@@ -130,7 +133,16 @@ export async function openTarget(
     isPaused,
     openService: async (service) => openService(service, settings, await others(), variables),
     ...(backup === undefined ? {} : { backup: await openBackup(backup, variables) }),
+    ...(watched === undefined ? {} : { watched }),
   };
+}
+
+/** What is written last with every release, so that one event a release is enough. */
+function watchedBy(settings: TargetSettings): WatchedObject | undefined {
+  if (settings.trust?.kind === "unsigned") return undefined;
+  const location = parseLocation(sourceOf(settings));
+  if (location.kind === "folder") return undefined;
+  return { provider: location.kind, bucket: location.bucket, key: `${location.prefix}${layout.head}` };
 }
 
 /** The configuration's targets, where the command line names a configuration at all. */

@@ -22,6 +22,8 @@ export interface NewRun {
   readonly labels: Readonly<Record<string, string>>;
   /** what another process needs to go on with it, as JSON that the driver only keeps; absent: nobody else may */
   readonly order?: unknown;
+  /** the process that accepts it does not execute it: whoever comes first picks it up; default false */
+  readonly isUnclaimed?: boolean;
   readonly idempotencyKey: string | null;
   /** sha256 of the request's body; tells an honest retry from another request under the same key or token */
   readonly bodyDigest: string | null;

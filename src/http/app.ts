@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Hono, type MiddlewareHandler } from "hono";
 import { RunnerError, toRunnerError } from "../error.ts";
-import { ActiveRuns } from "./active-runs.ts";
+import { ActiveRuns } from "../dispatch/active-runs.ts";
 import { AppliedReleases } from "./applied-release.ts";
 import { DecisionAudit } from "./audit.ts";
 import { audited } from "./audited.ts";
@@ -9,7 +9,7 @@ import { authenticate } from "./auth/authentication.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";
-import { originOf } from "./fault.ts";
+import { originOf } from "../report/origin.ts";
 import { linksBelow } from "./link.ts";
 import { problemOf, problemResponse } from "./problem.ts";
 import { addCancelRoute } from "./route/cancel.ts";
@@ -42,8 +42,14 @@ export interface HttpApp {
  * Requests are answered without a port too: `app.hono.request("/v1/runs", …)`.
  */
 export function createApp(deps: HttpDeps): HttpApp {
-  const { limits, signal, log, now } = deps;
-  const active = new ActiveRuns({ perTarget: limits.runsPerTarget, signal, log, now });
+  const { limits, signal, handOver, log, now } = deps;
+  const active = new ActiveRuns({
+    perTarget: limits.runsPerTarget,
+    signal,
+    ...(handOver === undefined ? {} : { handOver, beginsElsewhere: true }),
+    log,
+    now,
+  });
   const parts: HttpParts = {
     ...deps,
     active,

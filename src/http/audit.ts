@@ -8,7 +8,7 @@ import type { Principal } from "./auth/principal.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import type { Action, Rule } from "./auth/rule.ts";
 import type { HttpLimits } from "./limits.ts";
-import { auditLine, type LogRecord } from "./log.ts";
+import { auditLine, type LogRecord } from "../report/log.ts";
 
 /** What the policy was asked on a request's way, and what it said. */
 export interface Asked {

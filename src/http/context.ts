@@ -2,7 +2,8 @@ import type { Context } from "hono";
 import type { AuditRecord } from "../audit/record.ts";
 import type { Target } from "../runner.ts";
 import type { AppliedReleases } from "./applied-release.ts";
-import type { ActiveRuns } from "./active-runs.ts";
+import type { ActiveRuns } from "../dispatch/active-runs.ts";
+import type { HandOver } from "../dispatch/hand-over.ts";
 import type { Asked, DecisionAudit } from "./audit.ts";
 import type { Principal } from "./auth/principal.ts";
 import type { HookVerifier } from "./auth/hook-verifier.ts";
@@ -13,7 +14,7 @@ import type { RateLimit } from "./auth/rate-limit.ts";
 import type { ByteBudget } from "./byte-budget.ts";
 import type { HttpLimits } from "./limits.ts";
 import type { Links } from "./link.ts";
-import type { LogRecord } from "./log.ts";
+import type { LogRecord } from "../report/log.ts";
 import type { Turns } from "./turns.ts";
 import type { Watchers } from "./watchers.ts";
 
@@ -29,6 +30,8 @@ export interface HttpDeps {
   readonly version: string;
   /** aborts when the server stops: runs are handed over at their next safe point, waits and streams end at once */
   readonly signal: AbortSignal;
+  /** the host stops the process with its answers: runs begin in executions of their own. Absent: they go on here */
+  readonly handOver?: HandOver;
   log(record: LogRecord): void;
   now(): Date;
 }

@@ -2,7 +2,7 @@ import type { Goal } from "../plan/plan.ts";
 import { pendingRepeatables } from "../plan/repeatable.ts";
 import { planRun, type Target } from "../runner.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
-import { within } from "./patience.ts";
+import { within } from "../dispatch/patience.ts";
 import type { RunBody } from "./run-request.ts";
 import { readTarget } from "./target-view.ts";
 import { viewPlan } from "./view.ts";

@@ -5,7 +5,7 @@ import { orderOf } from "../run/order.ts";
 import { goalText } from "../run/audit-trail.ts";
 import { assertNotPaused } from "../run/usable.ts";
 import { newRunId } from "../runner.ts";
-import { runOf, type RunOrder } from "./active-runs.ts";
+import { runOf, type RunOrder } from "../dispatch/begun.ts";
 import { recordAllowed } from "./audited.ts";
 import { authorize, rateLimited, type Access } from "./auth/access.ts";
 import { needsDigest } from "./auth/decision.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Target } from "../runner.ts";
-import { replayed } from "./active-runs.ts";
+import { replayed } from "../dispatch/begun.ts";
 import { rateLimited } from "./auth/access.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
 

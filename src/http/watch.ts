@@ -2,10 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { HistoryEntry } from "../history/entry.ts";
 import { isEnded, type RunRecord } from "../history/run.ts";
 import type { Target } from "../runner.ts";
-import type { ActiveRuns } from "./active-runs.ts";
+import type { ActiveRuns } from "../dispatch/active-runs.ts";
 import { unknownRun } from "./auth/access.ts";
 import type { HttpLimits } from "./limits.ts";
-import { within } from "./patience.ts";
+import { within } from "../dispatch/patience.ts";
 
 /** Milliseconds that one look at the database may take. */
 const readMs = 10_000;

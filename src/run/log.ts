@@ -13,6 +13,7 @@ import type { Release } from "../release/release.ts";
 import { AuditTrail } from "./audit-trail.ts";
 import { auditedStep, doneIn, type DoneStep, KnownSteps, resultOf } from "./done-step.ts";
 import { entryError, isStop, outcomeOf } from "./outcome.ts";
+import { watchAll, type ObservedRun, type RunWatch } from "./observer.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
 import type { Target } from "./target.ts";
@@ -36,6 +37,7 @@ export class RunLog {
   readonly #limit: TimeLimit;
   readonly #notice: WaitNotice;
   readonly #trail: AuditTrail;
+  readonly #watch: RunWatch;
   readonly #done: DoneStep[] = [];
   readonly #steps = new KnownSteps();
   #from: Position | null = null;
@@ -54,11 +56,13 @@ export class RunLog {
     this.#request = request;
     this.#target = target;
     this.startedAt = options.now();
+    this.#watch = watchAll(target.observers ?? [], observed(request, target, this.startedAt));
     this.emit = (event) => {
       if (event.kind === "step.succeeded") this.#done.push(this.#steps.done(event));
       if (event.kind === "backup.done") this.#backup = backupOf(event);
       if (event.kind === "rollback.started") this.#rollback = "begun";
       options.emit(event);
+      this.#watch.event(event);
     };
     this.#trail = new AuditTrail(request, target, { now: options.now, emit: this.emit });
     this.#hasBegun = request.resumed?.hasBegun ?? false;
@@ -347,7 +351,7 @@ export class RunLog {
       this.emit({ kind: "warning", message });
     }
     this.emit({ kind: "run.done", runId: id, status: end.status, outcome: end.outcome });
-    return {
+    const result: RunResult = {
       runId: id,
       target: this.#target.name,
       release: this.#release,
@@ -359,6 +363,8 @@ export class RunLog {
       done: done.map(resultOf),
       ...end,
     };
+    this.#watch.ended(result);
+    return result;
   }
 }
 
@@ -366,6 +372,23 @@ export class RunLog {
 export function holdOf(runId: string, to: Position, release: Release, reason: string): Hold {
   const highWaterMark = release.rank === undefined ? null : { ...release.rank, digest: release.digest };
   return { runId, version: to.version, reason, highWaterMark };
+}
+
+function observed(request: RunRequest, { name, stream, environment }: Target, startedAt: Date): ObservedRun {
+  const { id, action, trigger, caller, labels, resumed } = request;
+  const earlierAttempts = resumed?.attempt ?? 0;
+  return {
+    id,
+    action,
+    trigger,
+    caller,
+    labels,
+    earlierAttempts,
+    target: name,
+    stream,
+    environment,
+    startedAt,
+  };
 }
 
 function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {

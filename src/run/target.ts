@@ -1,6 +1,7 @@
 import type { Driver, OrphanPolicy } from "../driver/driver.ts";
 import type { Backup } from "../hook/backup.ts";
 import type { ReleaseProvider } from "../release/release.ts";
+import type { RunObserver } from "./observer.ts";
 
 /** A named database with the release stream it follows: one entry of the configuration, opened. */
 export interface Target {
@@ -26,6 +27,18 @@ export interface Target {
   readonly allowsBreaking?: boolean;
   /** by its configuration: no run of it begins; default false */
   readonly isPaused?: boolean;
+  /** the object whose change means that there may be a new release; absent for folders and plain files */
+  readonly watched?: WatchedObject;
+  /** who looks at its runs from outside */
+  readonly observers?: readonly RunObserver[];
+}
+
+/** An object in a bucket. */
+export interface WatchedObject {
+  readonly provider: "s3" | "gcs";
+  readonly bucket: string;
+  /** `orders/head.json` */
+  readonly key: string;
 }
 
 /**

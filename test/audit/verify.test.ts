@@ -6,7 +6,7 @@ import { verifyAudit } from "../../src/audit/verify.ts";
 import type { Driver } from "../../src/driver/driver.ts";
 import { openDriver } from "../../src/driver/open.ts";
 import { linkOf, type AuditEntry, type AuditLink } from "../../src/history/audit.ts";
-import { auditLine } from "../../src/http/log.ts";
+import { auditLine } from "../../src/report/log.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { never } from "../support/steps.ts";
 import { writeAnew } from "./records.ts";

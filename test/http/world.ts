@@ -9,7 +9,7 @@ import { pinnedKeys } from "../../src/http/auth/key-set.ts";
 import { createTokenVerifier } from "../../src/http/auth/token.ts";
 import type { HttpDeps } from "../../src/http/context.ts";
 import { httpLimits, type HttpLimits } from "../../src/http/limits.ts";
-import type { LogRecord } from "../../src/http/log.ts";
+import type { LogRecord } from "../../src/report/log.ts";
 import { signedReleases } from "../../src/release/signed.ts";
 import type { Target } from "../../src/runner.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

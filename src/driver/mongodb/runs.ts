@@ -61,8 +61,13 @@ export async function insertRun({ collections }: MongoDatabase, run: NewRun): Pr
     const { upsertedCount } = await collections.runs.updateOne(
       { _id: run.id, createdAt: { $exists: false } },
       {
-        $set: { ...firstFields(run), status: "queued", attempt: 0 },
-        $currentDate: { createdAt: true, claimedAt: true },
+        $set: {
+          ...firstFields(run),
+          status: "queued",
+          attempt: 0,
+          ...(run.isUnclaimed === true ? { claimedAt: null } : {}),
+        },
+        $currentDate: { createdAt: true, ...(run.isUnclaimed === true ? {} : { claimedAt: true }) },
       },
       { upsert: true, ...limit },
     );

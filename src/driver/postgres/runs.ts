@@ -29,7 +29,7 @@ export function insertRun(t: TableNames, run: NewRun, status: "queued" | "runnin
    literal(run.action),
    literal(status),
    status === "running" ? "1" : "0",
-   claim,
+   run.isUnclaimed === true ? "NULL" : claim,
    literal(run.trigger),
    jsonLiteral(run.caller),
    literal(run.releaseDigest),

@@ -11,6 +11,8 @@ export const actions = [
   "repair",
   "adopt",
   "baseline",
+  // to say that a bucket has changed: the target converges to what it offers, and whoever says so chooses nothing
+  "wake",
 ] as const;
 
 /** One right on a target. */

@@ -4,7 +4,7 @@ import { recordAllowed } from "../audited.ts";
 import { authorize, targetOfRun, unknownRun } from "../auth/access.ts";
 import { readBody } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
-import { within } from "../patience.ts";
+import { within } from "../../dispatch/patience.ts";
 import { problemOf, problemResponse } from "../problem.ts";
 import { cancelSchema } from "../run-request.ts";
 import { spendToken } from "../spend-token.ts";

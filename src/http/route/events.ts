@@ -5,7 +5,7 @@ import { authorize, targetOfRun, unknownRun } from "../auth/access.ts";
 import { readQuery } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
 import { eventTypes, streamEvents, type EventFormat } from "../event-stream.ts";
-import { within } from "../patience.ts";
+import { within } from "../../dispatch/patience.ts";
 import { watchRun } from "../watch.ts";
 import { openWatcher } from "../watching.ts";
 

@@ -7,7 +7,7 @@ import { answerGate } from "../answer.ts";
 import { authorize } from "../auth/access.ts";
 import { readQuery } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
-import { within } from "../patience.ts";
+import { within } from "../../dispatch/patience.ts";
 import { digest, version } from "../run-request.ts";
 import { viewPosition } from "../view.ts";
 import { watchedRun } from "./run.ts";

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { authorize } from "../auth/access.ts";
 import { readQuery, wholeNumber } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
-import { within } from "../patience.ts";
+import { within } from "../../dispatch/patience.ts";
 import { runId } from "../run-request.ts";
 import { viewEntry } from "../view.ts";
 

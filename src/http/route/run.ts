@@ -6,7 +6,7 @@ import { authorize, targetOfRun } from "../auth/access.ts";
 import { readQuery, wholeNumber } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
 import { answerRun, openRunHeaders } from "../answer.ts";
-import { within } from "../patience.ts";
+import { within } from "../../dispatch/patience.ts";
 import { runId } from "../run-request.ts";
 import { viewRun } from "../view.ts";
 import { runAfter } from "../watching.ts";

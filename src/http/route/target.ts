@@ -5,7 +5,7 @@ import { authorize } from "../auth/access.ts";
 import { decide } from "../auth/decision.ts";
 import { readQuery } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
-import { within } from "../patience.ts";
+import { within } from "../../dispatch/patience.ts";
 import { readTarget, summarizeTarget } from "../target-view.ts";
 
 /** `GET /v1/targets`, those that the caller may look at, and `GET /v1/targets/{name}`. */

@@ -5,8 +5,8 @@ import { recordAllowed } from "../audited.ts";
 import { authorize } from "../auth/access.ts";
 import { readBody } from "../body.ts";
 import type { HttpEnv, HttpParts } from "../context.ts";
-import { recordOf } from "../log.ts";
-import { within } from "../patience.ts";
+import { recordOf } from "../../report/log.ts";
+import { within } from "../../dispatch/patience.ts";
 import { unlockSchema } from "../run-request.ts";
 import { spendToken } from "../spend-token.ts";
 

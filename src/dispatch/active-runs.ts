@@ -1,34 +1,30 @@
-import type { AcceptedRun, NewRun } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
-import type { RunRecord } from "../history/run.ts";
 import { run, type RunRequest, type Target } from "../runner.ts";
 import { requestOf } from "../run/order.ts";
-import { originOf } from "./fault.ts";
-import { recordOf, type LogRecord } from "./log.ts";
+import { originOf } from "../report/origin.ts";
+import { recordOf, type LogRecord } from "../report/log.ts";
+import { existingOf, replayed, runOf, type Begun, type RunOrder } from "./begun.ts";
+import type { HandOver } from "./hand-over.ts";
 import { within } from "./patience.ts";
 
 /** Milliseconds to record a request, or an end. */
 const acceptMs = 10_000;
 
-/** What came of a request to run: begun by it, or the run that an equal request began. */
-export type Begun =
-  | { readonly kind: "here"; readonly runId: string }
-  /** an honest retry of a request that this or another process took */
-  | { readonly kind: "existing"; readonly run: RunRecord };
-
-/** A request and how it may be recognised again. */
-export interface RunOrder {
-  readonly request: RunRequest;
-  readonly record: NewRun;
-  /** equal for requests that want the very same thing; null: never the same as another */
-  readonly sameAs: string | null;
-  /**
-   * Records that it was allowed, and which run came of it.
-   *
-   * @throws RunnerError `AUDIT_UNAVAILABLE` - then nothing may come of it
-   */
-  recordAllowed(runId: string, isNew: boolean): Promise<void>;
+/** What the runs of a process need, and what it has for them. */
+export interface ActiveRunsOptions {
+  /** runs of one target open at once */
+  readonly perTarget: number;
+  /** aborts when the process is to stop: its runs are handed over at their next safe point */
+  readonly signal: AbortSignal;
+  /** who goes on with runs that are handed over; absent: whoever looks next */
+  readonly handOver?: HandOver;
+  /** runs begin in an execution of their own, because this process may end with its answer; needs `handOver`; default false */
+  readonly beginsElsewhere?: boolean;
+  /** milliseconds that this process has left for a run, at least 1, asked as it starts; absent: as long as it takes */
+  executorMs?(): number;
+  log(record: LogRecord): void;
+  now(): Date;
 }
 
 /** One run of this process, while it lasts. */
@@ -55,19 +51,9 @@ export class ActiveRuns {
   readonly #open = new Map<string, number>();
   /** fires when the server stops */
   readonly #handOver = new AbortController();
-  readonly #options: {
-    readonly perTarget: number;
-    readonly signal: AbortSignal;
-    log(record: LogRecord): void;
-    now(): Date;
-  };
+  readonly #options: ActiveRunsOptions;
 
-  constructor(options: {
-    readonly perTarget: number;
-    readonly signal: AbortSignal;
-    log(record: LogRecord): void;
-    now(): Date;
-  }) {
+  constructor(options: ActiveRunsOptions) {
     this.#options = options;
     const stop = (): void =>
       this.#handOver.abort(
@@ -100,9 +86,7 @@ export class ActiveRuns {
     const forget = (): void => {
       if (this.#begun.get(sameAs) === begun) this.#begun.delete(sameAs);
     };
-    begun
-      .then((result) => (result.kind === "here" ? this.ended(result.runId) : undefined))
-      .then(forget, forget);
+    begun.then((result) => this.ended(runOf(result))).then(forget, forget);
     return begun;
   }
 
@@ -192,13 +176,20 @@ export class ActiveRuns {
         },
       );
     }
+    const elsewhere = this.#options.beginsElsewhere === true ? this.#options.handOver : undefined;
     const release = this.#countOpen(target);
     let isAccepted = false;
     try {
-      const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(record, signal));
+      const wanted = elsewhere === undefined ? record : { ...record, isUnclaimed: true };
+      const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(wanted, signal));
       if (accepted.kind === "accepted") {
         isAccepted = true;
         await recordAllowed(request.id, true);
+        if (elsewhere !== undefined) {
+          await elsewhere.start(target.name);
+          release();
+          return { kind: "elsewhere", runId: request.id };
+        }
         this.#start(request, target, release);
         return { kind: "here", runId: request.id };
       }
@@ -260,10 +251,30 @@ export class ActiveRuns {
   ): Promise<void> {
     try {
       // It records its own end; what it could not record, because the database was away, is picked up when it is back.
-      const { status, error } = await run(request, target, { signal, emit, now: this.#options.now });
-      if (error !== null && status !== "handing_over") this.#logFailure(request.id, target, error);
+      const executorMs = this.#options.executorMs?.();
+      const { status, error } = await run(request, target, {
+        signal,
+        ...(executorMs === undefined ? {} : { executorMs }),
+        emit,
+        now: this.#options.now,
+      });
+      if (status === "handing_over") await this.#passOn(request.id, target, error);
+      else if (error !== null) this.#logFailure(request.id, target, error);
     } catch (thrown) {
       await this.#recordEnd(request.id, target, toRunnerError(thrown));
+    }
+  }
+
+  /** Has another execution started for a run that this process has no more time for; who lost its lease has nothing to pass on. */
+  async #passOn(runId: string, target: Target, error: RunnerError | null): Promise<void> {
+    if (error?.code !== "HANDED_OVER") return;
+    try {
+      await this.#options.handOver?.start(target.name);
+    } catch (thrown) {
+      // it stays open: whoever looks at the target next goes on with it
+      const { code, message } = toRunnerError(thrown);
+      const fields = { run: runId, target: target.name, code, message };
+      this.#options.log({ level: "error", event: "run.not-passed-on", fields });
     }
   }
 
@@ -297,31 +308,6 @@ export class ActiveRuns {
           event: "run.unrecorded",
           fields: { run: runId, target: target.name, code: reason.code, message: reason.message },
         });
-      });
-  }
-}
-
-/** The run that a request came to. */
-export function runOf(begun: Begun): string {
-  return begun.kind === "here" ? begun.runId : begun.run.id;
-}
-
-/** A token that was used before, for something else. */
-export function replayed(): RunnerError {
-  return new RunnerError("REPLAY", "this token was used for another request", {
-    hint: "ask your issuer for a fresh token for each request that changes something",
-  });
-}
-
-function existingOf(accepted: Exclude<AcceptedRun, { kind: "accepted" }>): Begun {
-  switch (accepted.kind) {
-    case "existing":
-      return { kind: "existing", run: accepted.run };
-    case "replay":
-      throw replayed();
-    case "idempotency-mismatch":
-      throw new RunnerError("IDEMPOTENCY_MISMATCH", "this Idempotency-Key was used with another body", {
-        hint: "use a new key for a new request; the same key only to repeat the very same one",
       });
   }
 }
