@@ -75,6 +75,16 @@ export function readAnswer(response: Response, text: string, url: string): Answe
   const run = v.safeParse(runSchema, value);
   if ((response.status === 200 || response.status === 202) && run.success)
     return { kind: "run", run: run.output };
+  return readProblem(response, text, url);
+}
+
+/** An answer that is no success, as the error that the server names. */
+export function readProblem(
+  response: Response,
+  text: string,
+  url: string,
+): Extract<Answer, { readonly kind: "error" }> {
+  const value = parseJson(text);
   const problem = v.safeParse(problemSchema, value);
   const retryAfter = /^\d{1,4}$/.exec(response.headers.get("retry-after") ?? "")?.[0];
   const retryAfterMs = retryAfter === undefined ? undefined : Math.min(60, Number(retryAfter)) * 1_000;

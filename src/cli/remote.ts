@@ -110,7 +110,12 @@ function stoppedWaiting(
   });
 }
 
-function parseServerUrl(text: string): string {
+/**
+ * The server's address without a slash at its end.
+ *
+ * @throws RunnerError `USAGE`
+ */
+export function parseServerUrl(text: string): string {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) {
     throw new RunnerError("USAGE", "--url: expected a URL such as https://migrate.example");
@@ -139,20 +144,31 @@ async function callWithRetry(
 }
 
 async function call(url: string, init: RequestInit, token: string, signal: AbortSignal): Promise<Answer> {
-  let response: Response;
-  let text: string;
+  const told = await fetchText(url, init, token, signal);
+  if (told instanceof RunnerError)
+    return { kind: "error", error: told, isWorthRetry: true, retryAfterMs: undefined };
+  return readAnswer(told.response, told.text, url);
+}
+
+/** One request as the token's caller, and its answer whatever it says; an error where none came. */
+export async function fetchText(
+  url: string,
+  init: RequestInit,
+  token: string,
+  signal: AbortSignal,
+): Promise<{ readonly response: Response; readonly text: string } | RunnerError> {
   try {
-    response = await fetch(url, {
+    const response = await fetch(url, {
       ...init,
       headers: { ...headersOf(init), authorization: `Bearer ${token}`, accept: "application/json" },
       // a token must not follow a redirect to wherever it leads
       redirect: "manual",
       signal: AbortSignal.any([signal, AbortSignal.timeout(requestMs)]),
     });
-    text = await readBounded(response);
+    return { response, text: await readBounded(response) };
   } catch (cause) {
     signal.throwIfAborted();
-    const error = new RunnerError(
+    return new RunnerError(
       "SERVER_UNAVAILABLE",
       `no answer from ${new URL(url).origin} (${reasonOf(cause)})`,
       {
@@ -160,9 +176,7 @@ async function call(url: string, init: RequestInit, token: string, signal: Abort
         cause,
       },
     );
-    return { kind: "error", error, isWorthRetry: true, retryAfterMs: undefined };
   }
-  return readAnswer(response, text, url);
 }
 
 function headersOf(init: RequestInit): Record<string, string> {
