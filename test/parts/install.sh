@@ -19,8 +19,10 @@ uv_version=0.13.8
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fake_gcs_server=github.com/fsouza/fake-gcs-server@v1.56.1
 cosign=github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
+helm=helm.sh/helm/v3/cmd/helm@v3.22.0
 wycheproof=github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a
 flyway=10.20.1
+docker_compose=1.29.2
 maven_dependency_plugin=3.6.1
 
 failures=$(mktemp)
@@ -36,27 +38,31 @@ install_locked() {
 
 python_parts() {
   if ! python3 -c 'import venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    missing 'localstack, ministack, secantusdb: need python3 3.11 or newer with its venv module'
+    missing 'localstack, ministack, secantusdb, kubernetes-validate, compose-schema: need python3 3.11 or newer with its venv module'
     return 0
   fi
-  local python name lock
+  local python name lock folder
   python=$(python3 -c 'import sys; print("py%d%d" % sys.version_info[:2])')
   uv=$cache/uv-$uv_version-$python
-  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb: uv could not be installed'; return 0; }
-  for name in ministack localstack secantusdb; do
+  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb, kubernetes-validate, compose-schema: uv could not be installed'; return 0; }
+  for name in ministack localstack secantusdb kubernetes-validate; do
     for lock in "$here/$name"-*.lock.txt; do
-      local folder
       folder=$cache/$name-$python-$(hash_of "$lock")
       if build "$folder" install_locked "$folder" "$lock"; then link "$folder" "$name"; else missing "$name: see above"; fi
     done
   done
+  folder=$cache/docker-compose-$docker_compose
+  if build "$folder" compose_schema "$folder"; then link "$folder/compose/config/compose_spec.json" compose-schema.json; else missing 'compose-schema: see above'; fi
 }
+
+# The last compose in Python carries the JSON schema of compose files; none of it runs.
+compose_schema() { "$uv/bin/uv" pip install --quiet --system-certs --no-deps --target "$1" "docker-compose==$docker_compose"; }
 
 go_parts() {
   # Where Go's own instructions put it.
   local PATH=$PATH:/usr/local/go/bin
   if ! command -v go >/dev/null; then
-    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign, wycheproof: need Go 1.25 or newer (https://go.dev/dl)'
+    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign, helm, wycheproof: need Go 1.25 or newer (https://go.dev/dl)'
     return 0
   fi
   go_program bin/versitygw "$cache/versitygw-${versitygw##*@}" '' "$versitygw" || missing 'versitygw: see above'
@@ -65,6 +71,7 @@ go_parts() {
   golang_migrate_peer peers/golang-migrate 'postgres mongodb file' || missing 'golang-migrate: see above'
   go_folder peers/atlas "$here/atlas" || missing 'atlas: see above'
   go_program bin/cosign "$cache/cosign-${cosign##*@}" '' "$cosign" || missing 'cosign: see above'
+  go_program bin/helm "$cache/helm-${helm##*@}" '' "$helm" || missing 'helm: see above'
   local folder=$cache/wycheproof-${wycheproof##*-}
   if build "$folder" wycheproof_vectors "$folder"; then link "$folder" wycheproof; else missing 'wycheproof: see above'; fi
 }

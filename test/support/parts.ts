@@ -124,6 +124,25 @@ const parts = {
     installed: "wycheproof",
     how: "npm run parts; needs Go",
   },
+  helm: {
+    variable: "LOCKKEEPER_TEST_HELM",
+    installed: "bin/helm",
+    program: "helm",
+    how: "npm run parts; needs Go",
+  },
+  "kubernetes-validate": {
+    variable: "LOCKKEEPER_TEST_KUBERNETES_VALIDATE",
+    installed: "kubernetes-validate/bin/kubernetes-validate",
+    program: "kubernetes-validate",
+    how: "npm run parts; needs Python 3.11",
+  },
+  "compose-schema": {
+    // the JSON schema of compose files
+    variable: "LOCKKEEPER_TEST_COMPOSE_SCHEMA",
+    installed: "compose-schema.json",
+    how: "npm run parts; needs Python 3.11",
+  },
+  kubectl: { variable: "LOCKKEEPER_TEST_KUBECTL", program: "kubectl", how: "your system's kubectl" },
   buildah: {
     variable: "LOCKKEEPER_TEST_BUILDAH",
     program: "buildah",
