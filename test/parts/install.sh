@@ -38,14 +38,14 @@ install_locked() {
 
 python_parts() {
   if ! python3 -c 'import venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    missing 'localstack, ministack, secantusdb, kubernetes-validate, compose-schema: need python3 3.11 or newer with its venv module'
+    missing 'localstack, ministack, secantusdb, sam, kubernetes-validate, compose-schema: need python3 3.11 or newer with its venv module'
     return 0
   fi
   local python name lock folder
   python=$(python3 -c 'import sys; print("py%d%d" % sys.version_info[:2])')
   uv=$cache/uv-$uv_version-$python
-  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb, kubernetes-validate, compose-schema: uv could not be installed'; return 0; }
-  for name in ministack localstack secantusdb kubernetes-validate; do
+  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb, sam, kubernetes-validate, compose-schema: uv could not be installed'; return 0; }
+  for name in ministack localstack secantusdb sam kubernetes-validate; do
     for lock in "$here/$name"-*.lock.txt; do
       folder=$cache/$name-$python-$(hash_of "$lock")
       if build "$folder" install_locked "$folder" "$lock"; then link "$folder" "$name"; else missing "$name: see above"; fi
@@ -91,6 +91,19 @@ npm_parts() {
 }
 
 npm_packages() { cp "$here"/npm/* "$1" && npm --prefix "$1" ci --ignore-scripts --no-audit --no-fund --loglevel=error; }
+
+# Lambda's own Node runtime: its installing scripts compile its client of the runtime's API.
+lambda_parts() {
+  if ! command -v g++ >/dev/null || ! command -v make >/dev/null || ! command -v cmake >/dev/null; then
+    missing 'lambda-ric: needs g++, make and cmake'
+    return 0
+  fi
+  local folder
+  folder=$cache/lambda-ric-$(hash_of "$here"/lambda-ric/*)
+  if build "$folder" lambda_runtime "$folder"; then link "$folder" lambda-ric; else missing 'lambda-ric: see above'; fi
+}
+
+lambda_runtime() { cp "$here"/lambda-ric/* "$1" && npm --prefix "$1" ci --no-audit --no-fund --loglevel=error; }
 
 flyway_parts() {
   if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
@@ -156,7 +169,7 @@ base_image() {
 # The compiler keeps both cores busy for minutes; the others mostly wait for the network, so they run beside it.
 go_parts 9>&- &
 { debian_parts && image_parts && flyway_parts; } 9>&- &
-{ python_parts && npm_parts; } 9>&- &
+{ python_parts && npm_parts && lambda_parts; } 9>&- &
 wait
 
 if [ -s "$failures" ]; then

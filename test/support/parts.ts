@@ -94,6 +94,18 @@ const parts = {
   },
   // A library: a project writes the command line itself, and parts/npm/umzug.mjs is one.
   umzug: { variable: "LOCKKEEPER_TEST_UMZUG", installed: "peers/npm/umzug.mjs", how: "npm run parts" },
+  // AWS's tools for serverless applications, with its emulator of Lambda's runtime inside
+  sam: {
+    variable: "LOCKKEEPER_TEST_SAM",
+    installed: "sam/bin/sam",
+    how: "npm run parts; needs Python 3.11",
+  },
+  "lambda-ric": {
+    // a folder: the npm package, compiled
+    variable: "LOCKKEEPER_TEST_LAMBDA_RIC",
+    installed: "lambda-ric/node_modules/aws-lambda-ric",
+    how: "npm run parts; needs g++, make and cmake",
+  },
   pgbouncer: {
     variable: "LOCKKEEPER_TEST_PGBOUNCER",
     program: "pgbouncer",
