@@ -19,7 +19,7 @@ const rooms = {
   "converge.ts": "source release driver executor run runner.ts",
   report: "audit executor history",
   telemetry: "history driver executor run report",
-  notify: "history executor run report",
+  notify: "history executor hook run report",
   event: "",
   host: "dispatch",
   dispatch: "event history driver executor run report runner.ts",

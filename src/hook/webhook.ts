@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { RunnerError } from "../error.ts";
 import type { Backup, BackupFacts } from "./backup.ts";
+import { parseHookUrl } from "./url.ts";
 
 /** milliseconds for one answer; Node's `fetch` itself gives up after five minutes */
 const answerMs = 240_000;
@@ -22,7 +23,7 @@ export function webhookBackup(
   text: string,
   options: { readonly timeoutMs: number; header?(): Promise<Header> },
 ): Backup {
-  const url = parseHookUrl(text);
+  const url = parseHookUrl(text, "the backup's URL");
   return {
     by: `webhook ${url.origin}`,
     timeoutMs: options.timeoutMs,
@@ -39,22 +40,6 @@ export function webhookBackup(
 export function parseHeader(text: string): Header | undefined {
   const [, name, value] = /^([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x20-\x7e]+)$/.exec(text.trim()) ?? [];
   return name === undefined || value === undefined ? undefined : [name, value];
-}
-
-function parseHookUrl(text: string): URL {
-  const url = URL.parse(text);
-  const isLocal = url !== null && ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
-  if (url === null || !(url.protocol === "https:" || (url.protocol === "http:" && isLocal))) {
-    throw new RunnerError("CONFIG", "the backup's URL has to begin with https://", {
-      hint: "http:// is taken for this machine only",
-    });
-  }
-  if (url.username !== "" || url.password !== "") {
-    throw new RunnerError("CONFIG", "the backup's URL holds a user or a password", {
-      hint: "put a header such as Authorization into a file and name that file",
-    });
-  }
-  return url;
 }
 
 async function callHook(url: URL, facts: BackupFacts, headers: Headers, signal: AbortSignal): Promise<void> {

@@ -84,6 +84,7 @@ export async function signedStore(texts: readonly MigrationText[]): Promise<Sign
 interface TargetOptions {
   readonly driver?: DriverOptions;
   readonly environment?: string;
+  readonly observers?: Target["observers"];
 }
 
 /** Opens a target on any releases; its driver is closed when the test has ended. */
@@ -102,6 +103,7 @@ export async function targetOn<Releases extends ReleaseProvider>(
     releases,
     driver,
     limits: { waitMs: 20_000, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 0 },
+    ...(options.observers === undefined ? {} : { observers: options.observers }),
   };
   return {
     ...target,
