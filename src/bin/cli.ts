@@ -18,7 +18,7 @@ if (major < oldest.major || (major === oldest.major && minor < oldest.minor)) {
 
 /** All imports come after the check: an older Node may not even read them. */
 async function start(): Promise<void> {
-  const [{ abortOnInterrupt }, { lastWords, main }, { sinkOf }, { readVariables }] = await Promise.all([
+  const [{ abortOnInterrupt }, { lastWords, main, warn }, { sinkOf }, { readVariables }] = await Promise.all([
     import("../cli/interrupt.ts"),
     import("../cli/main.ts"),
     import("../cli/terminal.ts"),
@@ -31,7 +31,8 @@ async function start(): Promise<void> {
     stdout: sinkOf(process.stdout),
     stderr: sinkOf(process.stderr),
     signal: abortOnInterrupt(),
-    wire: async () => (await import("./wire.ts")).makeWiring(variables),
+    wire: async () =>
+      (await import("./wire.ts")).makeWiring(variables, (message) => warn(message, argv, context)),
   };
   // Also promises that were rejected and not waited for. Nothing is known of the state any more, so nothing goes on.
   process.on("uncaughtException", (thrown) => process.exit(lastWords(thrown, argv, context)));

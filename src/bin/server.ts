@@ -1,4 +1,5 @@
 import { version } from "../build.ts";
+import type { Variables } from "../cli/context.ts";
 import { RunnerError } from "../error.ts";
 import { createHookVerifier } from "../http/auth/hook-verifier.ts";
 import { createSnsVerifier } from "../http/auth/sns.ts";
@@ -6,11 +7,13 @@ import { createTokenVerifier } from "../http/auth/token.ts";
 import type { LogRecord } from "../report/log.ts";
 import { httpLimits } from "../http/limits.ts";
 import { redactText } from "../report/redact.ts";
+import type { RunObserver } from "../run/observer.ts";
 import type { Target } from "../runner.ts";
 import { loadConfig, type Config } from "./config.ts";
 import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
+import { lastFlushMs, openObservers } from "./open-observers.ts";
 import { openPolicy } from "./open-policy.ts";
 
 /**
@@ -21,7 +24,8 @@ import { openPolicy } from "./open-policy.ts";
  */
 export async function serve(
   choice: { readonly config: string; readonly listen: string | undefined },
-  open: (settings: TargetSettings, config: Config) => Promise<Target>,
+  open: (settings: TargetSettings, config: Config, observers: readonly RunObserver[]) => Promise<Target>,
+  variables: Variables,
   signal: AbortSignal,
   onListening: (url: string) => void,
 ): Promise<void> {
@@ -33,9 +37,10 @@ export async function serve(
   for (const warning of policy.warnings)
     log({ level: "warn", event: "policy.warning", fields: { message: warning } });
 
+  const { observers, flush } = await openObservers({ variables, config: async () => config, log });
   const targets = new Map<string, Target>();
   try {
-    for (const [name, settings] of config.targets) targets.set(name, await open(settings, config));
+    for (const [name, settings] of config.targets) targets.set(name, await open(settings, config, observers));
     const server = await listen(
       {
         targets,
@@ -65,7 +70,10 @@ export async function serve(
     await server.stopped;
     log({ level: "info", event: "server.stopped", fields: {} });
   } finally {
-    await Promise.allSettled([...targets.values()].map((target) => target.driver.close()));
+    await Promise.allSettled([
+      ...[...targets.values()].map((target) => target.driver.close()),
+      flush(lastFlushMs),
+    ]);
   }
 }
 

@@ -10,12 +10,14 @@ import { engineOf } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import type { Engine } from "../migration/migration.ts";
 import { layout } from "../release/layout.ts";
+import type { RunObserver } from "../run/observer.ts";
 import type { ServiceDatabase, WatchedObject } from "../run/target.ts";
 import type { Target } from "../runner.ts";
 import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
-import { chooseSettings, chooseStorage, loadConfig } from "./config.ts";
+import { chooseSettings, chooseStorage, loadConfig, type Config } from "./config.ts";
 import { openBackup } from "./open-backup.ts";
+import { lastFlushMs, openObservers } from "./open-observers.ts";
 import { openDatabase, streamOf, urlOfDatabase } from "./open-database.ts";
 import {
   chooseFormat,
@@ -27,15 +29,34 @@ import {
 } from "./open-releases.ts";
 import { defaultEnvironment, type TargetSettings } from "./settings.ts";
 
-/** The command line's clients, built from its flags, these variables and the configuration file. */
-export function makeWiring(variables: Variables): Wiring {
+/**
+ * The command line's clients, built from its flags, these variables and the configuration file.
+ *
+ * @param warn - told what went wrong beside a run, such as that nobody takes its traces
+ */
+export function makeWiring(variables: Variables, warn: (message: string) => void = () => undefined): Wiring {
   return {
     async openTarget(choice, directions): Promise<OpenTarget> {
       const settings = await chooseSettings(choice, variables);
-      const opened = await openTarget(settings, variables, directions, () => targetsBeside(choice));
+      const { observers, flush } = await openObservers({
+        variables,
+        config: () => configBeside(choice),
+        log: ({ fields }) => warn(String(fields["message"])),
+        isOneRun: true,
+      });
+      const opened = await openTarget(
+        settings,
+        variables,
+        directions,
+        () => targetsBeside(choice),
+        observers,
+      );
       // Whoever types the command runs programs of their own; a server would run those of others.
       const target = { ...opened, mayRunCode: true };
-      return { target, [Symbol.asyncDispose]: () => target.driver.close() };
+      const close = async (): Promise<void> => {
+        await Promise.all([target.driver.close(), flush(lastFlushMs)]);
+      };
+      return { target, [Symbol.asyncDispose]: close };
     },
     async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
       const settings = await chooseSettings(choice, variables);
@@ -91,7 +112,9 @@ export function makeWiring(variables: Variables): Wiring {
       const { serve } = await import("./server.ts");
       await serve(
         choice,
-        (settings, { targets }) => openTarget(settings, variables, "both", async () => targets),
+        (settings, { targets }, observers) =>
+          openTarget(settings, variables, "both", async () => targets, observers),
+        variables,
         signal,
         onListening,
       );
@@ -103,6 +126,7 @@ export function makeWiring(variables: Variables): Wiring {
  * A target with its clients; nothing has been asked of a server yet.
  *
  * @param others - targets of the same configuration, asked for when a migration depends on another service
+ * @param observers - of `openObservers`; whoever opened them flushes them
  * @throws RunnerError `USAGE` for what is missing, `UNSIGNED_REFUSED`, and what the trust's files are refused for
  */
 export async function openTarget(
@@ -110,6 +134,7 @@ export async function openTarget(
   variables: Variables,
   directions: "up" | "both",
   others: () => Promise<ReadonlyMap<string, TargetSettings>>,
+  observers: readonly RunObserver[] = [],
 ): Promise<Target> {
   const url = await urlOfDatabase(settings, variables);
   const stream = settings.stream ?? (await streamOf(url));
@@ -134,6 +159,7 @@ export async function openTarget(
     openService: async (service) => openService(service, settings, await others(), variables),
     ...(backup === undefined ? {} : { backup: await openBackup(backup, variables) }),
     ...(watched === undefined ? {} : { watched }),
+    ...(observers.length === 0 ? {} : { observers }),
   };
 }
 
@@ -145,9 +171,13 @@ function watchedBy(settings: TargetSettings): WatchedObject | undefined {
   return { provider: location.kind, bucket: location.bucket, key: `${location.prefix}${layout.head}` };
 }
 
-/** The configuration's targets, where the command line names a configuration at all. */
-async function targetsBeside({ target, config }: TargetChoice): Promise<ReadonlyMap<string, TargetSettings>> {
-  return target === undefined && config === undefined ? new Map() : (await loadConfig(config)).targets;
+/** The configuration, where the command line names one at all. */
+async function configBeside({ target, config }: TargetChoice): Promise<Config | undefined> {
+  return target === undefined && config === undefined ? undefined : loadConfig(config);
+}
+
+async function targetsBeside(choice: TargetChoice): Promise<ReadonlyMap<string, TargetSettings>> {
+  return (await configBeside(choice))?.targets ?? new Map();
 }
 
 async function openService(

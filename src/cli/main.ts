@@ -60,6 +60,18 @@ export function lastWords(thrown: unknown, argv: readonly string[], context: Con
   return exitOf(error);
 }
 
+/** Says what went wrong beside what was asked for, in the form that was asked for. */
+export function warn(
+  message: string,
+  argv: readonly string[],
+  context: Pick<Context, "stdout" | "stderr" | "variables">,
+): void {
+  const { isJson, stderr, note } = guessOutput(argv, context);
+  const line = { at: new Date().toISOString(), kind: "warning", message };
+  if (isJson) stderr.write(`${JSON.stringify(line)}\n`);
+  else note(`warning: ${message}`);
+}
+
 /** After an interrupt, whatever was thrown by the call that it cut off is no defect. */
 function nameFailure(thrown: unknown, signal: AbortSignal): RunnerError {
   if (thrown instanceof RunnerError || !signal.aborted) return toRunnerError(thrown);
@@ -120,7 +132,10 @@ function unknownVerb(words: readonly string[]): RunnerError {
 }
 
 /** Before the command line is parsed, and where it cannot be, errors still have to go out in the form that was asked for. */
-function guessOutput(argv: readonly string[], context: Context): Output {
+function guessOutput(
+  argv: readonly string[],
+  context: Pick<Context, "stdout" | "stderr" | "variables">,
+): Output {
   const after = argv[argv.indexOf("--output") + 1];
   const isJson =
     argv.includes("--output=json") ||
