@@ -41,10 +41,11 @@ export async function post(
 }
 
 async function readSome(response: Response): Promise<string> {
+  const body: AsyncIterable<Uint8Array> | null = response.body;
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   try {
-    for await (const chunk of response.body ?? []) {
+    for await (const chunk of body ?? []) {
       bytes += chunk.length;
       if (bytes > maxAnswerBytes) break;
       chunks.push(chunk);
