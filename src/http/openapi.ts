@@ -255,10 +255,21 @@ const paths = {
   "/v1/targets/{name}/gate": {
     get: {
       operationId: "getTargetGate",
-      summary: "Whether a release or a version is applied",
+      summary: "Whether a release, a place or a version is applied",
+      description:
+        "One of the three parameters. Open also where more has followed, and closed again once some of it was rolled back; a place (`chain`) is answered from the database alone, whatever becomes of the bucket.",
       parameters: [
         targetName,
         parameter("release", "query", "Release digest", { type: "string", pattern: "^sha256:[0-9a-f]{64}$" }),
+        parameter(
+          "chain",
+          "query",
+          "Place in the stream, as publish tells it: the number of migrations, a colon, the chain's head",
+          {
+            type: "string",
+            pattern: "^(0|[1-9][0-9]{0,8}):[0-9a-f]{64}$",
+          },
+        ),
         parameter("min", "query", "Lowest version that will do", {
           type: "string",
           pattern: String.raw`^[0-9]+(\.[0-9]+)*$`,

@@ -1,11 +1,21 @@
 import * as v from "valibot";
 import { isVersion } from "../migration/version.ts";
+import { parseChainEnd } from "../release/chain.ts";
 import { record } from "./json.ts";
 
 /** `sha256:<hex>`, how releases and plans are named. */
 export const digest = v.pipe(
   v.string(),
   v.regex(/^sha256:[0-9a-f]{64}$/, 'has to be "sha256:" and 64 lower-case hex digits'),
+);
+
+/** `LENGTH:HEAD`, a place in a stream, as `publish` tells it. */
+export const chain = v.pipe(
+  v.string(),
+  v.check(
+    (text) => parseChainEnd(text) !== undefined,
+    "has to be a number, a colon and 64 lower-case hex digits",
+  ),
 );
 
 /** A version as callers write it, e.g. `42`, `000042` or `1.2`. */

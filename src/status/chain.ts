@@ -1,6 +1,7 @@
 import type { Driver } from "../driver/driver.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { appliedEntries } from "../history/applied.ts";
+import { compareVersions } from "../migration/version.ts";
 import { emptyChain } from "../release/chain.ts";
 import type { ChainEnd } from "../release/chain.ts";
 
@@ -20,4 +21,9 @@ export async function hasChain(
   if (position.length === end.length) return position.chain === end.head;
   const entries = await driver.history(stream, {}, signal);
   return appliedEntries(entries)[end.length - 1]?.chain === end.head;
+}
+
+/** Whether a database is at a version, or at a higher one. */
+export function isAtLeast({ position }: Pick<StreamState, "position">, min: string): boolean {
+  return position.version !== null && compareVersions(position.version, min) >= 0;
 }

@@ -248,12 +248,34 @@ describe("GET /v1/targets/{name}/gate", () => {
     expect((await world.send("GET", "/v1/targets/orders/gate?min=10")).status).toBe(409);
   });
 
+  test("can ask for a place, which needs no bucket and holds under a newer release", async () => {
+    const world = await createWorld();
+    const ends = async (): Promise<string> => {
+      const { body } = await world.send("GET", "/v1/targets/orders/gate?min=1");
+      return `${body.position.length}:${body.position.chain}`;
+    };
+    await world.bucket.publish({ ...users, ...orders });
+    await world.send("POST", "/v1/runs", { body: { ...apply, to: "1" } });
+    const first = await ends();
+    await world.send("POST", "/v1/runs", { body: apply });
+    const second = await ends();
+    await rm(world.bucket.path, { recursive: true });
+    const ask = async (chain: string) => world.send("GET", `/v1/targets/orders/gate?chain=${chain}`);
+    expect((await ask(first)).body).toMatchObject({ applied: true, position: { length: 2 } });
+    expect((await ask(second)).status).toBe(200);
+    const other = await ask(`2:${"0".repeat(64)}`);
+    expect([other.status, other.body.code]).toEqual([409, "NOT_APPLIED"]);
+    expect((await ask(second.replace("2:", "3:"))).status).toBe(409);
+    expect((await ask("2:x")).status).toBe(400);
+  });
+
   test("wants exactly one question", async () => {
     const world = await createWorld();
     for (const query of [
       "",
       "?min=1&release=sha256:x",
       `?release=sha256:${"0".repeat(64)}&min=1`,
+      `?chain=1:${"0".repeat(64)}&min=1`,
       "?min=x",
       "?release=latest",
     ]) {

@@ -4,7 +4,8 @@ import { openDriver } from "../../src/driver/open.ts";
 import { RunnerError } from "../../src/error.ts";
 import { emptyChain } from "../../src/release/chain.ts";
 import { awaitApplied } from "../../src/status/await-applied.ts";
-import type { AwaitOptions, Wanted } from "../../src/status/await-applied.ts";
+import type { AskOptions } from "../../src/status/ask-until.ts";
+import type { Wanted } from "../../src/status/await-applied.ts";
 import { createDatabase } from "../support/database.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { createMongoDatabase } from "../support/mongo.ts";
@@ -36,7 +37,7 @@ async function readerOf(database: TestDatabase) {
   url.password = "r";
   const driver = await openDriver(url.href);
   onTestFinished(() => driver.close());
-  return (wanted: Wanted, change: Partial<AwaitOptions> = {}) =>
+  return (wanted: Wanted, change: Partial<AskOptions> = {}) =>
     awaitApplied(driver, "orders", wanted, {
       timeoutMs: 0,
       pollMs: 10,

@@ -2,13 +2,15 @@ import type { Hono } from "hono";
 import * as v from "valibot";
 import type { StreamState } from "../../driver/stream-state.ts";
 import { RunnerError } from "../../error.ts";
-import { compareVersions } from "../../migration/version.ts";
+import { parseChainEnd } from "../../release/chain.ts";
+import type { Target } from "../../runner.ts";
+import { hasChain, isAtLeast } from "../../status/chain.ts";
 import { answerGate } from "../answer.ts";
 import { authorize } from "../auth/access.ts";
 import { readQuery } from "../body.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
 import { within } from "../../dispatch/patience.ts";
-import { digest, version } from "../run-request.ts";
+import { chain, digest, version } from "../run-request.ts";
 import { viewPosition } from "../view.ts";
 import { watchedRun } from "./run.ts";
 
@@ -19,20 +21,19 @@ export function addGateRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
 }
 
 const querySchema = v.pipe(
-  v.strictObject({ release: v.optional(digest), min: v.optional(version) }),
+  v.strictObject({ release: v.optional(digest), chain: v.optional(chain), min: v.optional(version) }),
   v.check(
-    ({ release, min }) => (release === undefined) !== (min === undefined),
-    "needs either ?release=sha256:… or ?min=VERSION",
+    (asked) => Object.values(asked).filter((one) => one !== undefined).length === 1,
+    "needs one of ?release=sha256:…, ?chain=LENGTH:HEAD and ?min=VERSION",
   ),
 );
 
 async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
   const { target } = authorize(c, parts, { action: "status", target: c.req.param("name") ?? "" });
-  const { release, min } = readQuery(c, querySchema);
+  const asked = readQuery(c, querySchema);
   const look = async (signal: AbortSignal): Promise<{ state: StreamState; isApplied: boolean }> => {
     const now = await target.driver.state(target.stream, signal);
-    if (release === undefined) return { state: now, isApplied: isAtLeast(now, min ?? "") };
-    return { state: now, isApplied: await parts.applied.has(target, now, release, parts.now(), signal) };
+    return { state: now, isApplied: await hasAsked(asked, target, now, parts, signal) };
   };
   const { state, isApplied } = await within(
     parts.limits.readMs,
@@ -50,7 +51,7 @@ async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
   const runId = state.lease?.runId;
   throw new RunnerError(
     "NOT_APPLIED",
-    `"${target.name}" is at ${state.position.version ?? "the start"}, not yet at ${release ?? `version ${min ?? ""}`}`,
+    `"${target.name}" is at ${state.position.version ?? "the start"}, not yet at ${asked.release ?? asked.chain ?? `version ${asked.min ?? ""}`}`,
     {
       hint:
         runId === undefined
@@ -66,6 +67,15 @@ async function targetGate(c: HttpContext, parts: HttpParts): Promise<Response> {
   );
 }
 
-function isAtLeast(state: StreamState, min: string): boolean {
-  return state.position.version !== null && compareVersions(state.position.version, min) >= 0;
+async function hasAsked(
+  { release, chain, min }: v.InferOutput<typeof querySchema>,
+  target: Target,
+  state: StreamState,
+  parts: HttpParts,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (release !== undefined) return parts.applied.has(target, state, release, parts.now(), signal);
+  const end = chain === undefined ? undefined : parseChainEnd(chain);
+  if (end !== undefined) return hasChain(target.driver, target.stream, state, end, signal);
+  return isAtLeast(state, min ?? "");
 }

@@ -45,7 +45,7 @@ export function continueSequence<S extends SettledMigration, F extends FoundMigr
   const sorted = sortByVersion(found);
   const places: Place<S, F>[] = settled.map((migration) => {
     const now = findVersion(sorted, migration.version);
-    if (now === undefined) throw missing(migration, sorted, options.settledBy);
+    if (now === undefined) throw missing(migration, settled, sorted, options.settledBy);
     if (now.sha256 !== migration.sha256) throw changed(migration, now, options.settledBy);
     return { found: now, settled: migration };
   });
@@ -96,6 +96,7 @@ const unlessUnapplied = {
 
 function missing(
   migration: SettledMigration,
+  settled: readonly SettledMigration[],
   sorted: readonly FoundMigration[],
   settledBy: SettledBy,
 ): RunnerError {
@@ -106,9 +107,11 @@ function missing(
     (top === undefined || compareVersions(migration.version, top.version) > 0)
   ) {
     const end = top === undefined ? "holds no migration" : `ends at version "${top.version}"`;
+    const known = sortByVersion(settled);
+    const pending = sorted.filter(({ version }) => findVersion(known, version) === undefined).length;
     return new RunnerError("DATABASE_AHEAD", `"${migration.path}" is applied, but the folder ${end}`, {
       hint: "take the newer files; to go back to this version, run down with the newer files first",
-      fields,
+      fields: { ...fields, pending },
     });
   }
   return new RunnerError(
