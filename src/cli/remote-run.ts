@@ -2,33 +2,99 @@ import * as v from "valibot";
 import { RunnerError, traits } from "../error.ts";
 import type { ErrorFields, RunnerErrorCode } from "../error.ts";
 
-const errorSchema = v.object({
+const fieldsSchema = v.optional(
+  v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])),
+  {},
+);
+
+const errorSchema = v.looseObject({
   code: v.string(),
   message: v.optional(v.string(), ""),
   hint: v.optional(v.nullable(v.string()), null),
-  fields: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])), {}),
+  fields: fieldsSchema,
 });
 
-const runSchema = v.object({
+/** A run as the server shows it; what the command line reads of it is checked, the rest is passed on. */
+export const runSchema = v.looseObject({
   id: v.string(),
   target: v.string(),
   status: v.string(),
   done: v.boolean(),
   outcome: v.nullable(v.string()),
-  release: v.nullable(v.object({ digest: v.string(), version: v.nullable(v.number()) })),
+  release: v.nullable(v.looseObject({ digest: v.string(), version: v.nullable(v.number()) })),
   from: v.nullable(v.string()),
   to: v.nullable(v.string()),
-  progress: v.object({
+  progress: v.looseObject({
     applied: v.number(),
     total: v.number(),
     current: v.nullable(v.string()),
     message: v.optional(v.string(), ""),
   }),
   error: v.nullable(errorSchema),
+  links: v.optional(v.looseObject({ self: v.optional(v.string()) }), {}),
 });
 
-/** A run as the server shows it: the part that the command line reads. */
+/** A run as the server shows it. */
 export type RemoteRun = v.InferOutput<typeof runSchema>;
+
+const entrySchema = v.object({
+  id: v.number(),
+  version: v.string(),
+  path: v.string(),
+  direction: v.picklist(["up", "down"]),
+  status: v.string(),
+  origin: v.string(),
+  durationMs: v.number(),
+});
+
+/** A page of a run's history. */
+export const historySchema = v.object({
+  history: v.array(entrySchema),
+  nextPageToken: v.nullable(v.string()),
+});
+
+/** One migration that a run has begun. */
+export type RemoteEntry = v.InferOutput<typeof entrySchema>;
+
+/** Who has the lease of a target. */
+export const leaseSchema = v.object({
+  lease: v.nullable(
+    v.object({
+      run: v.string(),
+      holder: v.string(),
+      acquiredAt: v.pipe(
+        v.string(),
+        v.isoTimestamp(),
+        v.transform((text) => new Date(text)),
+      ),
+    }),
+  ),
+});
+
+/** What `POST /v1/runs` with the action `plan` answers. */
+export const plannedSchema = v.looseObject({
+  target: v.string(),
+  plan: v.looseObject({
+    digest: v.string(),
+    release: v.looseObject({ digest: v.string() }),
+    from: v.nullable(v.string()),
+    to: v.nullable(v.string()),
+    steps: v.array(
+      v.looseObject({
+        version: v.string(),
+        path: v.string(),
+        direction: v.picklist(["up", "down"]),
+        sha256: v.string(),
+        tx: v.string(),
+        locks: v.array(v.string()),
+        breaking: v.optional(v.boolean(), false),
+      }),
+    ),
+  }),
+});
+
+/** What a run would do. */
+export type RemotePlan = v.InferOutput<typeof plannedSchema>;
 
 const problemSchema = v.object({
   code: v.string(),
@@ -36,18 +102,8 @@ const problemSchema = v.object({
   title: v.optional(v.string()),
   hint: v.optional(v.string()),
   run: v.optional(v.string()),
-  fields: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])), {}),
+  fields: fieldsSchema,
 });
-
-/** What one request came to. */
-export type Answer =
-  | { readonly kind: "run"; readonly run: RemoteRun }
-  | {
-      readonly kind: "error";
-      readonly error: RunnerError;
-      readonly isWorthRetry: boolean;
-      readonly retryAfterMs: number | undefined;
-    };
 
 /** The error that a run ended with, as one of ours; undefined when it succeeded. */
 export function errorOfRun(run: RemoteRun): RunnerError | undefined {
@@ -69,47 +125,28 @@ export function errorOfRun(run: RemoteRun): RunnerError | undefined {
   });
 }
 
-/** An answer as a run, or as the error that the server names. */
-export function readAnswer(response: Response, text: string, url: string): Answer {
-  const value = parseJson(text);
-  const run = v.safeParse(runSchema, value);
-  if ((response.status === 200 || response.status === 202) && run.success)
-    return { kind: "run", run: run.output };
-  return readProblem(response, text, url);
-}
-
-/** An answer that is no success, as the error that the server names. */
-export function readProblem(
-  response: Response,
-  text: string,
-  url: string,
-): Extract<Answer, { readonly kind: "error" }> {
-  const value = parseJson(text);
+/**
+ * An answer that is not what was asked for, as the error that it names.
+ *
+ * @param value - its JSON; undefined where it had none
+ */
+export function errorOfAnswer(status: number, value: unknown, url: string): RunnerError {
   const problem = v.safeParse(problemSchema, value);
-  const retryAfter = /^\d{1,4}$/.exec(response.headers.get("retry-after") ?? "")?.[0];
-  const retryAfterMs = retryAfter === undefined ? undefined : Math.min(60, Number(retryAfter)) * 1_000;
-  const isWorthRetry = [429, 502, 503, 504].includes(response.status);
   if (!problem.success) {
-    const error = new RunnerError(
+    return new RunnerError(
       "SERVER_UNAVAILABLE",
-      `${new URL(url).origin} answered ${response.status} and nothing that lockkeeper says`,
+      `${new URL(url).origin} answered ${status} and nothing that lockkeeper says`,
       {
         hint: "check --url: it must be a lockkeeper server, or a gateway that passes its answers through",
-        fields: { status: response.status },
+        fields: { status },
       },
     );
-    return { kind: "error", error, isWorthRetry, retryAfterMs };
   }
-  const { code, detail, title, hint, fields, run: runId } = problem.output;
-  const error = new RunnerError(
-    knownCode(code, response.status),
-    detail ?? title ?? `the server answered ${response.status}`,
-    {
-      ...(hint === undefined ? {} : { hint }),
-      fields: { ...fields, status: response.status, ...(runId === undefined ? {} : { run: runId }) },
-    },
-  );
-  return { kind: "error", error, isWorthRetry, retryAfterMs };
+  const { code, detail, title, hint, fields, run } = problem.output;
+  return new RunnerError(knownCode(code, status), detail ?? title ?? `the server answered ${status}`, {
+    ...(hint === undefined ? {} : { hint }),
+    fields: { ...fields, status, ...(run === undefined ? {} : { run }) },
+  });
 }
 
 /** The server may be newer than this client and know more codes. */
@@ -121,12 +158,4 @@ function knownCode(code: string, status: number): RunnerErrorCode {
 
 function isCode(code: string): code is RunnerErrorCode {
   return Object.hasOwn(traits, code);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined; // a gateway's HTML page: the status says what there is to say
-  }
 }

@@ -1,16 +1,13 @@
 import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
+import type * as v from "valibot";
 import { RunnerError } from "../error.ts";
-import { readAnswer } from "./remote-run.ts";
-import type { Answer, RemoteRun } from "./remote-run.ts";
-import { readSecretFile } from "./secret-file.ts";
+import type { Emit } from "../executor/event.ts";
+import { historySchema, leaseSchema, plannedSchema, runSchema } from "./remote-run.ts";
+import type { RemoteEntry, RemotePlan, RemoteRun } from "./remote-run.ts";
+import type { Patience, RemoteServer } from "./remote-server.ts";
 
 /** What a server is asked for. */
-export interface RemoteRequest {
-  /** the server, with or without a path */
-  readonly url: string;
-  /** read anew for each request */
-  readonly tokenFile: string;
+export interface RunWish {
   readonly target: string;
   readonly release: string | undefined;
   readonly action: "apply" | "rollback";
@@ -23,22 +20,38 @@ export interface RemoteRequest {
   readonly waitMs: number;
 }
 
-/** How the client waits and speaks; times in milliseconds. */
-export interface RemoteOptions {
+/** How a run is followed. */
+export interface FollowOptions {
   readonly signal: AbortSignal;
+  /** whether an abort also asks the server to stop the run */
+  readonly cancelsOnAbort: boolean;
+  /** milliseconds without any answer after which a run that has begun is not followed any longer */
+  readonly outageMs?: number;
+  /** told what happens, as a run of this process would tell it */
+  readonly emit: Emit;
   onProgress(run: RemoteRun): void;
+}
+
+/** A run and what it did. */
+export interface Followed {
+  readonly run: RemoteRun;
+  readonly entries: readonly RemoteEntry[];
 }
 
 /** Seconds one request asks the server to wait: short, so that progress is seen; the server answers at once when the run ends. */
 const pollSeconds = 2;
-/** Milliseconds until a request without an answer is given up; more than the server may wait. */
-const requestMs = 60_000;
-/** Tries of one request in a row. */
-const attempts = 5;
-/** Milliseconds before the second try; doubles. A server's `Retry-After` wins. */
-const backoffMs = 500;
-/** Bytes of an answer. */
-const maxAnswerBytes = 4 * 1024 * 1024;
+/** Before a run is known, a server that does not answer is most likely not the one that was meant. */
+const beginning: Patience = { attempts: 5, outageMs: 300_000, refusals: 1 };
+/** Milliseconds: servers are replaced, gateways and networks fail, and a run goes on all the same. */
+const defaultOutageMs = 300_000;
+/** Of a refused token: one that has expired is replaced where it comes from. */
+const refusals = 5;
+/** What is only shown is not worth a second try. */
+const once: Patience = { attempts: 1, outageMs: 0, refusals: 1 };
+/** Milliseconds between two looks at who has the lease. */
+const leaseLookMs = 10_000;
+/** Milliseconds for the request that stops a run: GitHub ends a step's processes 7.5 s after it has interrupted them. */
+const cancelMs = 6_000;
 
 /**
  * Asks for a run and follows it to its end, or until `waitMs` is over.
@@ -46,56 +59,175 @@ const maxAnswerBytes = 4 * 1024 * 1024;
  * All requests of one call carry one idempotency key, so that a repeated one cannot make a second run.
  *
  * @throws RunnerError with the server's own code where it refused; `SERVER_UNAVAILABLE` where it could not be reached;
- *   `CANCELED` where the signal aborted: the run then goes on
+ *   `CANCELED` where the signal aborted
  */
-export async function triggerRun(request: RemoteRequest, options: RemoteOptions): Promise<RemoteRun> {
-  const base = parseServerUrl(request.url);
-  const deadline = performance.now() + request.waitMs;
-  const key = randomUUID();
-  const body = JSON.stringify({
-    target: request.target,
-    action: request.action,
-    release: request.release === undefined ? null : { digest: request.release },
-    to: request.to ?? null,
-    plan: request.plan ?? null,
-    labels: request.labels,
-    // an older server does not know these fields
-    ...(request.onFailure === undefined ? {} : { onFailure: request.onFailure }),
-    ...(request.allowsBreaking ? { allow: ["breaking"] } : {}),
-  });
-  const patience = (): number =>
-    Math.max(0, Math.min(pollSeconds, Math.floor((deadline - performance.now()) / 1_000)));
-  const send = (path: string, init: RequestInit): Promise<RemoteRun> =>
-    callWithRetry(`${base}${path}`, init, request.tokenFile, options.signal);
-
+export async function triggerRun(
+  server: RemoteServer,
+  wish: RunWish,
+  options: FollowOptions,
+): Promise<Followed> {
+  const { signal, outageMs = defaultOutageMs } = options;
+  const deadline = performance.now() + wish.waitMs;
+  const leftMs = (): number => Math.max(0, deadline - performance.now());
+  const wait = (): number => Math.min(pollSeconds, Math.floor(leftMs() / 1_000));
+  const tell = makeTeller(server, wish.target, options);
   let run: RemoteRun | undefined;
   try {
-    run = await send("/v1/runs", {
-      method: "POST",
-      headers: { "content-type": "application/json", "idempotency-key": key, prefer: `wait=${patience()}` },
-      body,
-    });
-    options.onProgress(run);
-    while (!run.done && performance.now() < deadline) {
-      run = await send(`/v1/runs/${encodeURIComponent(run.id)}?wait=${Math.max(1, patience())}`, {
-        method: "GET",
-      });
-      options.onProgress(run);
+    run = await begin(server, wish, wait(), signal);
+    let entries = await tell(run);
+    while (!run.done && leftMs() > 0) {
+      const patience = { attempts: Infinity, outageMs: Math.min(outageMs, leftMs()), refusals };
+      run = await look(server, run.id, Math.max(1, wait()), patience, signal);
+      entries = await tell(run);
     }
-    return run;
+    return { run, entries };
   } catch (error) {
-    if (!options.signal.aborted) throw error;
-    throw stoppedWaiting(base, run, options.signal.reason, error);
+    if (signal.aborted) throw await stoppedWaiting(server, run, options, error);
+    throw run === undefined ? error : whileFollowing(run, error);
   }
 }
 
-function stoppedWaiting(
-  base: string,
+/** Asks what a run would do; nothing is changed. */
+export async function askPlan(
+  server: RemoteServer,
+  wish: Pick<RunWish, "target" | "release" | "to">,
+  signal: AbortSignal,
+): Promise<RemotePlan> {
+  const { target, release, to } = wish;
+  const body = JSON.stringify({ target, action: "plan", release: named(release), to: to ?? null });
+  return server.send({ path: "/v1/runs", body, answer: plannedSchema, patience: beginning }, signal);
+}
+
+function named(release: string | undefined): { readonly digest: string } | null {
+  return release === undefined ? null : { digest: release };
+}
+
+/** The run; also one that was recorded as refused, which the server answers as a problem with the run's id. */
+async function begin(
+  server: RemoteServer,
+  wish: RunWish,
+  wait: number,
+  signal: AbortSignal,
+): Promise<RemoteRun> {
+  const body = JSON.stringify({
+    target: wish.target,
+    action: wish.action,
+    release: named(wish.release),
+    to: wish.to ?? null,
+    plan: wish.plan ?? null,
+    labels: wish.labels,
+    // an older server does not know these fields
+    ...(wish.onFailure === undefined ? {} : { onFailure: wish.onFailure }),
+    ...(wish.allowsBreaking ? { allow: ["breaking"] } : {}),
+  });
+  const headers = { "idempotency-key": randomUUID(), prefer: `wait=${wait}` };
+  try {
+    return await server.send(
+      { path: "/v1/runs", body, headers, answer: runSchema, patience: beginning },
+      signal,
+    );
+  } catch (error) {
+    const id = error instanceof RunnerError ? error.fields["run"] : undefined;
+    if (typeof id !== "string") throw error;
+    const recorded = await look(server, id, 0, once, signal).catch(() => undefined);
+    if (recorded?.outcome !== "refused") throw error;
+    return recorded;
+  }
+}
+
+function look(
+  server: RemoteServer,
+  id: string,
+  wait: number,
+  patience: Patience,
+  signal: AbortSignal,
+): Promise<RemoteRun> {
+  const path = `/v1/runs/${encodeURIComponent(id)}?wait=${wait}`;
+  return server.send({ path, answer: runSchema, patience }, signal);
+}
+
+/**
+ * Tells of a run, each time it was looked at, what is new; gives all of its entries that are done. What it asks the
+ * server besides is only told: where there is no answer, nothing is missing but words.
+ */
+function makeTeller(
+  server: RemoteServer,
+  target: string,
+  { emit, onProgress, signal }: FollowOptions,
+): (run: RemoteRun) => Promise<readonly RemoteEntry[]> {
+  const entries: RemoteEntry[] = [];
+  let counted = 0;
+  let lookedAt = -Infinity;
+  const path = `/v1/targets/${encodeURIComponent(target)}`;
+  const ask = async <T>(where: string, answer: v.GenericSchema<unknown, T>): Promise<T | undefined> => {
+    try {
+      return await server.send({ path: where, answer, patience: once }, signal);
+    } catch {
+      signal.throwIfAborted();
+      return undefined;
+    }
+  };
+  const readEntries = async (run: RemoteRun): Promise<void> => {
+    for (;;) {
+      const query = new URLSearchParams({ run: run.id, pageToken: String(entries.at(-1)?.id ?? 0) });
+      const page = await ask(`${path}/history?${query.toString()}`, historySchema);
+      const under = page?.history.findIndex(({ status }) => status === "started") ?? -1;
+      const news = page?.history.slice(0, under === -1 ? undefined : under) ?? [];
+      for (const entry of news) {
+        entries.push(entry);
+        if (entry.status !== "done" || entry.origin === "covered") continue;
+        counted += 1;
+        const { version, direction, durationMs } = entry;
+        const total = Math.max(run.progress.total, counted);
+        emit({
+          kind: "step.succeeded",
+          path: entry.path,
+          version,
+          direction,
+          durationMs,
+          done: counted,
+          total,
+        });
+      }
+      if (page?.nextPageToken === null || news.length === 0 || under !== -1) return;
+    }
+  };
+  return async (run) => {
+    if (run.done || run.progress.applied > counted) await readEntries(run);
+    if (run.status === "waiting_lock" && performance.now() - lookedAt > leaseLookMs) {
+      lookedAt = performance.now();
+      const lease = (await ask(path, leaseSchema))?.lease;
+      if (lease !== undefined && lease !== null && lease.run !== run.id) {
+        emit({ kind: "lease.waiting", holder: lease.holder, runId: lease.run, since: lease.acquiredAt });
+      }
+    }
+    onProgress(run);
+    return entries;
+  };
+}
+
+/** Nobody knows what becomes of the run: that, too, is to be said. */
+function whileFollowing(run: RemoteRun, thrown: unknown): unknown {
+  if (!(thrown instanceof RunnerError)) return thrown;
+  const { code, message, fields } = thrown;
+  return new RunnerError(
+    code,
+    `${message}; run ${run.id} was ${run.status} when it was last seen, and may go on`,
+    {
+      hint: "ask again with the same release: a run that goes on is followed, and what is done is not done twice",
+      fields: { ...fields, run: run.id },
+      cause: thrown,
+    },
+  );
+}
+
+async function stoppedWaiting(
+  server: RemoteServer,
   run: RemoteRun | undefined,
-  reason: unknown,
+  { signal, cancelsOnAbort }: FollowOptions,
   cause: unknown,
-): RunnerError {
-  const fields = reason instanceof RunnerError ? reason.fields : {};
+): Promise<RunnerError> {
+  const fields = signal.reason instanceof RunnerError ? signal.reason.fields : {};
   if (run === undefined) {
     return new RunnerError("CANCELED", "stopped before the server answered; it may have begun the run", {
       hint: "ask again with the same release: a run that goes on is followed",
@@ -103,101 +235,41 @@ function stoppedWaiting(
       cause,
     });
   }
-  return new RunnerError("CANCELED", `stopped waiting; run ${run.id} goes on at the server`, {
-    hint: `to stop it, POST ${base}/v1/runs/${run.id}/cancel`,
-    fields: { ...fields, run: run.id },
+  const ofRun = { ...fields, run: run.id };
+  const byHand = `to stop it, POST ${server.url}/v1/runs/${run.id}/cancel`;
+  if (!cancelsOnAbort) {
+    return new RunnerError("CANCELED", `stopped waiting; run ${run.id} goes on at the server`, {
+      hint: `${byHand}, or begin with --cancel-on-interrupt`,
+      fields: ofRun,
+      cause,
+    });
+  }
+  try {
+    await cancel(server, run.id);
+  } catch (error) {
+    const why = error instanceof RunnerError ? error.message : "unknown reason";
+    return new RunnerError("CANCELED", `stopped waiting; run ${run.id} could not be told to stop (${why})`, {
+      hint: byHand,
+      fields: ofRun,
+      cause: error,
+    });
+  }
+  return new RunnerError("CANCELED", `told run ${run.id} to stop at its next safe point`, {
+    hint: "ask again with the same release to go on",
+    fields: ofRun,
     cause,
   });
 }
 
-/**
- * The server's address without a slash at its end.
- *
- * @throws RunnerError `USAGE`
- */
-export function parseServerUrl(text: string): string {
-  const url = URL.parse(text);
-  if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    throw new RunnerError("USAGE", "--url: expected a URL such as https://migrate.example");
-  }
-  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
-    throw new RunnerError("USAGE", "--url: user, password, query and fragment do not belong here", {
-      hint: "the token comes from --token-file",
-    });
-  }
-  return `${url.origin}${url.pathname.replace(/\/$/, "")}`;
-}
-
-async function callWithRetry(
-  url: string,
-  init: RequestInit,
-  tokenFile: string,
-  signal: AbortSignal,
-): Promise<RemoteRun> {
-  for (let attempt = 1; ; attempt++) {
-    const token = await readSecretFile(tokenFile, "--token-file");
-    const answer = await call(url, init, token, signal);
-    if (answer.kind === "run") return answer.run;
-    if (!answer.isWorthRetry || attempt === attempts) throw answer.error;
-    await sleep(answer.retryAfterMs ?? backoffMs * 2 ** (attempt - 1), undefined, { signal });
-  }
-}
-
-async function call(url: string, init: RequestInit, token: string, signal: AbortSignal): Promise<Answer> {
-  const told = await fetchText(url, init, token, signal);
-  if (told instanceof RunnerError)
-    return { kind: "error", error: told, isWorthRetry: true, retryAfterMs: undefined };
-  return readAnswer(told.response, told.text, url);
-}
-
-/** One request as the token's caller, and its answer whatever it says; an error where none came. */
-export async function fetchText(
-  url: string,
-  init: RequestInit,
-  token: string,
-  signal: AbortSignal,
-): Promise<{ readonly response: Response; readonly text: string } | RunnerError> {
-  try {
-    const response = await fetch(url, {
-      ...init,
-      headers: { ...headersOf(init), authorization: `Bearer ${token}`, accept: "application/json" },
-      // a token must not follow a redirect to wherever it leads
-      redirect: "manual",
-      signal: AbortSignal.any([signal, AbortSignal.timeout(requestMs)]),
-    });
-    return { response, text: await readBounded(response) };
-  } catch (cause) {
-    signal.throwIfAborted();
-    return new RunnerError(
-      "SERVER_UNAVAILABLE",
-      `no answer from ${new URL(url).origin} (${reasonOf(cause)})`,
-      {
-        hint: "check --url, the network and the server's certificate",
-        cause,
-      },
-    );
-  }
-}
-
-function headersOf(init: RequestInit): Record<string, string> {
-  return Object.fromEntries(new Headers(init.headers).entries());
-}
-
-async function readBounded(response: Response): Promise<string> {
-  if (response.body === null) return "";
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  const body: AsyncIterable<Uint8Array> = response.body;
-  for await (const chunk of body) {
-    size += chunk.byteLength;
-    if (size > maxAnswerBytes) throw new Error("the answer is too long");
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-function reasonOf(cause: unknown): string {
-  if (!(cause instanceof Error)) return "unknown reason";
-  const inner = cause.cause instanceof Error ? cause.cause : cause;
-  return "code" in inner && typeof inner.code === "string" ? inner.code : inner.name;
+/** The signal has aborted already, so this has a time of its own. */
+async function cancel(server: RemoteServer, id: string): Promise<void> {
+  await server.send(
+    {
+      path: `/v1/runs/${encodeURIComponent(id)}/cancel`,
+      body: JSON.stringify({ reason: "the pipeline that asked for it was interrupted" }),
+      answer: runSchema,
+      patience: { attempts: 3, outageMs: cancelMs, refusals: 1 },
+    },
+    AbortSignal.timeout(cancelMs),
+  );
 }

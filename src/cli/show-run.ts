@@ -1,6 +1,6 @@
-import { formatPairs } from "./output.ts";
+import { formatPairs, formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
-import type { RemoteRun } from "./remote-run.ts";
+import type { RemotePlan, RemoteRun } from "./remote-run.ts";
 
 /** A server's run, for a person. */
 export function formatRun(run: RemoteRun, paint: Paint): string {
@@ -19,4 +19,27 @@ export function formatRun(run: RemoteRun, paint: Paint): string {
     ["to", run.to ?? "0"],
     ["done", `${run.progress.applied} of ${run.progress.total}`],
   ]);
+}
+
+/** What a server's run would do, for a person. */
+export function formatRemotePlan({ target, plan }: RemotePlan, paint: Paint): string {
+  const at = plan.from ?? "0";
+  const digests = `release  ${plan.release.digest}\nplan     ${plan.digest}`;
+  if (plan.steps.length === 0) return `${paint.good("nothing to do")}; ${target} is at ${at}\n${digests}`;
+  const rows = plan.steps.map((step) => [
+    step.version,
+    step.direction,
+    step.path,
+    step.tx === "one" ? "transaction" : "by statement",
+    step.locks.join(", "),
+    step.breaking ? "breaking" : "",
+    step.sha256.slice(0, 12),
+  ]);
+  const table = formatTable(
+    ["version", "direction", "migration", "runs", "locks", "services", "sha256"],
+    rows,
+    paint,
+  );
+  const steps = `${plan.steps.length} ${plan.steps.length === 1 ? "step" : "steps"}`;
+  return `${table}\n\n${paint.strong(steps)}: ${target} from ${at} to ${plan.to ?? "0"}\n${digests}`;
 }

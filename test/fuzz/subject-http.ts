@@ -6,7 +6,8 @@ import { Hono } from "hono";
 import { parsePolicy } from "../../src/http/auth/policy.ts";
 import { pinnedKeys } from "../../src/http/auth/key-set.ts";
 import { createTokenVerifier } from "../../src/http/auth/token.ts";
-import { readAnswer } from "../../src/cli/remote-run.ts";
+import { runSchema } from "../../src/cli/remote-run.ts";
+import { readAnswer } from "../../src/cli/remote-server.ts";
 import { readBody } from "../../src/http/body.ts";
 import type { HttpEnv, HttpParts } from "../../src/http/context.ts";
 import { parseStrictJson } from "../../src/http/json.ts";
@@ -211,8 +212,9 @@ export const httpSubjects: readonly Subject[] = [
         new Response(null, { status: 409 }),
         input.toString(),
         "https://migrate.test/v1",
+        runSchema,
       );
-      return answer.kind === "run" ? "a run from a refusal" : undefined;
+      return answer.kind === "value" ? "a run from a refusal" : undefined;
     },
   },
   {

@@ -1,23 +1,35 @@
 import { RunnerError } from "../../error.ts";
-import { choiceFlag, durationFlag, listFlag, required, textFlag } from "../flag.ts";
+import { choiceFlag, durationFlag, listFlag, required, switchFlag, textFlag } from "../flag.ts";
 import { allowBreaking, onFailure, plan, release, target } from "../flags.ts";
-import type { Verb } from "../verb.ts";
+import type { RunWish } from "../remote.ts";
+import type { Invocation, Verb } from "../verb.ts";
 
 const url = required(textFlag("url", { placeholder: "<url>", text: "the server, https://migrate.example" }));
-const tokenFile = required(
-  textFlag("token-file", {
-    placeholder: "<file>",
-    text: "file with the bearer token; read anew for each request, because tokens are short-lived",
-  }),
-);
+const tokenFile = textFlag("token-file", {
+  placeholder: "<file>",
+  text: "file with the bearer token; read anew for each request, because tokens are short-lived",
+});
+const tokenEnv = textFlag("token-env", {
+  placeholder: "<name>",
+  text: "variable with the bearer token, where there is no file",
+  explained: "LOCKKEEPER_TOKEN; on GitHub a token is asked for",
+});
+const audience = textFlag("audience", {
+  placeholder: "<text>",
+  text: "whom a token that is asked for on GitHub is for: the audience of the server's policy",
+  explained: "--url",
+});
 const name = required({ ...target, text: "the name that the server's configuration gives the database" });
 const patience = durationFlag("wait", {
   text: "how long to wait for the end of the run; 0 only asks",
   fallback: "10m",
 });
+const cancelOnInterrupt = switchFlag("cancel-on-interrupt", {
+  text: "when this program is stopped, also tell the server to stop the run at its next safe point; else the run goes on",
+});
 const action = choiceFlag("action", {
   text: "what to ask for",
-  choices: ["apply", "rollback"],
+  choices: ["apply", "rollback", "plan"],
   fallback: "apply",
 });
 const to = textFlag("to", {
@@ -27,7 +39,11 @@ const to = textFlag("to", {
 });
 const label = listFlag("label", {
   placeholder: "<name=value>",
-  text: "kept with the run, such as commit=3f2a9b1; can be repeated",
+  text: "kept with the run, such as team=orders; can be repeated. On GitHub and GitLab, commit and pipelineUrl are there by themselves",
+});
+const folder = textFlag("dir", {
+  placeholder: "<folder>",
+  text: "where the migrations lie in the repository, so that an error on GitHub points at its line",
 });
 
 /** As the flag's help says. */
@@ -38,67 +54,107 @@ export const trigger: Verb = {
   name: "trigger",
   about:
     "Asks a lockkeeper server for a run, waits for its end and exits by its outcome. " +
-    "For pipelines: needs a token of the pipeline, no database credential. Asking twice for the same release gives the same run.",
+    "For pipelines: needs a token of the pipeline, no database credential. Asking twice for the same release gives the same run. " +
+    "On GitHub it also writes a job summary, annotations and the outputs run-id, status, outcome, from, to and release.",
   parameters: [],
-  flags: [url, tokenFile, name, release, action, to, plan, allowBreaking, onFailure, label, patience],
+  flags: [
+    url,
+    tokenFile,
+    tokenEnv,
+    audience,
+    name,
+    release,
+    action,
+    to,
+    plan,
+    allowBreaking,
+    onFailure,
+    label,
+    folder,
+    patience,
+    cancelOnInterrupt,
+  ],
   examples: [
     {
-      line: "lockkeeper trigger --url https://migrate.example --token-file /run/token --target orders-prod --release sha256:…",
-      means: "apply a release and wait",
+      line: "lockkeeper trigger --url https://migrate.example --target orders-prod --release sha256:…",
+      means: "on GitHub or GitLab: apply a release and wait",
+    },
+    {
+      line: "lockkeeper trigger --url https://migrate.example --token-file /run/token --target orders-prod --action plan",
+      means: "show what would run; its digest goes to --plan",
     },
     {
       line: "lockkeeper trigger --url https://migrate.example --token-file /run/token --target orders-dev --action rollback --to 41",
       means: "go back to version 41",
     },
   ],
-  exits: [0, 2, 20, 21, 22, 23, 30, 31, 32],
+  exits: [0, 2, 20, 21, 22, 23, 30, 31, 32, 130, 143],
   async run(invocation) {
-    const [{ openReporter }, { triggerRun }, { errorOfRun }, { formatRun }, { showFailure }, { exitOf }] =
-      await Promise.all([
-        import("../reporter.ts"),
-        import("../remote.ts"),
-        import("../remote-run.ts"),
-        import("../show-run.ts"),
-        import("../failure.ts"),
-        import("../exit-code.ts"),
-      ]);
-    const { get, output, signal } = invocation;
-    const request = {
-      url: get(url),
-      tokenFile: get(tokenFile),
-      target: get(name),
-      release: get(release),
-      action: get(action),
-      to: get(to),
-      plan: get(plan),
-      onFailure: get(onFailure),
-      allowsBreaking: get(allowBreaking),
-      labels: parseLabels(get(label)),
-      waitMs: get(patience) ?? defaultWaitMs,
-    };
-    if (isExposed(request.url)) output.note("warning: the token travels unencrypted; use an https URL");
+    const { context, get, output, signal } = invocation;
+    const [
+      { openReporter },
+      { chooseTokens },
+      { openServer },
+      { githubJob },
+      { showFailure },
+      { exitOf },
+      { followRun, showPlan },
+    ] = await Promise.all([
+      import("../reporter.ts"),
+      import("../remote-token.ts"),
+      import("../remote-server.ts"),
+      import("../github-job.ts"),
+      import("../failure.ts"),
+      import("../exit-code.ts"),
+      import("../triggered.ts"),
+    ]);
+    const address = get(url);
+    const tokens = chooseTokens(
+      {
+        file: get(tokenFile),
+        variable: get(tokenEnv),
+        audience: get(audience) ?? address.replace(/\/$/, ""),
+      },
+      context.variables,
+    );
+    if (isExposed(address)) output.note("warning: the token travels unencrypted; use an https URL");
     const reporter = await openReporter(output);
-    try {
-      let shown = "";
-      const run = await triggerRun(request, {
-        signal,
-        onProgress({ progress: { applied, total, current } }) {
-          const state = `${applied}/${total} ${current ?? ""}`;
-          if (state !== shown && total > 0) reporter.progress(applied, total, current);
-          shown = state;
-        },
-      });
-      reporter.end();
-      output.result(run, () => formatRun(run, output.paint.out));
-      const error = run.done || request.waitMs > 0 ? errorOfRun(run) : undefined;
-      if (error === undefined) return 0;
-      showFailure(error, output);
-      return exitOf(error);
-    } finally {
-      reporter.end();
-    }
+    const server = openServer(address, tokens, (error, delayMs) =>
+      reporter.emit({
+        kind: "warning",
+        message: `${error.message}; trying again in ${Math.ceil(delayMs / 1_000)} s`,
+      }),
+    );
+    const job = githubJob(context.variables, output);
+    const means = { server, reporter, job, output, signal };
+    const error =
+      get(action) === "plan"
+        ? await showPlan({ target: get(name), release: get(release), to: get(to) }, means)
+        : await followRun(await readWish(invocation), get(cancelOnInterrupt), means);
+    if (error === undefined) return 0;
+    job?.annotate(error, get(folder));
+    job?.begin("lockkeeper: why");
+    showFailure(error, output);
+    job?.end();
+    return exitOf(error);
   },
 };
+
+async function readWish({ context, get }: Invocation): Promise<RunWish> {
+  const { pipelineLabels } = await import("../pipeline.ts");
+  const asked = get(action);
+  return {
+    target: get(name),
+    release: get(release),
+    action: asked === "rollback" ? "rollback" : "apply",
+    to: get(to),
+    plan: get(plan),
+    onFailure: get(onFailure),
+    allowsBreaking: get(allowBreaking),
+    labels: { ...pipelineLabels(context.variables), ...parseLabels(get(label)) },
+    waitMs: get(patience) ?? defaultWaitMs,
+  };
+}
 
 /** Plain http to another machine. */
 function isExposed(text: string): boolean {
