@@ -1,6 +1,7 @@
 import type { RunnerErrorCode } from "../error.ts";
 import type { BucketEvent, EventPath } from "../event/event.ts";
 import type { RunRecord } from "../history/run.ts";
+import type { Target } from "../runner.ts";
 
 /** What woke the runner, for history and audit log. */
 export interface WokenBy {
@@ -11,6 +12,12 @@ export interface WokenBy {
   readonly subject: string;
   /** id of the policy's rule that allowed it; null where the host's permissions did */
   readonly rule: string | null;
+  /**
+   * Records that the policy allowed it, and which run came of it; absent where no policy was asked.
+   *
+   * @throws RunnerError `AUDIT_UNAVAILABLE` - then nothing may come of it
+   */
+  recordAllowed?(target: Target, runId: string, isNew: boolean): Promise<void>;
 }
 
 /** What became of one target that was woken. */
@@ -30,6 +37,8 @@ export type Woken = { readonly target: string } &
 export interface Waker {
   /** Targets that watch one of the events' objects; events that nobody watches wake nobody. */
   wake(events: readonly BucketEvent[], by: WokenBy, signal: AbortSignal): Promise<readonly Woken[]>;
+  /** One target, by whoever may wake this one. */
+  wakeTarget(target: Target, by: WokenBy, signal: AbortSignal): Promise<Woken>;
   /** Every target: for what was lost on the way. */
   sweep(by: WokenBy, signal: AbortSignal): Promise<readonly Woken[]>;
 }

@@ -1,0 +1,134 @@
+import { RunnerError, type RunnerErrorCode, traits } from "../error.ts";
+import { isEnded, type RunRecord } from "../history/run.ts";
+import { orderOf } from "../run/order.ts";
+import { newRunId, type Target } from "../runner.ts";
+import type { ActiveRuns } from "./active-runs.ts";
+import type { RunOrder } from "./begun.ts";
+import { look, type Look } from "./look.ts";
+import { within } from "./patience.ts";
+import type { Woken, WokenBy } from "./waker.ts";
+
+/** Which release a run was begun for; a label that no caller can write, since theirs have no slash. */
+const offeredLabel = "lockkeeper/offered";
+/** runs of a target that are searched for the newest one that was begun for a release */
+const newestRuns = 50;
+/** milliseconds to read them */
+const readMs = 8_000;
+/** Runs begun for one release, as far as they are followed at once: each wake adds one at the most. */
+const maxFollowed = 64;
+
+/**
+ * Begins the run of a release, or finds the one that was begun for it: one a release, however often and by however many
+ * processes at once. The database keeps them apart, by a key of the release.
+ *
+ * The run is not pinned to the release: it converges to what the bucket offers when it has the lease. A bucket's word for
+ * its newest release decides nothing, and a pinned one would need nobody who vouches for it.
+ *
+ * A further run, whose key names the one before, begins only where that one ended by what another moment may bring, or the
+ * database has been moved since.
+ *
+ * @param seen - what was pending
+ * @throws RunnerError what database and bucket throw; `RATE_LIMITED`, `STOPPING`, `HAND_OVER_FAILED`, `AUDIT_UNAVAILABLE`
+ */
+export async function beginRelease(
+  target: Target,
+  seen: Extract<Look, { readonly kind: "pending" }>,
+  by: WokenBy,
+  { active, signal }: { readonly active: ActiveRuns; readonly signal: AbortSignal },
+): Promise<Woken> {
+  const { name } = target;
+  const first = `event:${seen.offered}`;
+  let key = first;
+  for (let followed = 0; followed < maxFollowed; followed++) {
+    const begun = await active.begin(runOrder(target, seen.offered, key, by), target);
+    if (begun.kind !== "existing") return { target: name, kind: "run", run: { id: begun.runId } };
+    const run = key === first ? await newestOf(target, seen.offered, begun.run, signal) : begun.run;
+    // One that was begun since is somebody's answer to what was seen here.
+    if (!isEnded(run.status) || run.createdAt >= seen.at) return { target: name, kind: "run", run };
+    const further = await whatNext(target, seen, run, signal);
+    if (further !== "again") return further;
+    key = `${first}:after:${run.id}`;
+  }
+  throw new RunnerError("RATE_LIMITED", `${maxFollowed} runs of "${name}" ended without its newest release`, {
+    hint: "GET /v1/runs lists them with their errors",
+  });
+}
+
+/** What follows from a run of this release that has ended before it was looked again. */
+async function whatNext(
+  target: Target,
+  seen: Extract<Look, { readonly kind: "pending" }>,
+  run: RunRecord,
+  signal: AbortSignal,
+): Promise<Woken | "again"> {
+  const { name } = target;
+  if (run.status === "succeeded") {
+    // It may have ended after the look; and where it found nothing to do, another would find nothing either.
+    const now = await look(target, signal);
+    if (now.kind !== "pending") return { target: name, ...now };
+    return run.outcome === "noop" || now.offered !== seen.offered
+      ? { target: name, kind: "run", run }
+      : "again";
+  }
+  const code = run.error?.code ?? "INTERNAL";
+  // Whoever stopped it would not have it begin again by itself.
+  return code !== "CANCELED" && isWorthAnother(code) ? "again" : { target: name, kind: "left-alone", code };
+}
+
+/** Whether the fault is not the release's own: unreachable or misconfigured infrastructure, a lock, a deadline. */
+export function isWorthAnother(code: RunnerErrorCode): boolean {
+  return traits[code].retry || traits[code].exit === traits.DATABASE_UNAVAILABLE.exit;
+}
+
+/** The newest run that was begun for the release, as far as the newest runs of the target tell; `known` is one of them. */
+async function newestOf(
+  { name, driver }: Target,
+  offered: string,
+  known: RunRecord,
+  signal: AbortSignal,
+): Promise<RunRecord> {
+  if (!isEnded(known.status)) return known;
+  const runs = await within(
+    readMs,
+    (patience) => driver.runs({ target: name, limit: newestRuns }, patience),
+    signal,
+  );
+  return runs.find(({ labels }) => labels[offeredLabel] === offered) ?? known;
+}
+
+function runOrder(target: Target, offered: string, idempotencyKey: string, by: WokenBy): RunOrder {
+  const id = newRunId(target.name);
+  const { trigger, issuer, subject, rule } = by;
+  const request = {
+    id,
+    action: "apply",
+    goal: { kind: "latest" },
+    release: null,
+    plan: null,
+    trigger,
+    caller: { issuer, subject, rule },
+    labels: { [offeredLabel]: offered },
+    limits: target.limits,
+    isAccepted: true,
+  } as const;
+  const { action, caller, labels } = request;
+  return {
+    request,
+    record: {
+      id,
+      target: target.name,
+      stream: target.stream,
+      action,
+      trigger,
+      caller,
+      releaseDigest: null,
+      labels,
+      order: orderOf(request),
+      idempotencyKey,
+      bodyDigest: null,
+      singleUse: null,
+    },
+    sameAs: JSON.stringify(["wake", target.name, idempotencyKey]),
+    recordAllowed: async (runId, isNew) => by.recordAllowed?.(target, runId, isNew),
+  };
+}
