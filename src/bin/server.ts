@@ -4,9 +4,7 @@ import { RunnerError } from "../error.ts";
 import { createHookVerifier } from "../http/auth/hook-verifier.ts";
 import { createSnsVerifier } from "../http/auth/sns.ts";
 import { createTokenVerifier } from "../http/auth/token.ts";
-import type { LogRecord } from "../report/log.ts";
 import { httpLimits } from "../http/limits.ts";
-import { redactText } from "../report/redact.ts";
 import type { RunObserver } from "../run/observer.ts";
 import type { Target } from "../runner.ts";
 import { loadConfig, type Config } from "./config.ts";
@@ -14,6 +12,7 @@ import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
 import { lastFlushMs, openObservers } from "./open-observers.ts";
+import { openLog } from "./open-log.ts";
 import { openPolicy } from "./open-policy.ts";
 
 /**
@@ -33,7 +32,7 @@ export async function serve(
   const at = addressOf(choice.listen, config);
   const { policy, issuers, hooks } = await openPolicy(policyFileOf(config), new Set(config.targets.keys()));
   const now = (): Date => new Date();
-  const log = logTo(process.stdout, now);
+  const log = openLog(variables, now);
   for (const warning of policy.warnings)
     log({ level: "warn", event: "policy.warning", fields: { message: warning } });
 
@@ -75,20 +74,6 @@ export async function serve(
       flush(lastFlushMs),
     ]);
   }
-}
-
-/** Writes log records as JSON lines: time and level first, then what happened. */
-export function logTo(
-  stream: { write(line: string): unknown },
-  now: () => Date,
-): (record: LogRecord) => void {
-  return ({ level, event, fields }) => {
-    if (level === "debug") return;
-    const line = { time: now().toISOString(), level, event, ...fields };
-    const clean = (_: string, value: unknown): unknown =>
-      typeof value === "string" ? redactText(value) : value;
-    stream.write(`${JSON.stringify(line, clean)}\n`);
-  };
 }
 
 function addressOf(

@@ -2,8 +2,9 @@ import type { ErrorFields, RunnerErrorCode } from "../error.ts";
 import type { BackfillProgress, ProbeVerdict } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
 import type { AuditEntry } from "../history/audit.ts";
-import type { BackupRecord } from "../history/run.ts";
+import type { BackupRecord, RunOutcome, RunTrigger } from "../history/run.ts";
 import type { Direction } from "../migration/migration.ts";
+import type { RunResult } from "./result.ts";
 
 /**
  * What a run says while it goes on: the only voice of everything below `report`, `cli` and `http`.
@@ -108,11 +109,28 @@ export type RunEvent =
   /** an entry of the audit log was written */
   | ({ readonly kind: "audit" } & AuditEntry)
   | { readonly kind: "warning"; readonly message: string }
+  /** the last one, with all that a monitor asks: also where the run goes on elsewhere */
   | {
       readonly kind: "run.done";
       readonly runId: string;
-      readonly status: string;
-      readonly outcome: string | null;
+      readonly status: RunResult["status"];
+      readonly outcome: RunOutcome | null;
+      readonly trigger: RunTrigger;
+      /** 1 for the first executor's */
+      readonly attempt: number;
+      /** digest; null where it did not come to one */
+      readonly release: string | null;
+      /** versions; null before the first migration, and where the database could not be asked */
+      readonly from: string | null;
+      readonly to: string | null;
+      /** steps done */
+      readonly applied: number;
+      readonly durationMs: number;
+      readonly error: {
+        readonly code: RunnerErrorCode;
+        readonly sqlstate: string | null;
+        readonly retryable: boolean;
+      } | null;
     };
 
 /** Takes what a run says. */

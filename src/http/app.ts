@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Hono, type MiddlewareHandler } from "hono";
+import { matchedRoutes } from "hono/route";
 import { RunnerError, toRunnerError } from "../error.ts";
 import { ActiveRuns } from "../dispatch/active-runs.ts";
 import { AppliedReleases } from "./applied-release.ts";
@@ -9,6 +10,7 @@ import { authenticate } from "./auth/authentication.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import type { HttpContext, HttpDeps, HttpEnv, HttpParts } from "./context.ts";
+import { parseTraceParent } from "../run/trace-parent.ts";
 import { originOf } from "../report/origin.ts";
 import { linksBelow } from "./link.ts";
 import { problemOf, problemResponse } from "./problem.ts";
@@ -116,12 +118,15 @@ function logged(parts: HttpParts): MiddlewareHandler<HttpEnv> {
     c.set("requestId", randomUUID());
     c.set("note", {});
     await next();
+    const trace = parseTraceParent(c.req.header("traceparent"));
     const fields = {
       request: c.get("requestId"),
       method: c.req.method,
       path: c.req.path.slice(0, 300),
+      route: routeOf(c),
       status: c.res.status,
       durationMs: Math.round((performance.now() - startedAt) * 10) / 10,
+      ...(trace === undefined ? {} : { trace_id: trace.traceId }),
       ...c.get("note"),
     };
     const level =
@@ -134,6 +139,12 @@ function logged(parts: HttpParts): MiddlewareHandler<HttpEnv> {
             : "info";
     parts.log({ level, event: "http.request", fields });
   };
+}
+
+/** `/v1/runs/:id`, as the description has it; null where there is none, so that no caller makes one up. */
+function routeOf(c: HttpContext): string | null {
+  const route = matchedRoutes(c).findLast(({ method }) => method === c.req.method);
+  return route?.path ?? null;
 }
 
 /** Headers that keep answers out of caches and browsers' hands. There is no CORS: no page of another origin has business here. */

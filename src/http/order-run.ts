@@ -3,6 +3,7 @@ import type { RunRecord } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
 import { orderOf } from "../run/order.ts";
 import { goalText } from "../run/audit-trail.ts";
+import { parseTraceParent } from "../run/trace-parent.ts";
 import { assertNotPaused } from "../run/usable.ts";
 import { newRunId } from "../runner.ts";
 import { runOf, type RunOrder } from "../dispatch/begun.ts";
@@ -94,6 +95,7 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
   const id = newRunId(target.name);
   const caller = { issuer: principal.issuer, subject: principal.subject, rule: rule.id };
   const release = body.release?.digest ?? null;
+  const traceparent = c.req.header("traceparent") ?? "";
   const deadlineMs = body.deadline === null ? undefined : parseIsoDuration(body.deadline);
   const request = {
     id,
@@ -107,6 +109,7 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
     limits: { ...target.limits, deadlineMs: shorter(target.limits.deadlineMs, deadlineMs ?? 0) },
     ...(body.onFailure === null ? {} : { onFailure: body.onFailure }),
     ...(body.allow === null ? {} : { allow: body.allow }),
+    ...(parseTraceParent(traceparent) === undefined ? {} : { traceparent }),
     isAccepted: true,
   } as const;
   return {

@@ -1,4 +1,5 @@
 import { parseJson } from "../audit/read.ts";
+import { traits } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { AuditEntry } from "../history/audit.ts";
 
@@ -19,24 +20,56 @@ export function auditLine({ seq, sha256, previous, text }: AuditEntry, target: s
   };
 }
 
-/** An event as a line of the log. */
+/** An event as a line of the log: what it is about has the same name in every line, and nothing is nested. */
 export function recordOf(event: RunEvent, run: string, target: string): LogRecord {
   if (event.kind === "audit") return auditLine(event, target);
-  const { kind, ...rest } = event;
-  const flat = Object.entries(rest).flatMap(
-    ([key, value]: [string, unknown]): [string, string | number | boolean | null][] => {
-      if (
-        value === null ||
-        typeof value === "string" ||
-        typeof value === "number" ||
-        typeof value === "boolean"
-      )
-        return [[key, value]];
-      if (value instanceof Date) return [[key, value.toISOString()]];
-      return Array.isArray(value) ? [[key, value.join(" ")]] : [];
-    },
-  );
-  const level =
-    kind === "step.failed" ? "error" : kind === "warning" || kind === "step.retried" ? "warn" : "info";
-  return { level, event: kind, fields: { ...Object.fromEntries(flat), run, target } };
+  const fields = Object.entries(event).flatMap(([name, value]: [string, unknown]) => {
+    const flat = flatOf(value);
+    return flat === undefined || hidden.has(name) ? [] : [[nameOf(name, event.kind), flat]];
+  });
+  return {
+    level: levelOf(event),
+    event: event.kind,
+    fields: { ...Object.fromEntries(fields), ...failureOf(event), run, target },
+  };
+}
+
+/** said by `event` and `run` already */
+const hidden: ReadonlySet<string> = new Set(["kind", "runId"]);
+
+/** Of a line, `path` is that of a request, and a digest could be anything's. */
+function nameOf(name: string, kind: RunEvent["kind"]): string {
+  if (name === "path") return "migration";
+  if (name !== "digest") return name;
+  return kind === "plan.made" ? "plan" : "release";
+}
+
+function flatOf(value: unknown): string | number | boolean | null | undefined {
+  if (value === null) return null;
+  if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") return value;
+  if (value instanceof Date) return value.toISOString();
+  return Array.isArray(value) ? value.join(" ") : undefined;
+}
+
+function failureOf(event: RunEvent): LogRecord["fields"] {
+  if (event.kind === "step.failed") {
+    const { code, fields } = event;
+    return { code, sqlstate: fields["sqlstate"] ?? null, retryable: traits[code].retry };
+  }
+  return event.kind === "run.done" && event.error !== null ? event.error : {};
+}
+
+function levelOf(event: RunEvent): LogRecord["level"] {
+  switch (event.kind) {
+    case "step.failed":
+      return "error";
+    case "warning":
+    case "step.retried":
+      return "warn";
+    case "run.done":
+      if (event.status !== "failed") return event.status === "canceled" ? "warn" : "info";
+      return event.outcome === "refused" ? "warn" : "error";
+    default:
+      return "info";
+  }
 }

@@ -3,7 +3,7 @@ import type { LeasedSession } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
 import type { RunChange } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
-import type { Emit } from "../executor/event.ts";
+import type { Emit, RunEvent } from "../executor/event.ts";
 import type { RunResult } from "../executor/result.ts";
 import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type BackupRecord, type RunOutcome, type RunStatus } from "../history/run.ts";
@@ -20,6 +20,8 @@ import type { Target } from "./target.ts";
 import { TimeLimit } from "./time-limit.ts";
 import { stickyFailures } from "./usable.ts";
 import { WaitNotice } from "./wait-notice.ts";
+
+type DoneEvent = Extract<RunEvent, { readonly kind: "run.done" }>;
 
 /** milliseconds to record how a run ended once its own signal has fired */
 const lastWordMs = 5_000;
@@ -350,14 +352,29 @@ export class RunLog {
       const message = `${stale.message} (${stale.code}): nothing more of it would be applied`;
       this.emit({ kind: "warning", message });
     }
-    this.emit({ kind: "run.done", runId: id, status: end.status, outcome: end.outcome });
+    const { trigger, resumed } = this.#request;
+    const durationMs = Math.round(performance.now() - this.#began);
+    this.emit({
+      kind: "run.done",
+      runId: id,
+      status: end.status,
+      outcome: end.outcome,
+      trigger,
+      attempt: (resumed?.attempt ?? 0) + 1,
+      release: this.#release?.digest ?? null,
+      from: this.#from?.version ?? null,
+      to: end.to?.version ?? null,
+      applied: done.length,
+      durationMs,
+      error: end.error === null ? null : knownOf(end.error),
+    });
     const result: RunResult = {
       runId: id,
       target: this.#target.name,
       release: this.#release,
       fresh: stale === undefined ? null : stale === null,
       from: this.#from,
-      durationMs: Math.round(performance.now() - this.#began),
+      durationMs,
       backup: this.#backup,
       audit,
       done: done.map(resultOf),
@@ -375,7 +392,7 @@ export function holdOf(runId: string, to: Position, release: Release, reason: st
 }
 
 function observed(request: RunRequest, { name, stream, environment }: Target, startedAt: Date): ObservedRun {
-  const { id, action, trigger, caller, labels, resumed } = request;
+  const { id, action, trigger, caller, labels, resumed, traceparent } = request;
   const earlierAttempts = resumed?.attempt ?? 0;
   return {
     id,
@@ -387,8 +404,15 @@ function observed(request: RunRequest, { name, stream, environment }: Target, st
     target: name,
     stream,
     environment,
+    ...(traceparent === undefined ? {} : { traceparent }),
     startedAt,
   };
+}
+
+/** What of an error is for everybody's eyes, and for programs that count errors. */
+function knownOf({ code, retryable, fields }: RunnerError): NonNullable<DoneEvent["error"]> {
+  const { sqlstate } = fields;
+  return { code, retryable, sqlstate: typeof sqlstate === "string" ? sqlstate : null };
 }
 
 function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {

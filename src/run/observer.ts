@@ -24,6 +24,8 @@ export interface ObservedRun {
   readonly target: string;
   readonly stream: string;
   readonly environment: string;
+  /** of whoever asked for it, as it came */
+  readonly traceparent?: string;
   readonly startedAt: Date;
 }
 

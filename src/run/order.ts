@@ -27,6 +27,7 @@ const orderSchema = v.object({
   }),
   onFailure: v.optional(v.picklist(["keep", "rollback"])),
   allow: v.optional(v.array(v.picklist(["breaking"]))),
+  traceparent: v.optional(v.string()),
 });
 
 /** What of a request another process needs, beside the run's row, to go on with the run. */
@@ -34,15 +35,16 @@ type RunOrder = v.InferOutput<typeof orderSchema>;
 
 /** The order of a request, for `NewRun.order`. */
 export function orderOf(
-  request: Pick<RunRequest, "goal" | "plan" | "limits" | "onFailure" | "allow">,
+  request: Pick<RunRequest, "goal" | "plan" | "limits" | "onFailure" | "allow" | "traceparent">,
 ): RunOrder {
-  const { goal, plan, limits, onFailure, allow } = request;
+  const { goal, plan, limits, onFailure, allow, traceparent } = request;
   return {
     goal,
     plan,
     limits,
     ...(onFailure === undefined ? {} : { onFailure }),
     ...(allow === undefined ? {} : { allow: [...allow] }),
+    ...(traceparent === undefined ? {} : { traceparent }),
   };
 }
 
@@ -60,7 +62,7 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
       fields: { run: run.id },
     });
   }
-  const { goal, plan, limits, onFailure, allow } = read.output;
+  const { goal, plan, limits, onFailure, allow, traceparent } = read.output;
   const { deadlineMs } = limits;
   return {
     id: run.id,
@@ -74,6 +76,7 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
     limits: { ...limits, deadlineMs: deadlineMs === 0 ? 0 : Math.max(1, deadlineMs - ageMs) },
     ...(onFailure === undefined ? {} : { onFailure }),
     ...(allow === undefined ? {} : { allow }),
+    ...(traceparent === undefined ? {} : { traceparent }),
     isAccepted: true,
     resumed: {
       attempt: run.attempt,

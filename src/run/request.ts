@@ -25,6 +25,8 @@ export interface RunRequest {
   readonly allow?: readonly Allowance[];
   /** `Driver.acceptRun` has recorded it already with its order: its row is ended, or handed over, whatever happens */
   readonly isAccepted: boolean;
+  /** `traceparent` of whoever asked, so that their trace shows the run; absent: it belongs to none */
+  readonly traceparent?: string;
   /** earlier executors had it */
   readonly resumed?: Resumed;
 }

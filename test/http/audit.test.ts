@@ -4,7 +4,7 @@ import { ExpectedLinks } from "../../src/audit/expected.ts";
 import { verifyAudit } from "../../src/audit/verify.ts";
 import { createApp } from "../../src/http/app.ts";
 import { listen } from "../../src/bin/listen.ts";
-import { logTo } from "../../src/bin/server.ts";
+import { logTo } from "../../src/report/log-writer.ts";
 import { newRunId } from "../../src/runner.ts";
 import { recordsOf, story, type FoundRecord } from "../audit/records.ts";
 import { never } from "../support/steps.ts";

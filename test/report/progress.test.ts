@@ -12,7 +12,20 @@ const run: readonly RunEvent[] = [
   { kind: "step.started", ...step, index: 0, total: 2 },
   { kind: "step.succeeded", ...step, durationMs: 12, done: 1, total: 2 },
   { kind: "step.failed", ...step, code: "MIGRATION_FAILED", message: "no such table", fields: {} },
-  { kind: "run.done", runId: "orders.1", status: "failed", outcome: "failed" },
+  {
+    kind: "run.done",
+    runId: "orders.1",
+    status: "failed",
+    outcome: "failed",
+    trigger: "cli",
+    attempt: 1,
+    release: null,
+    from: null,
+    to: "000001",
+    applied: 1,
+    durationMs: 15,
+    error: { code: "MIGRATION_FAILED", sqlstate: null, retryable: false },
+  },
 ];
 
 describe("a bar", () => {
