@@ -19,6 +19,7 @@ uv_version=0.13.8
 versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fake_gcs_server=github.com/fsouza/fake-gcs-server@v1.56.1
 cosign=github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
+actionlint=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 helm=helm.sh/helm/v3/cmd/helm@v3.22.0
 wycheproof=github.com/c2sp/wycheproof@v0.0.0-20260902155932-3fa63dd0344a
 flyway=10.20.1
@@ -62,7 +63,7 @@ go_parts() {
   # Where Go's own instructions put it.
   local PATH=$PATH:/usr/local/go/bin
   if ! command -v go >/dev/null; then
-    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign, helm, wycheproof: need Go 1.25 or newer (https://go.dev/dl)'
+    missing 'versitygw, fake-gcs-server, goose, golang-migrate, atlas, cosign, actionlint, helm, wycheproof: need Go 1.25 or newer (https://go.dev/dl)'
     return 0
   fi
   go_program bin/versitygw "$cache/versitygw-${versitygw##*@}" '' "$versitygw" || missing 'versitygw: see above'
@@ -71,6 +72,7 @@ go_parts() {
   golang_migrate_peer peers/golang-migrate 'postgres mongodb file' || missing 'golang-migrate: see above'
   go_folder peers/atlas "$here/atlas" || missing 'atlas: see above'
   go_program bin/cosign "$cache/cosign-${cosign##*@}" '' "$cosign" || missing 'cosign: see above'
+  go_program bin/actionlint "$cache/actionlint-${actionlint##*@}" '' "$actionlint" || missing 'actionlint: see above'
   go_program bin/helm "$cache/helm-${helm##*@}" '' "$helm" || missing 'helm: see above'
   local folder=$cache/wycheproof-${wycheproof##*-}
   if build "$folder" wycheproof_vectors "$folder"; then link "$folder" wycheproof; else missing 'wycheproof: see above'; fi
@@ -124,7 +126,8 @@ flyway_tool() {
 
 # tool:package for each Debian package that carries a part.
 debian='pgbouncer:pgbouncer psql:postgresql-client-15 pg_dump:postgresql-client-15
-  mvn:maven java:default-jre-headless buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2'
+  mvn:maven java:default-jre-headless buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2
+  shellcheck:shellcheck jq:jq curl:curl'
 
 debian_parts() {
   # Administrators' folders are not on everybody's PATH.

@@ -130,6 +130,19 @@ const parts = {
     program: "cosign",
     how: "npm run parts; needs Go",
   },
+  actionlint: {
+    variable: "LOCKKEEPER_TEST_ACTIONLINT",
+    installed: "bin/actionlint",
+    program: "actionlint",
+    how: "npm run parts; needs Go",
+  },
+  shellcheck: {
+    variable: "LOCKKEEPER_TEST_SHELLCHECK",
+    program: "shellcheck",
+    how: "npm run parts as root on Debian, or your system's package",
+  },
+  jq: { variable: "LOCKKEEPER_TEST_JQ", program: "jq", how: "your system's jq package" },
+  curl: { variable: "LOCKKEEPER_TEST_CURL", program: "curl", how: "your system's curl package" },
   wycheproof: {
     // a folder of test vectors
     variable: "LOCKKEEPER_TEST_WYCHEPROOF",
