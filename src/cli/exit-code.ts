@@ -10,7 +10,7 @@ export const exitCodes = {
   10: "migrations are pending (only with --exit-code)",
   20: "refused: signature, trust, expiry, checksum, order, changed file or plan, no down file, pause, audit log",
   21: "a migration failed; what it did in its transaction was rolled back",
-  22: "a migration needs attention: nobody can tell whether a statement took effect",
+  22: "a person is needed: nobody can tell whether a statement took effect; or, for init, the database was rolled back on purpose",
   23: "the caller is not allowed to",
   30: "another run holds the lease",
   31: "the database, the bucket or the server cannot be used",

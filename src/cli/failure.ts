@@ -13,13 +13,13 @@ export function showFailure(error: RunnerError, output: Output): void {
 }
 
 /** An error as programs read it. */
-export function describeFailure(error: RunnerError): Record<string, unknown> {
+export function describeFailure(error: RunnerError, exit = exitOf(error)): Record<string, unknown> {
   return {
     code: error.code,
     message: redactText(error.message),
     hint: error.hint === undefined ? null : redactText(error.hint),
     retryable: error.retryable,
-    exitCode: exitOf(error),
+    exitCode: exit,
     fields: Object.fromEntries(
       Object.entries(error.fields).map(([name, value]) => [
         name,
@@ -47,8 +47,8 @@ export function formatFailure(error: RunnerError, output: Output, state?: string
   return lines.join("\n");
 }
 
-/** `000002_orders.up.sql:3:12`, as editors take it. */
-function whereOf(error: RunnerError): string | undefined {
+/** `000002_orders.up.sql:3:12`, as editors take it; undefined where it is about no migration. */
+export function whereOf(error: RunnerError): string | undefined {
   const { migration, line, column } = error.fields;
   if (typeof migration !== "string") return undefined;
   if (typeof line !== "number") return migration;

@@ -2,12 +2,15 @@ import { RunnerError, toRunnerError } from "../error.ts";
 import type { Context } from "./context.ts";
 import { exitOf } from "./exit-code.ts";
 import { showFailure } from "./failure.ts";
+import { variableOf } from "./flag.ts";
 import { noColor, output as outputFlag, verbose } from "./flags.ts";
 import { nearest } from "./nearest.ts";
 import { makeOutput } from "./output.ts";
 import type { Output } from "./output.ts";
 import { parseVerb, valueOf } from "./program.ts";
 import type { Request } from "./program.ts";
+import { terminationLog, writeEnding } from "./termination.ts";
+import type { Ending } from "./termination.ts";
 import type { Invocation } from "./verb.ts";
 import { findVerb, loadVerbs, mainHelp, verbNames } from "./verbs.ts";
 
@@ -18,7 +21,9 @@ import { findVerb, loadVerbs, mainHelp, verbNames } from "./verbs.ts";
  */
 export async function main(argv: readonly string[], context: Context): Promise<number> {
   let output = guessOutput(argv, context);
+  let file: string | undefined;
   try {
+    file = await guessTerminationLog(argv, context);
     const request = await readCommandLine(argv, context);
     if (request.kind === "text") {
       context.stdout.write(request.text);
@@ -35,19 +40,32 @@ export async function main(argv: readonly string[], context: Context): Promise<n
       () => output.note("stopping at the next safe point; a second signal stops at once"),
       { once: true },
     );
-    return await request.verb.run({
+    let ending: Ending | undefined;
+    const code = await request.verb.run({
       context,
       output,
       signal: context.signal,
       get,
       everyVerb: loadVerbs,
+      ended: (how) => {
+        ending = how;
+      },
       word: (name) => request.words.get(name),
     });
+    tell(file, ending ?? { kind: "done", words: `exit=${code}` }, output);
+    return code;
   } catch (thrown) {
     const error = nameFailure(thrown, context.signal);
     showFailure(error, output);
+    tell(file, { kind: "failed", error, exit: exitOf(error) }, output);
     return exitOf(error);
   }
+}
+
+function tell(file: string | undefined, ending: Ending, output: Output): void {
+  const problem = file === undefined ? undefined : writeEnding(file, ending);
+  if (problem !== undefined)
+    output.note(`warning: --termination-log: ${file} cannot be written (${problem})`);
 }
 
 /**
@@ -147,6 +165,19 @@ function guessOutput(
   });
 }
 
-function isSet(variable: string | undefined): boolean {
+/** A command line that cannot be parsed is what a container's message is wanted for most. */
+async function guessTerminationLog(argv: readonly string[], context: Context): Promise<string | undefined> {
+  const verb = await findVerb(argv);
+  if (verb?.flags.includes(terminationLog) !== true || argv.includes("--help") || argv.includes("-h")) return;
+  const name = `--${terminationLog.name}`;
+  const at = argv.findLastIndex((word) => word === name || word.startsWith(`${name}=`));
+  const written =
+    at < 0 ? undefined : argv[at]?.includes("=") ? argv[at].slice(name.length + 1) : argv[at + 1];
+  const variable = context.variables[variableOf(terminationLog)];
+  const texts = [written, variable].filter(isSet).slice(0, 1);
+  return terminationLog.from(texts, name);
+}
+
+function isSet(variable: string | undefined): variable is string {
   return variable !== undefined && variable !== "";
 }

@@ -1,5 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 
+import type { RunnerError } from "../error.ts";
+import { redactText } from "../report/redact.ts";
 import type { Sink } from "../report/sink.ts";
 
 /** Where a verb puts what it has to say: the result on stdout, everything else on stderr. */
@@ -18,6 +20,8 @@ export interface Output {
   readonly hasResult: boolean;
   /** A line for people on stderr; nothing with `--output json`. */
   note(line: string): void;
+  /** What is waited for, on stderr: a line, or one JSON document a line. */
+  waiting(why: RunnerError): void;
 }
 
 /** Colours by what they mean. */
@@ -56,6 +60,15 @@ export function makeOutput(
       write(options.isJson ? documents.map((one) => escaped(JSON.stringify(one))).join("\n") : text()),
     note(line) {
       if (!options.isJson) stderr.write(`${line}\n`);
+    },
+    waiting({ code, message, hint }) {
+      const [what, next] = [redactText(message), hint === undefined ? null : redactText(hint)];
+      const told = { at: new Date().toISOString(), kind: "waiting", code, message: what, hint: next };
+      stderr.write(
+        options.isJson
+          ? `${escaped(JSON.stringify(told))}\n`
+          : `waiting: ${what}${next === null ? "" : `; ${next}`}\n`,
+      );
     },
   };
 }

@@ -1,6 +1,7 @@
 import type { Context } from "./context.ts";
 import type { Flag } from "./flag.ts";
 import type { Output } from "./output.ts";
+import type { Ending } from "./termination.ts";
 
 /** One verb of the command line: what its help teaches and what it does. */
 export interface Verb {
@@ -39,6 +40,8 @@ export interface Invocation {
   readonly signal: AbortSignal;
   /** the flag's value: from the command line, else its variable, else its default; the default also where the verb lacks the flag */
   get<T>(flag: Flag<T>): T;
+  /** How it ended, for a container's last words; what is thrown is told by itself. */
+  ended(how: Ending): void;
   /** every verb there is, loaded: what completion is made from */
   everyVerb(): Promise<readonly Verb[]>;
   /** the word given for a parameter; undefined when it was left out */

@@ -66,8 +66,12 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
   },
   "Change a database": {
     up: { summary: "apply what is pending", load: async () => (await import("./command/up.ts")).up },
+    init: {
+      summary: "the same for init containers: waits for the database, or for the replica that does it",
+      load: async () => (await import("./command/init.ts")).init,
+    },
     converge: {
-      summary: "the same for what starts by itself: init containers, schedules",
+      summary: "the same for schedules, and whatever else starts by itself",
       load: async () => (await import("./command/converge.ts")).converge,
     },
     down: {

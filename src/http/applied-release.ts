@@ -1,10 +1,8 @@
 import type { StreamState } from "../driver/stream-state.ts";
-import { RunnerError } from "../error.ts";
-import { emptyChain } from "../release/chain.ts";
 import type { ChainEnd } from "../release/chain.ts";
 import type { Target } from "../runner.ts";
 import { hasChain } from "../status/chain.ts";
-import { fetchRelease } from "../run/fetch-release.ts";
+import { endOfRelease } from "../status/release-end.ts";
 
 /** Releases remembered; a deployment asks for the newest few. */
 const remembered = 1_000;
@@ -32,12 +30,13 @@ export class AppliedReleases {
   ): Promise<boolean> {
     if (state.completed === digest) return true;
     if (!state.exists) return false;
-    const end = await this.#endOf(target, digest, now, signal);
+    const end = await this.#endOf(target, state, digest, now, signal);
     return end !== undefined && hasChain(target.driver, target.stream, state, end, signal);
   }
 
   async #endOf(
     target: Target,
+    state: StreamState,
     digest: string,
     now: Date,
     signal: AbortSignal,
@@ -46,19 +45,10 @@ export class AppliedReleases {
     const key = JSON.stringify([target.name, digest]);
     const known = this.#ends.get(key);
     if (known !== undefined) return known;
-    try {
-      // Without the high-water mark: that a newer release was applied is no reason to refuse an older one here.
-      const { rootVersion } = await target.driver.state(target.stream, signal);
-      const facts = { highWaterMark: null, rootVersion };
-      const { migrations } = await fetchRelease(target, facts, { expected: digest, now }, signal);
-      const head = migrations.at(-1)?.chain ?? emptyChain(target.stream);
-      const end = { length: migrations.length, head };
-      if (this.#ends.size >= remembered) this.#ends.clear();
-      this.#ends.set(key, end);
-      return end;
-    } catch (thrown) {
-      if (thrown instanceof RunnerError && thrown.code === "RELEASE_NOT_FOUND") return undefined;
-      throw thrown;
-    }
+    const end = await endOfRelease(target, state, digest, now, signal);
+    if (end === undefined) return undefined;
+    if (this.#ends.size >= remembered) this.#ends.clear();
+    this.#ends.set(key, end);
+    return end;
   }
 }

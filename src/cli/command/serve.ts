@@ -1,5 +1,6 @@
 import { textFlag } from "../flag.ts";
 import { config } from "../flags.ts";
+import { terminationLog } from "../termination.ts";
 import type { Verb } from "../verb.ts";
 
 const listen = textFlag("listen", {
@@ -13,7 +14,7 @@ export const serve: Verb = {
   name: "serve",
   about: "Serves the HTTP API for the targets of a configuration file, until SIGTERM or SIGINT.",
   parameters: [],
-  flags: [config, listen],
+  flags: [config, listen, terminationLog],
   examples: [
     { line: "lockkeeper serve --config lockkeeper.yaml", means: "serve; then GET /health/ready answers 200" },
     { line: "lockkeeper serve --config lockkeeper.yaml --listen 0.0.0.0:8080", means: "in a container" },

@@ -2,6 +2,7 @@ import { RunnerError } from "../../error.ts";
 import { changeDatabase } from "../change.ts";
 import { parseCount } from "../flag.ts";
 import { backupFlags, limitFlags, onFailure, plan, serviceFlags, targetFlags } from "../flags.ts";
+import { terminationLog } from "../termination.ts";
 import type { Verb } from "../verb.ts";
 
 /** `lockkeeper up [n]` */
@@ -10,7 +11,7 @@ export const up: Verb = {
   about:
     "Applies the migrations that are pending, in their order, each exactly once. Doing nothing is a success.",
   parameters: [{ name: "n", text: "apply only the first n that are pending", isRequired: false }],
-  flags: [...targetFlags, plan, ...limitFlags, ...serviceFlags, onFailure, ...backupFlags],
+  flags: [...targetFlags, plan, ...limitFlags, ...serviceFlags, onFailure, ...backupFlags, terminationLog],
   examples: [
     {
       line: "lockkeeper up --source s3://releases/orders --trust orders.pub --database postgres://migrator@db/orders",

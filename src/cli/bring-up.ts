@@ -1,0 +1,85 @@
+import type { StreamState } from "../driver/stream-state.ts";
+import { RunnerError } from "../error.ts";
+import type { RunResult } from "../executor/result.ts";
+import type { Limits, Target } from "../runner.ts";
+import { awaitReady, isPassing } from "../status/await-ready.ts";
+import { hasChain } from "../status/chain.ts";
+import { endOfRelease } from "../status/release-end.ts";
+import type { Output } from "./output.ts";
+
+/** What is wanted of a target when a container starts, and how long that may take. */
+export interface BringUp {
+  /** digest; undefined for the newest */
+  readonly release: string | undefined;
+  /** milliseconds that a database or a bucket may be away */
+  readonly patienceMs: number;
+  readonly signal: AbortSignal;
+  readonly output: Pick<Output, "waiting" | "note">;
+  /** One run, under these limits. */
+  run(limits: Limits): Promise<RunResult>;
+}
+
+/** How it ended: by a run, or because the database had it all. */
+export type BroughtUp =
+  | { readonly kind: "run"; readonly result: RunResult }
+  /** the release that was asked for, and more */
+  | { readonly kind: "ahead"; readonly state: StreamState; readonly release: string };
+
+/** milliseconds between two looks at what is away */
+const pollMs = 1_000;
+/** Runs of one call: a migration under which the server falls over would do so again and again. */
+const maxRuns = 3;
+
+/**
+ * Brings a target up as a container needs it that starts whenever its platform likes: waits for the database, leaves one
+ * alone that has what is asked for, also beside newer things, and runs again where a connection was lost on the way.
+ *
+ * @throws RunnerError as {@link awaitReady}
+ */
+export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp> {
+  const { release, patienceMs, signal, output } = wish;
+  const began = performance.now();
+  const { deadlineMs } = target.limits;
+  const msLeft = (): number =>
+    deadlineMs === 0 ? Infinity : Math.max(0, deadlineMs - (performance.now() - began));
+  for (let runs = 1; ; runs += 1) {
+    const { state, newest } = await awaitReady(target, release, {
+      timeoutMs: Math.min(patienceMs, msLeft()),
+      pollMs,
+      signal,
+      onWaiting: (why) => output.waiting(why),
+    });
+    if (newest !== undefined && release === undefined && runs === 1)
+      output.note(`release ${newest} is the newest of ${target.releases.url}`);
+    if (release !== undefined && (await isAhead(target, state, release, signal)))
+      return { kind: "ahead", state, release };
+    const left = msLeft();
+    if (left === 0) throw late(deadlineMs);
+    const result = await wish.run({ ...target.limits, deadlineMs: left === Infinity ? 0 : left });
+    if (result.error === null || !isPassing(result.error) || runs === maxRuns || signal.aborted)
+      return { kind: "run", result };
+    output.waiting(result.error);
+  }
+}
+
+/**
+ * Whether a database that went on to newer releases has all of an older one, as a pod of the former version needs it. A
+ * run would refuse that one, because nothing goes back by itself.
+ */
+async function isAhead(
+  target: Target,
+  state: StreamState,
+  release: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const mark = state.highWaterMark;
+  if (mark === null || mark.digest === release || state.completed === release) return false;
+  const end = await endOfRelease(target, state, release, new Date(), signal);
+  return end !== undefined && hasChain(target.driver, target.stream, state, end, signal);
+}
+
+function late(deadlineMs: number): RunnerError {
+  return new RunnerError("DEADLINE", `the deadline of ${Math.round(deadlineMs / 1_000)} s has passed`, {
+    hint: "the next start goes on; or give it more time (--deadline)",
+  });
+}
