@@ -31,7 +31,7 @@ export function awaitGate(
   wanted: Wanted,
   options: AskOptions,
 ): Promise<OpenGate> {
-  const path = `/v1/targets/${encodeURIComponent(target)}/gate?${new URLSearchParams(questionOf(wanted))}`;
+  const path = `/v1/targets/${encodeURIComponent(target)}/gate?${new URLSearchParams(questionOf(wanted)).toString()}`;
   const look = async (signal: AbortSignal): Promise<OpenGate | RunnerError> => {
     try {
       return await server.send({ path, answer: openSchema, patience }, signal);

@@ -1,5 +1,5 @@
 import type { StreamState } from "../driver/stream-state.ts";
-import { RunnerError, type RunnerErrorCode } from "../error.ts";
+import type { RunnerError, RunnerErrorCode } from "../error.ts";
 import type { Target } from "../run/target.ts";
 import { askUntil, lookAt, type AskOptions } from "./ask-until.ts";
 
