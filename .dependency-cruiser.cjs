@@ -16,7 +16,7 @@ const rooms = {
   status: "release history plan driver run",
   "runner.ts": "adopt migration release history plan driver executor run",
   "maintenance.ts": "audit release history plan driver run",
-  "converge.ts": "source release driver executor run runner.ts",
+  "converge.ts": "source release driver executor host run runner.ts",
   report: "audit executor history",
   telemetry: "history driver executor run report",
   notify: "history executor hook run report",

@@ -97,15 +97,15 @@ export async function converge(options: ConvergeOptions, control: ConvergeContro
 }
 
 async function openTarget(options: ConvergeOptions): Promise<Target> {
-  const [{ openSource }, { signedReleases }, { readTrust }, { openDriver }, { engineOf }] = await Promise.all(
-    [
+  const [{ openSource }, { signedReleases }, { readTrust }, { openDriver }, { engineOf }, { rdsRoots }] =
+    await Promise.all([
       import("./source/open.ts"),
       import("./release/signed.ts"),
       import("./release/trust/trust-file.ts"),
       import("./driver/open.ts"),
       import("./driver/url.ts"),
-    ],
-  );
+      import("./host/rds-roots.ts"),
+    ]);
   const engine = engineOf(options.database);
   const { stream, environment = "default" } = options;
   const trust = await readTrust(options.trust, ".", "the option trust");
@@ -116,7 +116,10 @@ async function openTarget(options: ConvergeOptions): Promise<Target> {
     stream,
     environment,
     releases: signedReleases({ source, stream, environment, engine, trust }),
-    driver: await openDriver(options.database, direct === undefined ? {} : { directUrl: direct }),
+    driver: await openDriver(options.database, {
+      ...(direct === undefined ? {} : { directUrl: direct }),
+      rdsRoots,
+    }),
     limits: { ...defaultLimits, ...options.limits },
     dependencies: options.dependencies ?? "refuse",
     allowsBreaking: options.allowBreaking ?? false,
@@ -129,7 +132,7 @@ async function openTarget(options: ConvergeOptions): Promise<Target> {
           { hint: `name it: services: { "${service}": "postgres://…" }`, fields: { service } },
         );
       }
-      const other = await openDriver(url);
+      const other = await openDriver(url, { rdsRoots });
       return { target: service, stream: service, driver: other, [Symbol.asyncDispose]: () => other.close() };
     },
   };

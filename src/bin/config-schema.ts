@@ -1,7 +1,11 @@
 import * as v from "valibot";
+import { cloudRunJobName } from "../host/cloud-run-hand-over.ts";
+import { parseSecretReference } from "../host/secret.ts";
 import { parseDuration } from "../migration/duration.ts";
 import { trustSchema } from "../release/trust/trust-text.ts";
 
+import { parseEndpoint } from "./endpoint.ts";
+import { iamPlatforms } from "./settings.ts";
 /** Names of targets, trusts, streams and environments: they stand in URLs, run ids and bucket paths. */
 const name = v.pipe(
   v.string("expected a name"),
@@ -46,18 +50,37 @@ const s3 = v.strictObject({
 
 const gcs = v.strictObject({ endpoint: v.optional(httpUrl) });
 
-const databaseUrl = {
+const secretName =
+  "expected arn:aws:secretsmanager:<region>:<account>:secret:<name> or projects/<project>/secrets/<name>";
+const secret = v.pipe(
+  v.string(secretName),
+  v.check((value) => parseSecretReference(value) !== undefined, secretName),
+);
+
+const endpointShape = "expected host or host:port such as orders.abc.eu-west-1.rds.amazonaws.com";
+const endpoint = v.pipe(
+  v.string(endpointShape),
+  v.check((value) => parseEndpoint(value) !== undefined, endpointShape),
+);
+
+const access = {
   url: v.optional(text),
   urlFile: v.optional(text),
   urlEnv: v.optional(text),
   passwordFile: v.optional(text),
+  urlSecret: v.optional(secret),
 };
+  passwordSecret: v.optional(secret),
+  iam: v.optional(v.picklist(iamPlatforms, `expected ${iamPlatforms.join(" or ")}`)),
+  iamHost: v.optional(endpoint),
 
-const oneUrl = "expected exactly one of url, urlFile, urlEnv";
+const oneUrl = "expected exactly one of url, urlFile, urlEnv, urlSecret";
+const onePassword = "expected at most one of passwordFile, passwordSecret, iam";
+const iamHostOfRds = "iamHost goes with iam: rds";
 
 const database = v.pipe(
   v.strictObject({
-    ...databaseUrl,
+    ...access,
     schema: v.optional(
       v.pipe(
         v.string("expected a schema's name"),
@@ -66,15 +89,22 @@ const database = v.pipe(
     ),
     direct: v.optional(
       v.pipe(
-        v.strictObject(databaseUrl),
+        v.strictObject(access),
         v.check((given) => hasOneUrl(given), oneUrl),
       ),
+        v.check((given) => hasOnePassword(given), onePassword),
+        v.check((given) => given.iamHost === undefined || given.iam === "rds", iamHostOfRds),
     ),
   }),
   v.check((given) => hasOneUrl(given), oneUrl),
 );
+  v.check((given) => hasOnePassword(given), onePassword),
+  v.check((given) => given.iamHost === undefined || given.iam === "rds", iamHostOfRds),
 
 const limits = v.strictObject({
+const jobShape = "expected projects/<project>/locations/<region>/jobs/<name>";
+const cloudRunJob = v.pipe(v.string(jobShape), v.regex(cloudRunJobName, jobShape));
+
   wait: v.optional(duration),
   lockTimeout: v.optional(duration),
   statementTimeout: v.optional(duration),
@@ -125,6 +155,7 @@ export const configSchema = v.strictObject({
   listen: v.optional(listen),
   policy: v.optional(text),
   trust: v.optional(v.record(name, trustSchema), {}),
+  work: v.optional(v.strictObject({ cloudRunJob })),
   s3: v.optional(s3, {}),
   gcs: v.optional(gcs, {}),
   targets: v.record(name, target),
@@ -142,12 +173,12 @@ export function parseListen(value: string): { readonly host: string; readonly po
   return port <= 65_535 ? { host: host === "" ? "0.0.0.0" : host, port } : undefined;
 }
 
-function hasOneUrl(database: {
-  url?: string | undefined;
-  urlFile?: string | undefined;
-  urlEnv?: string | undefined;
-}): boolean {
-  return (
-    [database.url, database.urlFile, database.urlEnv].filter((given) => given !== undefined).length === 1
-  );
+type AccessText = { readonly [K in keyof typeof access]?: string | undefined };
+
+function hasOneUrl({ url, urlFile, urlEnv, urlSecret }: AccessText): boolean {
+  return [url, urlFile, urlEnv, urlSecret].filter((given) => given !== undefined).length === 1;
+}
+
+function hasOnePassword({ passwordFile, passwordSecret, iam }: AccessText): boolean {
+  return [passwordFile, passwordSecret, iam].filter((given) => given !== undefined).length <= 1;
 }

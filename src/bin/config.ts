@@ -8,6 +8,7 @@ import type {
   BackupSettings,
   DatabaseSettings,
   StorageSettings,
+  PasswordSettings,
   TargetSettings,
   TrustSettings,
   UrlSettings,
@@ -136,17 +137,40 @@ function databaseOf(
   base: DatabaseSettings | undefined,
   fallback: string | undefined,
 ): DatabaseSettings | undefined {
-  const written = choice.database ?? (base === undefined && fallback !== "" ? fallback : undefined);
-  const url: UrlSettings | undefined = written === undefined ? base?.url : { kind: "text", url: written };
+  const written = writtenUrl(choice, base === undefined && fallback !== "" ? fallback : undefined);
+  const url = written ?? base?.url;
   if (url === undefined) return undefined;
-  const passwordFile = choice.passwordFile ?? (written === undefined ? base?.passwordFile : undefined);
+  const password = writtenPassword(choice) ?? (written === undefined ? base?.password : undefined);
   const direct =
     choice.directDatabase === undefined
       ? written === undefined
         ? base?.direct
         : undefined
-      : { url: { kind: "text" as const, url: choice.directDatabase }, passwordFile };
-  return { url, passwordFile, schema: choice.schema ?? base?.schema, direct };
+      : { url: { kind: "text" as const, url: choice.directDatabase }, password };
+  return { url, password, schema: choice.schema ?? base?.schema, direct };
+}
+
+function writtenUrl(
+  { database, databaseSecret }: TargetChoice,
+  fallback: string | undefined,
+): UrlSettings | undefined {
+  if (database !== undefined && databaseSecret !== undefined)
+    throw new RunnerError("USAGE", "--database and --database-secret do not go together");
+  if (databaseSecret !== undefined) return { kind: "secret", name: databaseSecret };
+  const url = database ?? fallback;
+  return url === undefined ? undefined : { kind: "text", url };
+}
+
+function writtenPassword(choice: TargetChoice): PasswordSettings | undefined {
+  const { passwordFile, passwordSecret, databaseIam } = choice;
+  if ([passwordFile, passwordSecret, databaseIam].filter((given) => given !== undefined).length > 1)
+    throw new RunnerError(
+      "USAGE",
+      "of --password-file, --password-secret and --database-iam only one says the password",
+    );
+  if (passwordFile !== undefined) return { kind: "file", path: passwordFile };
+  if (passwordSecret !== undefined) return { kind: "secret", name: passwordSecret };
+  return databaseIam === undefined ? undefined : { kind: "iam", platform: databaseIam, endpoint: undefined };
 }
 
 /** What was said in this call replaces what the file says, but for the time. */

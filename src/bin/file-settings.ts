@@ -1,8 +1,16 @@
 import { resolve } from "node:path";
 import { RunnerError } from "../error.ts";
 import type { ConfigText } from "./config-schema.ts";
+import { parseEndpoint } from "./endpoint.ts";
 import { defaultBackupMs, defaultLimits } from "./settings.ts";
-import type { BackupSettings, StorageSettings, TargetSettings, UrlSettings } from "./settings.ts";
+import type {
+  AccessSettings,
+  BackupSettings,
+  PasswordSettings,
+  StorageSettings,
+  TargetSettings,
+  UrlSettings,
+} from "./settings.ts";
 
 /** A program beside the file is found there; any other on PATH. */
 function backupIn(text: BackupText | undefined, folder: string): BackupSettings | undefined {
@@ -43,9 +51,9 @@ export function settingsOf(name: string, config: ConfigText, folder: string): Ta
     placeholders: target.placeholders,
     allowsLate: false,
     database: {
-      ...urlOf(database, folder),
+      ...accessIn(database, folder),
       schema: database.schema,
-      direct: database.direct === undefined ? undefined : urlOf(database.direct, folder),
+      direct: database.direct === undefined ? undefined : accessIn(database.direct, folder),
     },
     limits: {
       waitMs: limits.wait ?? defaultLimits.waitMs,
@@ -64,17 +72,29 @@ export function settingsOf(name: string, config: ConfigText, folder: string): Ta
   };
 }
 
-type UrlText = Pick<ConfigText["targets"][string]["database"], "url" | "urlFile" | "urlEnv" | "passwordFile">;
+type AccessText = NonNullable<ConfigText["targets"][string]["database"]["direct"]>;
 
-function urlOf(
-  text: UrlText,
-  folder: string,
-): { readonly url: UrlSettings; readonly passwordFile: string | undefined } {
-  const passwordFile = text.passwordFile === undefined ? undefined : resolve(folder, text.passwordFile);
-  if (text.urlFile !== undefined)
-    return { url: { kind: "file", path: resolve(folder, text.urlFile) }, passwordFile };
-  if (text.urlEnv !== undefined) return { url: { kind: "variable", name: text.urlEnv }, passwordFile };
-  return { url: { kind: "text", url: text.url ?? "" }, passwordFile };
+function accessIn(text: AccessText, folder: string): AccessSettings {
+  return { url: urlIn(text, folder), password: passwordIn(text, folder) };
+}
+
+function urlIn({ url, urlFile, urlEnv, urlSecret }: AccessText, folder: string): UrlSettings {
+  if (urlFile !== undefined) return { kind: "file", path: resolve(folder, urlFile) };
+  if (urlEnv !== undefined) return { kind: "variable", name: urlEnv };
+  if (urlSecret !== undefined) return { kind: "secret", name: urlSecret };
+  return { kind: "text", url: url ?? "" };
+}
+
+function passwordIn(text: AccessText, folder: string): PasswordSettings | undefined {
+  const { passwordFile, passwordSecret, iam, iamHost } = text;
+  if (passwordFile !== undefined) return { kind: "file", path: resolve(folder, passwordFile) };
+  if (passwordSecret !== undefined) return { kind: "secret", name: passwordSecret };
+  if (iam === undefined) return undefined;
+  return {
+    kind: "iam",
+    platform: iam,
+    endpoint: iamHost === undefined ? undefined : parseEndpoint(iamHost),
+  };
 }
 
 /** A folder is written without a scheme. */

@@ -1,18 +1,24 @@
 import type { Variables } from "../cli/context.ts";
 import { readSecretFile } from "../cli/secret-file.ts";
+import type { DatabaseAccess, LogInToken } from "../driver/access.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
-import { databaseNameOf, withPassword } from "../driver/url.ts";
+import { databaseNameOf, engineOf, withPassword } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
-import type { DatabaseSettings, TargetSettings, UrlSettings } from "./settings.ts";
+import { rdsRoots } from "../host/rds-roots.ts";
+import type { Engine } from "../migration/migration.ts";
+import type { AccessSettings, DatabaseSettings, PasswordSettings, TargetSettings } from "./settings.ts";
+
+/** A database URL with all that it needs; or how to come by it where that is kept elsewhere, and changes. */
+export type Access = string | DatabaseAccess;
 
 /**
- * The URL of the database that settings name.
+ * How the database is reached that settings name.
  *
  * @throws RunnerError `USAGE` - they name none; `CONFIG` - it, or its password, is not where they say
  */
-export function urlOfDatabase(settings: TargetSettings, variables: Variables): Promise<string> {
-  return readUrl(databaseOf(settings), variables);
+export function accessTo(settings: TargetSettings, variables: Variables): Promise<Access> {
+  return readAccess(databaseOf(settings), settings.engine, variables);
 }
 
 function databaseOf({ database }: TargetSettings): DatabaseSettings {
@@ -22,31 +28,49 @@ function databaseOf({ database }: TargetSettings): DatabaseSettings {
   });
 }
 
-/** The driver for the database at `url`, past its pooler where settings say how; connects when it is first asked. */
+/** The driver for a database, past its pooler where settings say how; connects when it is first asked. */
 export async function openDatabase(
   settings: TargetSettings,
-  url: string,
+  access: Access,
   variables: Variables,
 ): Promise<Driver> {
-  const database = databaseOf(settings);
-  const direct = database.direct === undefined ? undefined : await readUrl(database.direct, variables);
-  return openDriver(url, {
-    ...(database.schema === undefined ? {} : { schema: database.schema }),
-    ...(direct === undefined ? {} : { directUrl: direct }),
+  const { schema, direct } = databaseOf(settings);
+  return openDriver(access, {
+    ...(schema === undefined ? {} : { schema }),
+    ...(direct === undefined
+      ? {}
+      : { directUrl: await readAccess(direct, engineOfAccess(access), variables) }),
+    rdsRoots,
   });
 }
 
-/** A database URL with its password. */
-export async function readUrl(
-  from: { readonly url: UrlSettings; readonly passwordFile: string | undefined },
+/** How a database is reached, by settings of its own. */
+export async function readAccess(
+  from: AccessSettings,
+  engine: Engine | undefined,
   variables: Variables,
-): Promise<string> {
-  const url = await readUrlText(from.url, variables);
-  if (from.passwordFile === undefined) return url;
-  return withPassword(url, await readSecretFile(from.passwordFile, "the password file"));
+): Promise<Access> {
+  const { url, password } = from;
+  if (url.kind === "secret" || password?.kind === "secret" || password?.kind === "iam") {
+    const { keptAccess } = await import("./kept-access.ts");
+    const known = url.kind === "secret" ? undefined : await readUrl(url, variables);
+    return keptAccess(from, known, engine, variables);
+  }
+  const text = await readUrl(url, variables);
+  return password === undefined
+    ? text
+    : withPassword(text, await readSecretFile(password.path, "the password file"));
 }
 
-async function readUrlText(from: UrlSettings, variables: Variables): Promise<string> {
+/** Which engine is at the other end. */
+export function engineOfAccess(access: Access): Engine {
+  return typeof access === "string" ? engineOf(access) : access.engine;
+}
+
+async function readUrl(
+  from: Exclude<AccessSettings["url"], { readonly kind: "secret" }>,
+  variables: Variables,
+): Promise<string> {
   switch (from.kind) {
     case "text":
       return from.url;
@@ -61,8 +85,8 @@ async function readUrlText(from: UrlSettings, variables: Variables): Promise<str
 }
 
 /** A stream is called like its database unless told otherwise. */
-export async function streamOf(url: string): Promise<string> {
-  const database = await databaseNameOf(url);
+export async function streamOf(access: Access): Promise<string> {
+  const database = await databaseNameOf(typeof access === "string" ? access : await access.url());
   if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/.test(database)) return database;
   throw new RunnerError("USAGE", "--stream <name> (or LOCKKEEPER_STREAM) is missing", {
     hint: "the database's name cannot be a stream's name: it may hold letters, digits, . _ - only",

@@ -1,5 +1,4 @@
 import type { Variables } from "../cli/context.ts";
-import { engineOf } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import { detectedFormat, isFormatName, namedFormat } from "../migration/format/choose-format.ts";
 import type { ChooseFormat } from "../migration/format/choose-format.ts";
@@ -10,7 +9,7 @@ import type { ReleaseProvider } from "../release/release.ts";
 import { isProduction } from "../run/usable.ts";
 import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
-import { readUrl } from "./open-database.ts";
+import { engineOfAccess, readAccess } from "./open-database.ts";
 import { defaultEnvironment } from "./settings.ts";
 import type { StorageSettings, TargetSettings, TrustSettings } from "./settings.ts";
 
@@ -20,7 +19,8 @@ const listingMs = 120_000;
 /** Of files that no database is named for: what the configuration says, or what they look like. */
 export async function engineToShow(settings: TargetSettings, variables: Variables): Promise<Engine> {
   if (settings.engine !== undefined) return settings.engine;
-  if (settings.database !== undefined) return engineOf(await readUrl(settings.database, variables));
+  if (settings.database !== undefined)
+    return engineOfAccess(await readAccess(settings.database, undefined, variables));
   const { engineOfFolder } = await import("../release/folder/folder-engine.ts");
   const source = await openSource(sourceOf(settings), storageOf(settings.storage, variables));
   return engineOfFolder(source, AbortSignal.timeout(listingMs));

@@ -1,5 +1,4 @@
 import type { Variables } from "../cli/context.ts";
-import { engineOf } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import type { Backup } from "../hook/backup.ts";
 import type { Engine } from "../migration/migration.ts";
@@ -10,7 +9,7 @@ import type { Target } from "../runner.ts";
 import { parseLocation } from "../source/location.ts";
 import { lazyDriver, lazyReleases } from "./lazy-clients.ts";
 import { openBackup } from "./open-backup.ts";
-import { openDatabase, streamOf, urlOfDatabase } from "./open-database.ts";
+import { accessTo, engineOfAccess, openDatabase, streamOf } from "./open-database.ts";
 import { openReleases, sourceOf } from "./open-releases.ts";
 import { defaultEnvironment, type TargetSettings } from "./settings.ts";
 
@@ -33,12 +32,13 @@ export async function openTarget(
   settings: TargetSettings,
   surroundings: TargetSurroundings,
 ): Promise<Target> {
-  const url = await urlOfDatabase(settings, surroundings.variables);
-  const stream = settings.stream ?? (await streamOf(url));
-  assertEngine(settings, engineOf(url));
+  const access = await accessTo(settings, surroundings.variables);
+  const stream = settings.stream ?? (await streamOf(access));
+  const engine = engineOfAccess(access);
+  assertEngine(settings, engine);
   const clients = {
-    releases: await releasesOf(settings, engineOf(url), stream, surroundings),
-    driver: await openDatabase(settings, url, surroundings.variables),
+    releases: await releasesOf(settings, engine, stream, surroundings),
+    driver: await openDatabase(settings, access, surroundings.variables),
   };
   return targetOf(settings, stream, clients, surroundings);
 }
@@ -59,9 +59,9 @@ export function lazyTarget(settings: TargetSettings, surroundings: TargetSurroun
       () => releasesOf(settings, engine, stream, surroundings),
     ),
     driver: lazyDriver(`${engine}:`, async () => {
-      const url = await urlOfDatabase(settings, surroundings.variables);
-      assertEngine(settings, engineOf(url));
-      return openDatabase(settings, url, surroundings.variables);
+      const access = await accessTo(settings, surroundings.variables);
+      assertEngine(settings, engineOfAccess(access));
+      return openDatabase(settings, access, surroundings.variables);
     }),
   };
   return targetOf(settings, stream, clients, surroundings);
@@ -125,7 +125,7 @@ async function openService(
 ): Promise<ServiceDatabase> {
   const { findService } = await import("./services.ts");
   const { name, settings } = findService(service, asking, targets);
-  const driver = await openDatabase(settings, await urlOfDatabase(settings, variables), variables);
+  const driver = await openDatabase(settings, await accessTo(settings, variables), variables);
   return {
     target: name,
     stream: settings.stream ?? service,

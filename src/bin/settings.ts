@@ -2,6 +2,7 @@ import type { OrphanPolicy } from "../driver/driver.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { DependencyPolicy, OnFailure } from "../run/target.ts";
 import type { Limits } from "../runner.ts";
+import type { Endpoint } from "./endpoint.ts";
 
 /** Everything that is known of a target before anything is opened. */
 export interface TargetSettings {
@@ -44,19 +45,37 @@ export type TrustSettings =
   | { readonly kind: "unsigned" };
 
 /** Where a database URL and its password are found. */
-export interface DatabaseSettings {
+export interface AccessSettings {
   readonly url: UrlSettings;
-  readonly passwordFile: string | undefined;
-  readonly schema: string | undefined;
-  /** past a transaction pooler */
-  readonly direct: { readonly url: UrlSettings; readonly passwordFile: string | undefined } | undefined;
+  /** undefined: in the URL, if there is one */
+  readonly password: PasswordSettings | undefined;
 }
 
-/** A URL by itself, in a file, or in a variable. */
+/** A database, and where our own tables are in it. */
+export interface DatabaseSettings extends AccessSettings {
+  readonly schema: string | undefined;
+  /** past a transaction pooler */
+  readonly direct: AccessSettings | undefined;
+}
+
+/** A URL by itself, in a file, in a variable, or in a cloud's store of secrets. */
 export type UrlSettings =
   | { readonly kind: "text"; readonly url: string }
   | { readonly kind: "file"; readonly path: string }
-  | { readonly kind: "variable"; readonly name: string };
+  | { readonly kind: "variable"; readonly name: string }
+  | { readonly kind: "secret"; readonly name: string };
+
+/** A password that is not in the URL, or a token of the platform's in its place. */
+export type PasswordSettings =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "secret"; readonly name: string }
+  | { readonly kind: "iam"; readonly platform: IamPlatform; readonly endpoint: Endpoint | undefined };
+
+/** Platforms whose tokens a database takes. */
+export const iamPlatforms = ["rds", "cloud-sql"] as const;
+
+/** One of {@link iamPlatforms}. */
+export type IamPlatform = (typeof iamPlatforms)[number];
 
 /** Other S3 and GCS servers than the usual ones. */
 export interface StorageSettings {

@@ -9,7 +9,7 @@ import type {
 import { openSource } from "../source/open.ts";
 import { chooseSettings, chooseStorage, loadConfig, type Config } from "./config.ts";
 import { lastFlushMs, openObservers } from "./open-observers.ts";
-import { openDatabase, streamOf, urlOfDatabase } from "./open-database.ts";
+import { accessTo, openDatabase, streamOf } from "./open-database.ts";
 import {
   chooseFormat,
   engineToShow,
@@ -47,11 +47,11 @@ export function makeWiring(variables: Variables, warn: (message: string) => void
     },
     async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
       const settings = await chooseSettings(choice, variables);
-      const url = await urlOfDatabase(settings, variables);
-      const driver = await openDatabase(settings, url, variables);
+      const access = await accessTo(settings, variables);
+      const driver = await openDatabase(settings, access, variables);
       return {
         driver,
-        stream: settings.stream ?? (await streamOf(url)),
+        stream: settings.stream ?? (await streamOf(access)),
         [Symbol.asyncDispose]: () => driver.close(),
       };
     },

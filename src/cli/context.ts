@@ -30,7 +30,10 @@ export interface TargetChoice {
   readonly config: string | undefined;
   readonly source: string | undefined;
   readonly database: string | undefined;
+  readonly databaseSecret: string | undefined;
   readonly passwordFile: string | undefined;
+  readonly passwordSecret: string | undefined;
+  readonly databaseIam: "rds" | "cloud-sql" | undefined;
   readonly directDatabase: string | undefined;
   readonly schema: string | undefined;
   readonly stream: string | undefined;

@@ -28,6 +28,18 @@ export const passwordFile = textFlag("password-file", {
   placeholder: "<file>",
   text: "file whose content is the database password, in place of one in the URL",
 });
+export const databaseSecret = textFlag("database-secret", {
+  placeholder: "<name>",
+  text: "in place of --database: a secret that holds the URL, or what RDS keeps; arn:aws:secretsmanager:… or projects/…/secrets/…",
+});
+export const passwordSecret = textFlag("password-secret", {
+  placeholder: "<name>",
+  text: "a secret whose content is the password, or what RDS keeps, in place of one in the URL",
+});
+export const databaseIam = choiceFlag("database-iam", {
+  text: "log in with a token of the platform's IAM in place of a password",
+  choices: ["rds", "cloud-sql"],
+});
 export const directDatabase = textFlag("direct-database", {
   placeholder: "<url>",
   text: "the same database past its transaction pooler, for statements that run outside a transaction",
@@ -205,10 +217,18 @@ export const releaseFlags: readonly Flag<unknown>[] = [
   ...storageFlags,
 ];
 
+/** Which database, and how to log in. */
+const accessFlags: readonly Flag<unknown>[] = [
+  database,
+  databaseSecret,
+  passwordFile,
+  passwordSecret,
+  databaseIam,
+];
+
 /** Which database: of verbs that need no releases. */
 export const databaseFlags: readonly Flag<unknown>[] = [
-  database,
-  passwordFile,
+  ...accessFlags,
   schema,
   { ...target, text: "a target of the configuration file, in place of --database, --schema and --stream" },
   { ...config, text: "configuration file for --target" },
@@ -220,8 +240,7 @@ export const streamFlags: readonly Flag<unknown>[] = [...databaseFlags, stream];
 /** Which database and which releases. */
 export const targetFlags: readonly Flag<unknown>[] = [
   source,
-  database,
-  passwordFile,
+  ...accessFlags,
   directDatabase,
   schema,
   ...releaseFlags.slice(1),
@@ -248,7 +267,10 @@ export function chooseTarget({ get }: Pick<Invocation, "get">): TargetChoice {
     config: get(config),
     source: get(source),
     database: get(database),
+    databaseSecret: get(databaseSecret),
     passwordFile: get(passwordFile),
+    passwordSecret: get(passwordSecret),
+    databaseIam: get(databaseIam),
     directDatabase: get(directDatabase),
     schema: get(schema),
     stream: get(stream),

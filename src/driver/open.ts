@@ -1,3 +1,4 @@
+import type { DatabaseAccess, RdsRoots } from "./access.ts";
 import type { Driver } from "./driver.ts";
 import type { LeaseTimes } from "./lease-keeper.ts";
 import { engineOf } from "./url.ts";
@@ -7,25 +8,27 @@ export interface DriverOptions {
   /** schema, or prefix of the collections, of our own state; default `lockkeeper` */
   readonly schema?: string;
   /** the same database past its pooler, for statements outside transactions */
-  readonly directUrl?: string;
+  readonly directUrl?: string | DatabaseAccess;
+  /** for URLs that mean them */
+  readonly rdsRoots?: RdsRoots;
   /** for tests: shorter leases */
   readonly times?: LeaseTimes;
 }
 
 /**
- * The driver for a database URL, loaded when asked for; it connects with its first call.
+ * The driver for a database, loaded when asked for; it connects with its first call.
  *
  * @throws RunnerError `USAGE` for a URL that no driver takes
  */
-export async function openDriver(url: string, options: DriverOptions = {}): Promise<Driver> {
-  switch (engineOf(url)) {
+export async function openDriver(url: string | DatabaseAccess, options: DriverOptions = {}): Promise<Driver> {
+  switch (typeof url === "string" ? engineOf(url) : url.engine) {
     case "postgres": {
       const { openPostgres } = await import("./postgres/postgres.ts");
       return openPostgres(url, options);
     }
     case "mongodb": {
       const { openMongo } = await import("./mongodb/mongodb.ts");
-      return openMongo(url, options);
+      return typeof url === "string" ? openMongo(url, options) : openMongo(await url.url(), options);
     }
   }
 }

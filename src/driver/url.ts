@@ -39,21 +39,24 @@ export async function databaseNameOf(url: string): Promise<string> {
 /**
  * A URL with its user's password put in. One that cannot be read is left for the driver to refuse.
  *
+ * @param user - in place of the URL's
  * @throws RunnerError `USAGE` - a MongoDB URL without a user
  */
-export function withPassword(url: string, password: string): string {
+export function withPassword(url: string, password: string, user?: string): string {
   switch (engineOf(url)) {
     case "postgres": {
-      // As a parameter: it needs no host in the URL, and its escaping knows every character.
-      const parsed = URL.parse(url);
-      if (parsed === null) return url;
-      parsed.searchParams.set("password", password);
-      return parsed.href;
+      // As parameters: they need no host in the URL, which is none to Node then, and their escaping knows every character.
+      const [base = "", query = ""] = url.split(/\?(.*)/s, 2);
+      const parameters = new URLSearchParams(query);
+      if (user !== undefined) parameters.set("user", user);
+      parameters.set("password", password);
+      return `${base}?${parameters.toString()}`;
     }
     case "mongodb": {
-      const [, scheme, user, rest] = /^([^:]+:\/\/)([^:@/?]+)(?::[^@/?]*)?(@.*)$/s.exec(url) ?? [];
-      if (scheme !== undefined && user !== undefined && rest !== undefined)
-        return `${scheme}${user}:${encodeURIComponent(password)}${rest}`;
+      const [, scheme, named, rest] = /^([^:]+:\/\/)(?:([^:@/?]+)(?::[^@/?]*)?@)?(.*)$/s.exec(url) ?? [];
+      const name = user === undefined ? named : encodeURIComponent(user);
+      if (scheme !== undefined && name !== undefined && rest !== undefined)
+        return `${scheme}${name}:${encodeURIComponent(password)}@${rest}`;
       throw new RunnerError("USAGE", "a password was given for a database URL without a user", {
         hint: "write the user's name before the host: mongodb://user@host:27017/database",
       });

@@ -64,7 +64,9 @@ const bad: readonly (readonly [string, string, readonly string[]])[] = [
   [
     "two URLs of a database",
     `version: 1\ntargets:\n  a: { engine: postgres, stream: o, source: ./r, database: { url: "postgres://u:planted-secret@h/d", urlFile: f } }\n`,
-    ["3:60 targets.a.database: expected exactly one of url, urlFile, urlEnv, got keys url, urlFile"],
+    [
+      "3:60 targets.a.database: expected exactly one of url, urlFile, urlEnv, urlSecret, got keys url, urlFile",
+    ],
   ],
   [
     "a URL of a database in the wrong place",

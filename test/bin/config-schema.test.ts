@@ -15,6 +15,8 @@ targets:
   orders: { engine: postgres, stream: orders, source: ./releases, database: { url: postgres://h/orders } }
 `;
 
+const secretArn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:orders-AbCdEf";
+
 const workload = '{ "oidc:a": { type: sigstore, trustDomain: p, issuer: "https://i", san: "https://s" } }';
 
 /** Documents and whether the file's shape allows them. */
@@ -28,6 +30,7 @@ version: 1
 publicUrl: https://migrate.example/base
 listen: 0.0.0.0:8080
 policy: policy.json
+work: { cloudRunJob: projects/my-project/locations/europe-west1/jobs/lockkeeper-work }
 trust:
   prod:
     threshold: 2
@@ -56,7 +59,7 @@ targets:
       urlFile: /run/secrets/db
       passwordFile: /run/secrets/password
       schema: migrations
-      direct: { urlEnv: DIRECT_URL }
+      direct: { urlSecret: projects/p/secrets/direct, iam: rds, iamHost: "orders.abc.eu-west-1.rds.amazonaws.com:5433" }
     limits: { wait: 10m, lockTimeout: 5s, statementTimeout: 0, deadline: 15m }
     onFailure: rollback
     orphans: cancel
@@ -84,6 +87,20 @@ targets:
   ["a target's name with a space", false, minimal.replace("orders:", '"or ders":')],
   ["a public URL with a user", false, `${minimal}publicUrl: https://u:p@migrate.example\n`],
   ["a public URL that is none", false, `${minimal}publicUrl: migrate.example\n`],
+  ["a secret's URL", true, minimal.replace("url: postgres://h/orders", `urlSecret: ${secretArn}`)],
+  ["a secret that is none", false, minimal.replace("url: postgres://h/orders", "urlSecret: orders-db")],
+  ["a URL and a secret's", false, minimal.replace("url:", `urlSecret: ${secretArn}, url:`)],
+  ["a password of a secret", true, minimal.replace("url:", `passwordSecret: ${secretArn}, url:`)],
+  ["two passwords", false, minimal.replace("url:", `passwordFile: f, passwordSecret: ${secretArn}, url:`)],
+  ["a password and a token", false, minimal.replace("url:", "passwordFile: f, iam: rds, url:")],
+  ["a token of Cloud SQL", true, minimal.replace("url:", "iam: cloud-sql, url:")],
+  ["a token of another platform", false, minimal.replace("url:", "iam: azure, url:")],
+  ["an endpoint without a token", false, minimal.replace("url:", "iamHost: h, url:")],
+  ["an endpoint of Cloud SQL", false, minimal.replace("url:", "iam: cloud-sql, iamHost: h, url:")],
+  ["an endpoint with a path", false, minimal.replace("url:", "iam: rds, iamHost: h/d, url:")],
+  ["an endpoint with port 0", false, minimal.replace("url:", 'iam: rds, iamHost: "h:0", url:')],
+  ["work by nobody", false, `${minimal}work: {}\n`],
+  ["work by a job's short name", false, `${minimal}work: { cloudRunJob: lockkeeper }\n`],
   ["a listen address without a port", false, `${minimal}listen: localhost\n`],
   ["a trust without keys", false, `${minimal}trust: { prod: { keys: [] } }\n`],
   ["a trust of identities only", true, `${minimal}trust: { prod: { identities: ${workload} } }\n`],
@@ -179,6 +196,8 @@ function isValid(value: unknown, schema: JsonSchema): boolean {
         );
       case "additionalProperties": {
         if (!isObject(value)) return true;
+      case "enum":
+        return (rule as unknown[]).includes(value);
         const known = Object.keys(schema["properties"] ?? {});
         const others = Object.keys(value).filter((name) => !known.includes(name));
         return rule === false

@@ -11,7 +11,10 @@ const nothing: TargetChoice = {
   config: undefined,
   source: undefined,
   database: undefined,
+  databaseSecret: undefined,
   passwordFile: undefined,
+  passwordSecret: undefined,
+  databaseIam: undefined,
   directDatabase: undefined,
   schema: undefined,
   stream: undefined,
@@ -75,7 +78,7 @@ describe("a configuration", () => {
       trust: { kind: "section", folder, value: { threshold: 2 } },
       database: {
         url: { kind: "file", path: join(folder, "secrets/db") },
-        passwordFile: "/abs/password",
+        password: { kind: "file", path: "/abs/password" },
         schema: "migrations",
       },
       limits: { waitMs: 60_000, lockTimeoutMs: 5_000, statementTimeoutMs: 0, deadlineMs: 900_000 },
@@ -150,7 +153,7 @@ describe("a target's settings", () => {
       // the file's password belongs to the file's URL
       database: {
         url: { kind: "text", url: "postgres://h/other" },
-        passwordFile: undefined,
+        password: undefined,
         schema: "migrations",
       },
       limits: { waitMs: 5, deadlineMs: 900_000 },

@@ -7,7 +7,8 @@ import pg from "pg";
 
 import { RunnerError } from "../../error.ts";
 import type { Address } from "./address.ts";
-import { databaseFailure, isNotReadyYet, serverError } from "./failure.ts";
+import { databaseFailure, isNotReadyYet, isRefusal, serverError } from "./failure.ts";
+import type { Whereabouts } from "./whereabouts.ts";
 
 /** One row, by column name. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -51,6 +52,8 @@ export interface Connection {
 
 /** Gives connections to one database. */
 export interface ConnectionPool {
+  /** where to, for people */
+  readonly shown: string;
   /** @throws RunnerError `DATABASE_…` */
   connect(signal: AbortSignal): Promise<Connection>;
   /** Repeated calls are fine. */
@@ -68,41 +71,55 @@ const idleTimeoutMs = 30_000;
 const closeMs = 2_000;
 const keepAliveInitialDelayMs = 15_000;
 
-/** A pool that connects when first asked. */
-export function openPool(address: Address): ConnectionPool {
-  let opening: Promise<pg.Pool> | undefined;
-  const pool = async (): Promise<pg.Pool> => {
-    opening ??= negotiate(address);
+/**
+ * A pool that connects when first asked. Where a user or password is refused that is kept elsewhere and has changed there,
+ * new connections are made with what is there now; those that stand, stay.
+ */
+export function openPool(where: Whereabouts): ConnectionPool {
+  const opened = new Map<Address, Promise<pg.Pool>>();
+  const pool = async (address: Address): Promise<pg.Pool> => {
+    const opening = opened.get(address) ?? negotiate(address);
+    opened.set(address, opening);
     try {
       return await opening;
     } catch (cause) {
-      opening = undefined;
+      opened.delete(address);
       throw cause;
     }
   };
+  const connectTo = async (address: Address): Promise<pg.PoolClient> => (await pool(address)).connect();
+  const connectAnyhow = async (): Promise<pg.PoolClient> => {
+    const address = await where.address();
+    try {
+      return await connectTo(address);
+    } catch (cause) {
+      if (!isRefusal(cause)) throw cause;
+      const other = await where.address(address);
+      if (other === address) throw cause;
+      return connectTo(other);
+    }
+  };
   return {
+    get shown() {
+      return where.shown;
+    },
     async connect(signal) {
       const giveUpAt = performance.now() + notReadyPatienceMs;
       for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
         signal.throwIfAborted();
         try {
-          return wrap(
-            await unlessAborted(
-              pool().then((opened) => opened.connect()),
-              signal,
-            ),
-          );
+          return wrap(await unlessAborted(connectAnyhow(), signal));
         } catch (cause) {
           if (!isNotReadyYet(cause) || performance.now() > giveUpAt)
-            throw databaseFailure(cause, address.shown);
+            throw databaseFailure(cause, where.shown, where.hint);
           await sleep(delayMs * (0.5 + Math.random()), undefined, { signal });
         }
       }
     },
     async close() {
-      const closing = opening;
-      opening = undefined;
-      const ended = closing?.then((opened) => opened.end()).catch(() => undefined);
+      const closing = [...opened.values()];
+      opened.clear();
+      const ended = Promise.allSettled(closing.map(async (opening) => (await opening).end()));
       await Promise.race([ended, sleep(closeMs, undefined, { ref: false })]);
     },
   };

@@ -19,15 +19,17 @@ const lockTries = 6;
 
 /** One database with our tables in it, which may not be there yet. */
 export class PostgresDatabase {
-  readonly shownUrl: string;
   readonly pool: ConnectionPool;
   readonly t: TableNames;
   #facts: ServerFacts | undefined;
 
-  constructor(shownUrl: string, pool: ConnectionPool, t: TableNames) {
-    this.shownUrl = shownUrl;
+  constructor(pool: ConnectionPool, t: TableNames) {
     this.pool = pool;
     this.t = t;
+  }
+
+  get shownUrl(): string {
+    return this.pool.shown;
   }
 
   /** What the database says of a stream; a database without our tables has the state of a fresh one. */

@@ -64,15 +64,25 @@ export function isNotReadyYet(thrown: unknown): boolean {
   return server !== undefined && notReadyYet.has(server.sqlstate);
 }
 
-/** Any failure to reach or use the database, outside a body, under its public code. */
-export function databaseFailure(thrown: unknown, shownUrl: string): RunnerError {
+/** Whether the server did not take this user with this password. */
+export function isRefusal(thrown: unknown): boolean {
+  const code = serverError(thrown)?.sqlstate;
+  return code === sqlstate.invalidPassword || code === sqlstate.invalidAuthorization;
+}
+
+/**
+ * Any failure to reach or use the database, outside a body, under its public code.
+ *
+ * @param logInHint - what to do where a log-in was refused, in place of the usual
+ */
+export function databaseFailure(thrown: unknown, shownUrl: string, logInHint?: string): RunnerError {
   if (thrown instanceof RunnerError) return thrown;
   if (isDefect(thrown)) return toRunnerError(thrown);
   const server = serverError(thrown);
   if (server === undefined) return networkFailure(thrown, shownUrl);
   const { code, hint } = classify(server);
   return new RunnerError(code, `${shownUrl}: ${server.message}`, {
-    hint: server.hint ?? hint,
+    hint: (isRefusal(thrown) ? logInHint : undefined) ?? server.hint ?? hint,
     fields: server.fields,
     cause: thrown,
   });

@@ -1,6 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
 import type { AcceptedRun, NewRun, SpentUse } from "../runs.ts";
+import type { DatabaseAccess, RdsRoots } from "../access.ts";
 import type { AuditLog } from "../audit-log.ts";
 import type { ForeignHistories } from "../foreign.ts";
 import type { Driver, LeaseOptions } from "../driver.ts";
@@ -8,7 +9,6 @@ import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
 import { acceptRun } from "./accept-run.ts";
-import { parseAddress } from "./address.ts";
 import { auditLog } from "./audit.ts";
 import { openPool, type ConnectionPool } from "./connection.ts";
 import { firstValue, PostgresDatabase } from "./database.ts";
@@ -32,6 +32,7 @@ import { spendUse } from "./single-use.ts";
 import { literal, tableNames } from "./tables.ts";
 import { takeLease } from "./take-lease.ts";
 import { resetTrust } from "./trust-reset.ts";
+import { whereaboutsOf } from "./whereabouts.ts";
 import { Workbench } from "./workbench.ts";
 
 /** Settings of a PostgreSQL driver; all but the URL have defaults. */
@@ -39,22 +40,23 @@ export interface PostgresOptions {
   /** schema of our own tables */
   readonly schema?: string;
   /** past the pooler, for statements outside transactions */
-  readonly directUrl?: string;
+  readonly directUrl?: string | DatabaseAccess;
+  readonly rdsRoots?: RdsRoots;
   /** for tests: shorter leases */
   readonly times?: LeaseTimes;
 }
 
 /** Opens a driver; connects when first asked. */
-export function openPostgres(url: string, options: PostgresOptions = {}): Driver {
-  const address = parseAddress(url);
+export function openPostgres(url: string | DatabaseAccess, options: PostgresOptions = {}): Driver {
+  const open = (access: string | DatabaseAccess): ConnectionPool =>
+    openPool(whereaboutsOf(access, options.rdsRoots));
   const t = tableNames(options.schema ?? "lockkeeper");
-  const direct = options.directUrl === undefined ? undefined : openPool(parseAddress(options.directUrl));
-  const database = new PostgresDatabase(address.shown, openPool(address), t);
+  const direct = options.directUrl === undefined ? undefined : open(options.directUrl);
+  const database = new PostgresDatabase(open(url), t);
   return new PostgresDriver(database, direct, options.times ?? leaseTimes);
 }
 
 class PostgresDriver implements Driver {
-  readonly url: string;
   readonly audit: AuditLog;
   readonly foreign: ForeignHistories;
   readonly #database: PostgresDatabase;
@@ -62,12 +64,15 @@ class PostgresDriver implements Driver {
   readonly #times: LeaseTimes;
 
   constructor(database: PostgresDatabase, direct: ConnectionPool | undefined, times: LeaseTimes) {
-    this.url = database.shownUrl;
     this.audit = auditLog(database);
     this.foreign = foreignHistories(database, direct ?? database.pool);
     this.#database = database;
     this.#direct = direct;
     this.#times = times;
+  }
+
+  get url(): string {
+    return this.#database.shownUrl;
   }
 
   async state(stream: string, signal: AbortSignal): Promise<StreamState> {

@@ -1,0 +1,105 @@
+import type { Variables } from "../cli/context.ts";
+import { readSecretFile } from "../cli/secret-file.ts";
+import type { DatabaseAccess, LogInToken } from "../driver/access.ts";
+import { engineOf, withPassword } from "../driver/url.ts";
+import { RunnerError } from "../error.ts";
+import { googleTokens, scopes } from "../host/google-auth.ts";
+import { rdsTokens } from "../host/rds-token.ts";
+import { readSecret } from "../host/secret.ts";
+import type { Engine } from "../migration/migration.ts";
+import { redactText } from "../report/redact.ts";
+import { credentialOf, urlOfSecret } from "./secret-content.ts";
+import type { AccessSettings, PasswordSettings } from "./settings.ts";
+
+/**
+ * How a database is reached whose URL or password a cloud keeps: read when it is first connected to, remembered, and read
+ * again when the server does not take it any more.
+ *
+ * @param known - its URL, where that is not kept as a secret
+ * @throws RunnerError `CONFIG` - tokens are for PostgreSQL; what reading a secret throws, where nothing else says the engine
+ */
+export async function keptAccess(
+  { url, password }: AccessSettings,
+  known: string | undefined,
+  engine: Engine | undefined,
+  variables: Variables,
+): Promise<DatabaseAccess> {
+  const read = async (): Promise<string> => {
+    const text = url.kind === "secret" ? urlOfSecret(await readSecret(url.name), url.name) : (known ?? "");
+    return withPasswordOf(text, password);
+  };
+  const ask = remembered(read);
+  const whose = known === undefined ? engine : engineOf(known);
+  const access = {
+    engine: whose ?? engineOf(await ask()),
+    shown: url.kind === "secret" ? `the database of secret ${url.name}` : shownOf(known ?? ""),
+    url: ask,
+  };
+  if (password?.kind !== "iam") return access;
+  if (access.engine !== "postgres")
+    throw new RunnerError("CONFIG", "iam makes tokens for PostgreSQL, and the database is MongoDB", {
+      hint: "name the file or the secret that holds its password",
+    });
+  return { ...access, token: tokenOf(password, variables) };
+}
+
+/** Asks once for all callers, and again for those whose answer was refused. */
+function remembered(read: () => Promise<string>): (refused?: string) => Promise<string> {
+  let asked: Promise<string> | undefined;
+  let last: string | undefined;
+  return async (refused) => {
+    if (refused !== undefined && refused === last) {
+      last = undefined;
+      asked = undefined;
+    }
+    const asking = (asked ??= read());
+    try {
+      const url = await asking;
+      if (asking === asked) last = url;
+      return url;
+    } catch (cause) {
+      if (asking === asked) asked = undefined;
+      throw cause;
+    }
+  };
+}
+
+async function withPasswordOf(url: string, password: PasswordSettings | undefined): Promise<string> {
+  switch (password?.kind) {
+    case "file":
+      return withPassword(url, await readSecretFile(password.path, "the password file"));
+    case "secret": {
+      const credential = credentialOf(await readSecret(password.name), password.name);
+      return withPassword(url, credential.password, credential.user);
+    }
+    case "iam":
+    case undefined:
+      return url;
+  }
+}
+
+function tokenOf(
+  { platform, endpoint }: Extract<PasswordSettings, { readonly kind: "iam" }>,
+  variables: Variables,
+): LogInToken {
+  switch (platform) {
+    case "rds":
+      return {
+        ...(endpoint === undefined ? {} : { endpoint }),
+        mayStayLocal: false,
+        hint: "let the user log in by IAM (GRANT rds_iam TO it), and allow this process's role rds-db:connect on the database's resource id and this user",
+        make: rdsTokens(variables["AWS_REGION"] || variables["AWS_DEFAULT_REGION"] || undefined),
+      };
+    case "cloud-sql":
+      return {
+        mayStayLocal: true,
+        hint: "the user is the service account's address without .gserviceaccount.com, and has to be a user of the instance; its roles are cloudsql.client and cloudsql.instanceUser",
+        make: googleTokens(scopes.cloudSql),
+      };
+  }
+}
+
+/** For people, until the driver has read it. */
+function shownOf(url: string): string {
+  return redactText(url).replace(/\?.*$/s, "");
+}
