@@ -3,9 +3,9 @@ import { cloudRunJobName } from "../host/cloud-run-hand-over.ts";
 import { parseSecretReference } from "../host/secret.ts";
 import { parseDuration } from "../migration/duration.ts";
 import { trustSchema } from "../release/trust/trust-text.ts";
-
 import { parseEndpoint } from "./endpoint.ts";
 import { iamPlatforms } from "./settings.ts";
+
 /** Names of targets, trusts, streams and environments: they stand in URLs, run ids and bucket paths. */
 const name = v.pipe(
   v.string("expected a name"),
@@ -67,12 +67,12 @@ const access = {
   url: v.optional(text),
   urlFile: v.optional(text),
   urlEnv: v.optional(text),
-  passwordFile: v.optional(text),
   urlSecret: v.optional(secret),
-};
+  passwordFile: v.optional(text),
   passwordSecret: v.optional(secret),
   iam: v.optional(v.picklist(iamPlatforms, `expected ${iamPlatforms.join(" or ")}`)),
   iamHost: v.optional(endpoint),
+};
 
 const oneUrl = "expected exactly one of url, urlFile, urlEnv, urlSecret";
 const onePassword = "expected at most one of passwordFile, passwordSecret, iam";
@@ -91,20 +91,20 @@ const database = v.pipe(
       v.pipe(
         v.strictObject(access),
         v.check((given) => hasOneUrl(given), oneUrl),
-      ),
         v.check((given) => hasOnePassword(given), onePassword),
         v.check((given) => given.iamHost === undefined || given.iam === "rds", iamHostOfRds),
+      ),
     ),
   }),
   v.check((given) => hasOneUrl(given), oneUrl),
-);
   v.check((given) => hasOnePassword(given), onePassword),
   v.check((given) => given.iamHost === undefined || given.iam === "rds", iamHostOfRds),
+);
 
-const limits = v.strictObject({
 const jobShape = "expected projects/<project>/locations/<region>/jobs/<name>";
 const cloudRunJob = v.pipe(v.string(jobShape), v.regex(cloudRunJobName, jobShape));
 
+const limits = v.strictObject({
   wait: v.optional(duration),
   lockTimeout: v.optional(duration),
   statementTimeout: v.optional(duration),
@@ -154,8 +154,8 @@ export const configSchema = v.strictObject({
   publicUrl: v.optional(httpUrl),
   listen: v.optional(listen),
   policy: v.optional(text),
-  trust: v.optional(v.record(name, trustSchema), {}),
   work: v.optional(v.strictObject({ cloudRunJob })),
+  trust: v.optional(v.record(name, trustSchema), {}),
   s3: v.optional(s3, {}),
   gcs: v.optional(gcs, {}),
   targets: v.record(name, target),

@@ -7,8 +7,8 @@ import { defaultBackupMs, defaultLimits } from "./settings.ts";
 import type {
   BackupSettings,
   DatabaseSettings,
-  StorageSettings,
   PasswordSettings,
+  StorageSettings,
   TargetSettings,
   TrustSettings,
   UrlSettings,

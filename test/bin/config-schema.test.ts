@@ -82,11 +82,6 @@ targets:
   ["zero as text", true, minimal.replace("stream:", 'limits: { wait: "0" }, stream:')],
   ["two database URLs", false, minimal.replace("url:", "urlFile: x, url:")],
   ["no database URL", false, minimal.replace("url: postgres://h/orders", "")],
-  ["the other engine", true, minimal.replace("engine: postgres", "engine: mongodb")],
-  ["another engine", false, minimal.replace("engine: postgres", "engine: mysql")],
-  ["a target's name with a space", false, minimal.replace("orders:", '"or ders":')],
-  ["a public URL with a user", false, `${minimal}publicUrl: https://u:p@migrate.example\n`],
-  ["a public URL that is none", false, `${minimal}publicUrl: migrate.example\n`],
   ["a secret's URL", true, minimal.replace("url: postgres://h/orders", `urlSecret: ${secretArn}`)],
   ["a secret that is none", false, minimal.replace("url: postgres://h/orders", "urlSecret: orders-db")],
   ["a URL and a secret's", false, minimal.replace("url:", `urlSecret: ${secretArn}, url:`)],
@@ -101,6 +96,11 @@ targets:
   ["an endpoint with port 0", false, minimal.replace("url:", 'iam: rds, iamHost: "h:0", url:')],
   ["work by nobody", false, `${minimal}work: {}\n`],
   ["work by a job's short name", false, `${minimal}work: { cloudRunJob: lockkeeper }\n`],
+  ["the other engine", true, minimal.replace("engine: postgres", "engine: mongodb")],
+  ["another engine", false, minimal.replace("engine: postgres", "engine: mysql")],
+  ["a target's name with a space", false, minimal.replace("orders:", '"or ders":')],
+  ["a public URL with a user", false, `${minimal}publicUrl: https://u:p@migrate.example\n`],
+  ["a public URL that is none", false, `${minimal}publicUrl: migrate.example\n`],
   ["a listen address without a port", false, `${minimal}listen: localhost\n`],
   ["a trust without keys", false, `${minimal}trust: { prod: { keys: [] } }\n`],
   ["a trust of identities only", true, `${minimal}trust: { prod: { identities: ${workload} } }\n`],
@@ -167,6 +167,8 @@ function isValid(value: unknown, schema: JsonSchema): boolean {
         return typeOf(value) === rule || (rule === "number" && typeOf(value) === "integer");
       case "const":
         return value === rule;
+      case "enum":
+        return (rule as unknown[]).includes(value);
       case "pattern":
         return typeof value !== "string" || new RegExp(String(rule), "u").test(value);
       case "minLength":
@@ -196,8 +198,6 @@ function isValid(value: unknown, schema: JsonSchema): boolean {
         );
       case "additionalProperties": {
         if (!isObject(value)) return true;
-      case "enum":
-        return (rule as unknown[]).includes(value);
         const known = Object.keys(schema["properties"] ?? {});
         const others = Object.keys(value).filter((name) => !known.includes(name));
         return rule === false
