@@ -50,7 +50,7 @@ export function orderOf(
 
 /**
  * The request that goes on with a run where its last executor left it: the release that was pinned, the same goal and
- * caller, what is left of its deadline.
+ * caller, what is left of its deadline and of its wait.
  *
  * @throws RunnerError `INTERNAL` - the order is not one of ours: another version of this program wrote it
  */
@@ -63,7 +63,7 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
     });
   }
   const { goal, plan, limits, onFailure, allow, traceparent } = read.output;
-  const { deadlineMs } = limits;
+  const { deadlineMs, waitMs } = limits;
   return {
     id: run.id,
     action: run.action,
@@ -73,7 +73,12 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
     trigger: run.trigger,
     caller: run.caller,
     labels: run.labels,
-    limits: { ...limits, deadlineMs: deadlineMs === 0 ? 0 : Math.max(1, deadlineMs - ageMs) },
+    limits: {
+      ...limits,
+      // Executors who only wait must not pass a run on for ever; one that has begun is waited for by its own successor.
+      waitMs: hasBegun ? waitMs : Math.max(0, waitMs - ageMs),
+      deadlineMs: deadlineMs === 0 ? 0 : Math.max(1, deadlineMs - ageMs),
+    },
     ...(onFailure === undefined ? {} : { onFailure }),
     ...(allow === undefined ? {} : { allow }),
     ...(traceparent === undefined ? {} : { traceparent }),

@@ -1,0 +1,94 @@
+import type { Variables } from "../cli/context.ts";
+import { RunnerError } from "../error.ts";
+import type { HandOver } from "../dispatch/hand-over.ts";
+import type { LogRecord } from "../report/log.ts";
+import type { Target } from "../runner.ts";
+import { loadConfig, type Config } from "./config.ts";
+import { openObservers, type Observers } from "./open-observers.ts";
+import { lazyTarget } from "./open-target.ts";
+
+/** Where a layer of the function puts its files. */
+const defaultConfig = "/opt/lockkeeper/lockkeeper.yaml";
+
+/** One call of the function. */
+export interface Invocation {
+  /** Lambda's own, `aws_request_id` in the log */
+  readonly id: string;
+  /** of this function, with the alias that it was called by */
+  readonly functionArn: string;
+  /** milliseconds until Lambda ends it */
+  msLeft(): number;
+}
+
+/** What an instance of the function keeps from one invocation to the next. */
+export interface LambdaHost {
+  readonly config: Config;
+  readonly targets: ReadonlyMap<string, Target>;
+  readonly observers: Observers;
+  handOver(invocation: Invocation): HandOver;
+  log(record: LogRecord): void;
+  now(): Date;
+  /** Ends connections that are open. */
+  disconnect(): Promise<void>;
+}
+
+/**
+ * Everything that a function is configured with. Its targets open their clients when they are needed.
+ *
+ * Variables: `LOCKKEEPER_CONFIG`, the configuration's file; `LOCKKEEPER_WORKER_FUNCTION`, name or ARN of the function that
+ * goes on with what this one has begun or has no more time for, where that is not this one.
+ *
+ * @throws RunnerError `CONFIG`
+ */
+export async function openLambdaHost(
+  variables: Variables,
+  parts: Pick<LambdaHost, "log" | "now">,
+): Promise<LambdaHost> {
+  const config = await loadConfig(variables["LOCKKEEPER_CONFIG"] ?? defaultConfig);
+  const observers = await openObservers({ variables, config: async () => config, log: parts.log });
+  const surroundings = {
+    variables,
+    directions: "both",
+    others: async () => config.targets,
+    observers: observers.observers,
+  } as const;
+  const targets = new Map<string, Target>();
+  for (const [name, settings] of config.targets) targets.set(name, await lazyTarget(settings, surroundings));
+  const worker = variables["LOCKKEEPER_WORKER_FUNCTION"] || undefined;
+  const handOvers = new Map<string, HandOver>();
+  return {
+    ...parts,
+    config,
+    targets,
+    observers,
+    handOver: ({ functionArn }) => ({
+      async start(target) {
+        const { lambdaHandOver } = await import("../host/lambda-hand-over.ts");
+        const name = worker ?? functionArn;
+        const handOver = handOvers.get(name) ?? lambdaHandOver(name);
+        handOvers.set(name, handOver);
+        await handOver.start(target);
+      },
+    }),
+    async disconnect() {
+      await Promise.allSettled([...targets.values()].map((target) => target.driver.close()));
+    },
+  };
+}
+
+/**
+ * Milliseconds of an invocation that a run must leave: to stop its statement, record where it stands, start the next
+ * execution and send what observers saw.
+ */
+export function marginMs(msLeft: number): number {
+  return Math.min(Math.max(msLeft / 5, 2_000), 10_000);
+}
+
+/** The target that a message names. */
+export function targetNamed(name: string, { targets, config }: LambdaHost): Target {
+  const target = targets.get(name);
+  if (target !== undefined) return target;
+  throw new RunnerError("UNKNOWN_TARGET", `target "${name}" is not in ${config.file}`, {
+    hint: `there are ${[...targets.keys()].join(", ")}`,
+  });
+}
