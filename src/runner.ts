@@ -17,7 +17,7 @@ import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.t
 import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
 import { holdOf, RunLog } from "./run/log.ts";
-import { fetchRelease } from "./run/fetch-release.ts";
+import { fetchRelease, newestStill } from "./run/fetch-release.ts";
 import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
 import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
@@ -196,7 +196,7 @@ async function fetchBodies(
 
 /** Everything was judged without the lease; under it the database may have moved on, so all that depends on it is judged again. */
 async function runUnderLease(
-  release: Release,
+  offered: Release,
   fetched: ReadonlyMap<string, Buffer>,
   request: RunRequest,
   target: Target,
@@ -204,6 +204,9 @@ async function runUnderLease(
   log: RunLog,
 ): Promise<RunResult> {
   const state = await session.state();
+  const asked = { expected: request.release, now: log.startedAt };
+  const release = await newestStill(offered, target, state, asked, session.signal);
+  if (release !== offered) log.verified(release);
   assertUsable(release, state, target);
   const progress = assertProgress(state, session.attempt);
   const plan = await planFor(release, state, request, target, log);
@@ -220,8 +223,8 @@ async function runUnderLease(
   const isBack = isRollingBack(state, request);
   if (!isBack)
     await awaitDependencies(plan, request, target, { waitMs: 0, signal: session.signal, emit: log.emit });
-  const asked = isBack ? ({ ...request, onFailure: "rollback" } as const) : request;
-  const back = findWayBack(release, plan, asked, target.onFailure);
+  const going = isBack ? ({ ...request, onFailure: "rollback" } as const) : request;
+  const back = findWayBack(release, plan, going, target.onFailure);
   const steps = [...plan.steps, ...(back?.steps ?? [])];
   assertMayRunCode(steps, target);
   assertTakesCode(steps, session);

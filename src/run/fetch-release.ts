@@ -1,7 +1,7 @@
 import type { StreamState } from "../driver/stream-state.ts";
 import { appliedEntries } from "../history/applied.ts";
 import type { KnownRoots } from "../release/trust/anchor.ts";
-import type { AppliedMigration, Release } from "../release/release.ts";
+import type { AppliedMigration, Release, ReleaseRank } from "../release/release.ts";
 import type { Target } from "./target.ts";
 
 type Place = Pick<Target, "driver" | "releases" | "stream">;
@@ -34,6 +34,29 @@ export function fetchRelease(
     knownRoots: knownRoots(target, state, signal),
   };
   return releases.fetch(context, signal);
+}
+
+/**
+ * The release to go on with under the lease: where a newer one was begun while this run waited, and it was asked for the
+ * newest, that is what the bucket offers now.
+ *
+ * @throws RunnerError as `ReleaseProvider.fetch`
+ */
+export async function newestStill(
+  release: Release,
+  target: Place,
+  state: Pick<StreamState, "highWaterMark" | "rootVersion">,
+  { expected, now }: { readonly expected: string | null; readonly now: Date },
+  signal: AbortSignal,
+): Promise<Release> {
+  const { rank } = release;
+  const mark = state.highWaterMark;
+  if (expected !== null || rank === undefined || mark === null || !isBefore(rank, mark)) return release;
+  return fetchRelease(target, state, { expected: undefined, now }, signal);
+}
+
+function isBefore(one: ReleaseRank, other: ReleaseRank): boolean {
+  return (one.epoch - other.epoch || one.version - other.version) < 0;
 }
 
 /** What a database remembers of roots; they are asked for only where that is news. */
