@@ -2,7 +2,7 @@ import type { RunnerError } from "../error.ts";
 import { formatDuration } from "../report/duration.ts";
 import { redactText } from "../report/redact.ts";
 import type { Followed } from "./remote.ts";
-import type { RemoteEntry, RemotePlan } from "./remote-run.ts";
+import type { RemoteEntry, RemotePlan, RemoteRun } from "./remote-run.ts";
 
 /** Rows of a table: a page that a person reads; GitHub takes 1 MiB. */
 const maxRows = 100;
@@ -19,7 +19,7 @@ export function summarizeRun({ run, entries }: Followed, error: RunnerError | un
         [
           ["run", self === undefined ? escape(run.id) : `[${escape(run.id)}](<${escapeUrl(self)}>)`],
           ["release", release === null ? "" : `${code(release.digest)}${versionOf(release.version)}`],
-          ["database", `from ${escape(run.from ?? "0")} to ${escape(run.to ?? "0")}`],
+          ["database", describeWay(run)],
           ["done", `${progress.applied} of ${progress.total}`],
         ],
       ),
@@ -59,6 +59,12 @@ export function summarizePlan({ target, plan }: RemotePlan): string {
 /** A request that came to no run, as Markdown. */
 export function summarizeError(target: string, error: RunnerError): string {
   return document(`${escape(target)}: no run`, [describe(error)]);
+}
+
+/** A run that did not succeed says where it was to lead. */
+function describeWay({ status, from, to }: RemoteRun): string {
+  if (status === "succeeded") return `from ${escape(from ?? "0")} to ${escape(to ?? "0")}`;
+  return `was at ${escape(from ?? "0")}, wanted is ${escape(to ?? "the newest")}`;
 }
 
 function rowOf({ path, direction, status, durationMs }: RemoteEntry): readonly string[] {

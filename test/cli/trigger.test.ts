@@ -1,52 +1,10 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { front } from "../http/front.ts";
 import { createWorld, openBarrier, orders, users } from "../http/world.ts";
-import type { World } from "../http/world.ts";
 import { call } from "./terminal.ts";
-
-/** What stands between the client and the app: the network, and whatever goes wrong on it. */
-type Fault = (request: IncomingMessage, response: ServerResponse, seen: number) => boolean;
-
-/** The world's app behind a socket; `fault` may answer in its place. */
-async function front(
-  world: World,
-  fault: Fault = () => false,
-): Promise<{ readonly url: string; readonly tokens: readonly string[]; readonly keys: readonly string[] }> {
-  const tokens: string[] = [];
-  const keys: string[] = [];
-  const server = createServer((request, response) => {
-    void (async () => {
-      tokens.push(request.headers.authorization ?? "");
-      if (request.method === "POST") keys.push(String(request.headers["idempotency-key"]));
-      const chunks: Buffer[] = [];
-      for await (const chunk of request) chunks.push(chunk);
-      if (fault(request, response, tokens.length)) return;
-      const answer = await world.app.hono.request(request.url ?? "/", {
-        method: request.method ?? "GET",
-        headers: Object.entries(request.headers).map(
-          ([name, value]) => [name, String(value)] as [string, string],
-        ),
-        ...(chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }),
-      });
-      response.writeHead(answer.status, Object.fromEntries(answer.headers.entries()));
-      response.end(Buffer.from(await answer.arrayBuffer()));
-    })();
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  onTestFinished(
-    () =>
-      new Promise<void>((resolve) => {
-        server.closeAllConnections();
-        server.close(() => resolve());
-      }),
-  );
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, tokens, keys };
-}
 
 async function tokenFile(text: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "lockkeeper-trigger-"));
