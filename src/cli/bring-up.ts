@@ -22,8 +22,8 @@ export interface BringUp {
 /** How it ended: by a run, or because the database had it all. */
 export type BroughtUp =
   | { readonly kind: "run"; readonly result: RunResult }
-  /** the release that was asked for, and more */
-  | { readonly kind: "ahead"; readonly state: StreamState; readonly release: string };
+  /** the release that was asked for, or the whole folder, and more */
+  | { readonly kind: "ahead"; readonly state: StreamState; readonly release: string | undefined };
 
 /** milliseconds between two looks at what is away */
 const pollMs = 1_000;
@@ -56,6 +56,7 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
     const left = msLeft();
     if (left === 0) throw late(deadlineMs);
     const result = await wish.run({ ...target.limits, deadlineMs: left === Infinity ? 0 : left });
+    if (isFolderBehind(result.error)) return { kind: "ahead", state, release };
     if (result.error === null || !isPassing(result.error) || runs === maxRuns || signal.aborted)
       return { kind: "run", result };
     output.waiting(result.error);
@@ -76,6 +77,14 @@ async function isAhead(
   if (mark === null || mark.digest === release || state.completed === release) return false;
   const end = await endOfRelease(target, state, release, new Date(), signal);
   return end !== undefined && hasChain(target.driver, target.stream, state, end, signal);
+}
+
+/**
+ * Whether a folder of plain files was applied to its last file, and newer ones after it: then it lies in the image of an
+ * older version, whose pods may start again at any time, or for which somebody has gone back.
+ */
+function isFolderBehind(error: RunnerError | null): boolean {
+  return error?.code === "DATABASE_AHEAD" && error.fields["pending"] === 0;
 }
 
 function late(deadlineMs: number): RunnerError {

@@ -16,7 +16,7 @@ export function showResult(
   result: RunResult,
   exit = result.error === null ? 0 : exitOf(result.error),
 ): number {
-  const { error, target } = result;
+  const { error, target, outcome, runId } = result;
   output.result(describeResult(result, exit), () => formatResult(result, output.paint.out));
   if (error === null) {
     ended({ kind: "done", words: describeSuccess(result) });
@@ -24,7 +24,8 @@ export function showResult(
   }
   const state = describeState(result);
   if (!output.isJson) output.stderr.write(`${formatFailure(error, output, state)}\n`);
-  ended({ kind: "failed", error, exit, target, state });
+  const run = outcome === "refused" ? {} : { run: runId };
+  ended({ kind: "failed", error, exit, target, state, ...run });
   return exit;
 }
 

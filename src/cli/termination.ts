@@ -28,6 +28,8 @@ export type Ending =
       readonly target?: string;
       /** of the database, in words */
       readonly state?: string;
+      /** id of the run that failed, where the error names none */
+      readonly run?: string;
     };
 
 /**
@@ -58,7 +60,7 @@ export function formatEnding(ending: Ending): string {
   if (ending.kind === "done") return fit(`lockkeeper OK ${oneLine(ending.words)}`, "\n");
   const { error, exit, target, state } = ending;
   const where = whereOf(error);
-  const { statement, sqlstate, run } = error.fields;
+  const { statement, sqlstate, run = ending.run } = error.fields;
   const message = redactText(error.message);
   const what = [
     ...(where === undefined || message.includes(where) ? [] : [`${where}:`]),

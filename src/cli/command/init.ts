@@ -102,16 +102,17 @@ function showRun(invocation: Invocation, result: RunResult): number {
 function showAhead(
   { output, ended }: Invocation,
   target: string,
-  digest: string,
+  digest: string | undefined,
   { position, completed }: StreamState,
 ): number {
+  const what = digest === undefined ? "all of the folder" : `release ${digest}`;
   const version = position.version ?? "0";
   output.result(
     {
       target,
       status: "succeeded",
       outcome: "noop",
-      release: { digest },
+      release: digest === undefined ? null : { digest },
       to: version,
       completed,
       error: null,
@@ -119,10 +120,10 @@ function showAhead(
     () =>
       formatPairs([
         ["target", target],
-        ["release", `${digest}, and more since`],
+        ["has", `${what}, and more since`],
         ["version", version],
       ]),
   );
-  ended({ kind: "done", words: `${target} ${version} (has release ${digest}, and more since)` });
+  ended({ kind: "done", words: `${target} ${version} (has ${what}, and more since)` });
   return 0;
 }
