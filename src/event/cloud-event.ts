@@ -26,7 +26,7 @@ export const structuredCloudEvent: Shape = (payload) => {
 function ofType(type: string, data: unknown, id: string | undefined): Content {
   if (!type.startsWith(objects)) return unknown("a CloudEvent of another type than a bucket's");
   if (type !== `${objects}finalized`) return written("eventarc", []);
-  const object = gcsObject(data, id?.slice(0, eventLimits.id));
+  const object = gcsObject(data, id);
   return object === undefined
     ? unknown("a CloudEvent of a bucket without bucket and name")
     : written("eventarc", [object]);

@@ -13,5 +13,11 @@ export function gcsObject(resource: unknown, id: string | undefined): BucketEven
   const read = v.safeParse(objectSchema, resource, { abortEarly: true });
   if (!read.success) return undefined;
   const { bucket, name, generation = null } = read.output;
-  return { provider: "gcs", bucket, key: name, version: generation, id: id ?? null };
+  return {
+    provider: "gcs",
+    bucket,
+    key: name,
+    version: generation,
+    id: id?.slice(0, eventLimits.id) ?? null,
+  };
 }

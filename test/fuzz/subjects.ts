@@ -1,6 +1,7 @@
 import { bodySubjects } from "./subject-body.ts";
 import { callerSubjects } from "./subject-caller.ts";
 import { configSubjects } from "./subject-config.ts";
+import { eventSubjects } from "./subject-event.ts";
 import { folderSubjects } from "./subject-folder.ts";
 import { httpSubjects } from "./subject-http.ts";
 import { keylessSubjects } from "./subject-keyless.ts";
@@ -15,6 +16,7 @@ export const subjects: readonly Subject[] = [
   ...keylessSubjects,
   ...httpSubjects,
   ...callerSubjects,
+  ...eventSubjects,
   ...folderSubjects,
   ...bodySubjects,
   ...configSubjects,
