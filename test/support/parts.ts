@@ -167,6 +167,11 @@ const parts = {
     installed: "compose-schema.json",
     how: "npm run parts; needs Python 3.11",
   },
+  terraform: {
+    variable: "LOCKKEEPER_TEST_TERRAFORM",
+    program: "terraform",
+    how: "your system's terraform, 1.9 or newer",
+  },
   kubectl: { variable: "LOCKKEEPER_TEST_KUBECTL", program: "kubectl", how: "your system's kubectl" },
   buildah: {
     variable: "LOCKKEEPER_TEST_BUILDAH",
