@@ -249,6 +249,19 @@ export function runSuite(start: Start): void {
     expect(picked.flat()[0]?.ageMs).toBeGreaterThanOrEqual(0);
   });
 
+  test("51. a run that its process does not execute is picked up by another at once, and then is that one's", async () => {
+    const { driver, open } = await start();
+    const others = [await open(), await open(), await open()];
+    const order = { goal: { kind: "latest" } };
+    const unclaimed = newRun({ order, isUnclaimed: true });
+    const claimed = newRun({ order });
+    for (const run of [unclaimed, claimed]) await driver.acceptRun(run, never);
+    expect(await driver.run(unclaimed.id, never)).toMatchObject({ status: "queued", attempt: 0 });
+    const picked = await Promise.all(others.map((other) => other.pickUpRuns(pickUp, never)));
+    expect(picked.flat().map(({ run, order: kept }) => [run.id, kept])).toEqual([[unclaimed.id, order]]);
+    expect(await driver.pickUpRuns(pickUp, never)).toEqual([]);
+  });
+
   test("38. a run that its process has, one that nobody else may have, and one that has ended are not picked up", async () => {
     const { driver } = await start();
     expect(await driver.pickUpRuns(pickUp, never)).toEqual([]);
