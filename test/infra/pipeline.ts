@@ -38,7 +38,7 @@ export async function platformWorld(
       keys: { [platform]: issuer.jwks },
     },
   });
-  return { world, issuer, token: () => issuer.token({ ...claims, aud: testAudience, jti: undefined }) };
+  return { world, issuer, token: () => issuer.token({ ...claims, aud: testAudience }) };
 }
 
 /** GitHub's side of a job: its token endpoint, its files, its variables. */

@@ -12,11 +12,11 @@ const tokenFile = textFlag("token-file", {
 const tokenEnv = textFlag("token-env", {
   placeholder: "<name>",
   text: "variable with the bearer token, where there is no file",
-  explained: "LOCKKEEPER_TOKEN; on GitHub a token is asked for",
+  explained: "LOCKKEEPER_TOKEN; GitHub and Codefresh are asked for one",
 });
 const audience = textFlag("audience", {
   placeholder: "<text>",
-  text: "whom a token that is asked for on GitHub is for: the audience of the server's policy",
+  text: "whom a token is for that GitHub or Codefresh is asked for: the audience of the server's policy",
   explained: "--url",
 });
 const name = required({ ...target, text: "the name that the server's configuration gives the database" });
