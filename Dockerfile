@@ -14,6 +14,8 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json ./
 COPY src ./src
 RUN npm run build
+# For pipelines, which run a shell in the image and call `lockkeeper` themselves.
+RUN mkdir bin && printf '#!/bin/sh\nexec node /app/dist/bin/cli.js "$@"\n' >bin/lockkeeper && chmod 755 bin/lockkeeper
 
 FROM docker.io/library/node:24-bookworm-slim AS dependencies
 WORKDIR /build
@@ -31,6 +33,7 @@ EXPOSE 8080
 ENV LOCKKEEPER_CONFIG=/etc/lockkeeper/lockkeeper.yaml
 COPY --from=dependencies /build/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
+COPY --from=build /build/bin /usr/local/bin
 COPY package.json LICENSE ./
 # Not root, even where nobody says so. Any other id works as well: nothing here belongs to this one.
 USER 65532:65532
