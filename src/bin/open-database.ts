@@ -1,13 +1,13 @@
 import type { Variables } from "../cli/context.ts";
 import { readSecretFile } from "../cli/secret-file.ts";
-import type { DatabaseAccess, LogInToken } from "../driver/access.ts";
+import type { DatabaseAccess } from "../driver/access.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
 import { databaseNameOf, engineOf, withPassword } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import { rdsRoots } from "../host/rds-roots.ts";
 import type { Engine } from "../migration/migration.ts";
-import type { AccessSettings, DatabaseSettings, PasswordSettings, TargetSettings } from "./settings.ts";
+import type { AccessSettings, DatabaseSettings, TargetSettings } from "./settings.ts";
 
 /** A database URL with all that it needs; or how to come by it where that is kept elsewhere, and changes. */
 export type Access = string | DatabaseAccess;

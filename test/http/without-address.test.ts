@@ -14,6 +14,15 @@ test.for([
   ['another release is under "s3://acme-releases/orders".', 'another release is under "the bucket".'],
   ["gs://acme/a and file:///srv/releases are two", "the bucket and the bucket are two"],
   ["sha256:00 is at https://migrate.example/v1/runs/1", "sha256:00 is at https://migrate.example/v1/runs/1"],
-] as const)("a message keeps its words and loses where things are: %s", ([text, wanted]) => {
+] as const)("a message keeps its words and loses where things are: %s", ([text, wanted
+  [
+    "the secret arn:aws:secretsmanager:eu-west-1:111122223333:secret:orders-AbCdEf is not for this process",
+    "the secret (its name is in the log) is not for this process",
+  ],
+  [
+    "there is no secret projects/my-shop/secrets/orders/versions/latest",
+    "there is no secret (its name is in the log)",
+  ],
+]) => {
   expect(withoutAddress(text)).toBe(wanted);
 });
