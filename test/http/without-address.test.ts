@@ -14,7 +14,6 @@ test.for([
   ['another release is under "s3://acme-releases/orders".', 'another release is under "the bucket".'],
   ["gs://acme/a and file:///srv/releases are two", "the bucket and the bucket are two"],
   ["sha256:00 is at https://migrate.example/v1/runs/1", "sha256:00 is at https://migrate.example/v1/runs/1"],
-] as const)("a message keeps its words and loses where things are: %s", ([text, wanted
   [
     "the secret arn:aws:secretsmanager:eu-west-1:111122223333:secret:orders-AbCdEf is not for this process",
     "the secret (its name is in the log) is not for this process",
@@ -23,6 +22,6 @@ test.for([
     "there is no secret projects/my-shop/secrets/orders/versions/latest",
     "there is no secret (its name is in the log)",
   ],
-]) => {
+] as const)("a message keeps its words and loses where things are: %s", ([text, wanted]) => {
   expect(withoutAddress(text)).toBe(wanted);
 });
