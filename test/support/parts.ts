@@ -161,6 +161,12 @@ const parts = {
     program: "kubernetes-validate",
     how: "npm run parts; needs Python 3.11",
   },
+  telemetry: {
+    // Python with Prometheus' own reader of its text, and OpenTelemetry's own messages
+    variable: "LOCKKEEPER_TEST_TELEMETRY",
+    installed: "telemetry/bin/python",
+    how: "npm run parts; needs Python 3.11",
+  },
   "compose-schema": {
     // the JSON schema of compose files
     variable: "LOCKKEEPER_TEST_COMPOSE_SCHEMA",
@@ -173,6 +179,12 @@ const parts = {
     how: "your system's terraform, 1.9 or newer",
   },
   kubectl: { variable: "LOCKKEEPER_TEST_KUBECTL", program: "kubectl", how: "your system's kubectl" },
+  "kube-apiserver": {
+    variable: "LOCKKEEPER_TEST_KUBE_APISERVER",
+    installed: "bin/kube-apiserver",
+    how: "test/slow/install.sh; needs Go",
+  },
+  etcd: { variable: "LOCKKEEPER_TEST_ETCD", program: "etcd", how: "test/slow/install.sh as root on Debian" },
   buildah: {
     variable: "LOCKKEEPER_TEST_BUILDAH",
     program: "buildah",

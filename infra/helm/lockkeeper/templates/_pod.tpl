@@ -153,7 +153,7 @@ policy.json: |
 {{- range $name, $target := $targets -}}
 {{- $file := dig "database" "urlFile" "" $target -}}
 {{- $folder := regexReplaceAll "^/run/secrets/([^/]+)/.*$" $file "${1}" -}}
-{{- if and (hasPrefix "/run/secrets/" $file) (not (hasKey $.Values.secrets $folder)) -}}
+{{- if and (hasPrefix "/run/secrets/" $file) (not (hasKey (default dict $.Values.secrets) $folder)) -}}
 {{- fail (printf "config.targets.%s.database.urlFile: %s is in no folder of secrets; add secrets.%s with the name of the Secret" $name $file $folder) -}}
 {{- end -}}
 {{- end -}}
