@@ -3,6 +3,7 @@ import { Hono, type MiddlewareHandler } from "hono";
 import { matchedRoutes } from "hono/route";
 import { RunnerError, toRunnerError } from "../error.ts";
 import { ActiveRuns } from "../dispatch/active-runs.ts";
+import { createWaker } from "../dispatch/wake.ts";
 import { AppliedReleases } from "./applied-release.ts";
 import { DecisionAudit } from "./audit.ts";
 import { audited } from "./audited.ts";
@@ -15,6 +16,7 @@ import { originOf } from "../report/origin.ts";
 import { linksBelow } from "./link.ts";
 import { problemOf, problemResponse } from "./problem.ts";
 import { addCancelRoute } from "./route/cancel.ts";
+import { addWakeRoutes } from "./route/event.ts";
 import { addEventRoutes } from "./route/events.ts";
 import { addGateRoutes } from "./route/gate.ts";
 import { addHealthRoutes } from "./route/health.ts";
@@ -39,7 +41,8 @@ export interface HttpApp {
 }
 
 /**
- * The HTTP API over opened targets. Everything below `/v1` needs a caller who proves who they are, and a rule that allows it.
+ * The HTTP API over opened targets. Everything below `/v1`, and events, need a caller who proves who they are, and a rule
+ * that allows it.
  *
  * Requests are answered without a port too: `app.hono.request("/v1/runs", …)`.
  */
@@ -55,6 +58,12 @@ export function createApp(deps: HttpDeps): HttpApp {
   const parts: HttpParts = {
     ...deps,
     active,
+    waker: createWaker({
+      targets: deps.targets,
+      active,
+      ...(handOver === undefined ? {} : { handOver }),
+      log,
+    }),
     audit: new DecisionAudit(deps),
     links: linksBelow(deps.publicUrl),
     rateLimit: new RateLimit(),
@@ -73,6 +82,7 @@ export function createApp(deps: HttpDeps): HttpApp {
 
   addPostRunRoute(hono, parts);
   addHookRoutes(hono, parts);
+  addWakeRoutes(hono, parts);
   addRunRoutes(hono, parts);
   addGateRoutes(hono, parts);
   addEventRoutes(hono, parts);

@@ -1,6 +1,6 @@
 import type { MiddlewareHandler } from "hono";
-import { toRunnerError } from "../error.ts";
-import type { AllowedFacts, Asker } from "./audit.ts";
+import { toRunnerError, type RunnerErrorCode } from "../error.ts";
+import type { AllowedFacts, Asked, Asker } from "./audit.ts";
 import type { Access } from "./auth/access.ts";
 import { hookPaths } from "./auth/authentication.ts";
 import type { Action } from "./auth/rule.ts";
@@ -33,12 +33,22 @@ export function recordAllowed(
   return audit.allowed(askerOf(c), action, access, facts, isNew);
 }
 
+/** Records that the policy refuses a caller something, where the answer does not say so. */
+export function recordRefused(
+  c: HttpContext,
+  { audit }: HttpParts,
+  asked: Asked,
+  code: RunnerErrorCode,
+): void {
+  audit.refused(askerOf(c), asked, code);
+}
+
 function askerOf(c: HttpContext): Asker {
   return {
     principal: c.get("principal"),
     rules: c.get("rules"),
     request: c.get("requestId"),
-    trigger: c.req.path.startsWith(hookPaths) ? "event" : "http",
+    trigger: c.req.path.startsWith("/v1/") && !c.req.path.startsWith(hookPaths) ? "http" : "event",
     sourceIp: c.env?.incoming?.socket.remoteAddress ?? null,
     requested: c.get("requested"),
   };

@@ -4,6 +4,7 @@ import type { Target } from "../runner.ts";
 import type { AppliedReleases } from "./applied-release.ts";
 import type { ActiveRuns } from "../dispatch/active-runs.ts";
 import type { HandOver } from "../dispatch/hand-over.ts";
+import type { Waker } from "../dispatch/waker.ts";
 import type { Asked, DecisionAudit } from "./audit.ts";
 import type { Principal } from "./auth/principal.ts";
 import type { HookVerifier } from "./auth/hook-verifier.ts";
@@ -39,6 +40,7 @@ export interface HttpDeps {
 /** What the routes share besides: made once by `createApp`. */
 export interface HttpParts extends HttpDeps {
   readonly active: ActiveRuns;
+  readonly waker: Waker;
   readonly audit: DecisionAudit;
   readonly links: Links;
   readonly rateLimit: RateLimit;
@@ -61,7 +63,7 @@ export interface HttpEnv {
   };
   Variables: {
     requestId: string;
-    /** who asks; set for all of `/v1` */
+    /** who asks; set for all of `/v1` and for events */
     principal: Principal;
     /** the policy's rules that know the caller */
     rules: readonly Rule[];

@@ -78,6 +78,19 @@ const gateAnswers = {
   "409": problem("It failed, was refused or canceled; the problem is the run's own"),
 };
 
+const event = {
+  summary: "A storage service says that an object was written",
+  description:
+    "S3 by SNS, SQS or EventBridge, GCS by Pub/Sub push or Eventarc. Targets that watch the object converge to what their bucket offers; nothing that is sent is used as an address. What nobody knows or watches is acknowledged. Needs the right `wake`; the token is not used up.",
+  requestBody: { required: false, content: { "*/*": { schema: {} } } },
+  responses: {
+    "204": {
+      description: "Taken: a run goes on, nothing is to be done, or nothing would come of another delivery",
+    },
+    ...problems(401, 403, 429, 503, 504),
+  },
+};
+
 const paths = {
   "/v1/runs": {
     post: {
@@ -128,6 +141,8 @@ const paths = {
       },
     },
   },
+  "/": { post: { operationId: "postEventToRoot", ...event } },
+  "/events": { post: { operationId: "postEvent", ...event } },
   "/v1/hooks/{hook}": {
     post: {
       operationId: "postHook",

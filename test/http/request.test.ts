@@ -245,7 +245,7 @@ describe("who may ask", () => {
 
 describe("addresses and methods", () => {
   test("that are not there are problems", async () => {
-    for (const path of ["/v1", "/v1/nothing", "/", "/healthz", "/v1/runs/x/y/z"]) {
+    for (const path of ["/v1", "/v1/nothing", "/healthz", "/v1/runs/x/y/z"]) {
       const { status, body } = await shared.send("GET", path);
       expect([path, status, body.code]).toEqual([path, 404, "NOT_FOUND"]);
     }

@@ -149,7 +149,10 @@ export async function createWorld(
     readonly environment?: string;
     readonly limits?: Partial<HttpLimits>;
     readonly targetLimits?: Partial<Target["limits"]>;
-    readonly target?: Pick<Target, "onFailure" | "backup" | "dependencies" | "openService" | "isPaused">;
+    readonly target?: Pick<
+      Target,
+      "onFailure" | "backup" | "dependencies" | "openService" | "isPaused" | "watched"
+    >;
     readonly callers?: OtherCallers;
   } = {},
 ): Promise<World> {

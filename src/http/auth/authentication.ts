@@ -11,18 +11,26 @@ export const hookPaths = "/v1/hooks/";
 /** Lets only callers pass who prove who they are, and finds the policy's rules that know them. */
 export function authenticate(parts: HttpParts): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
-    if (c.req.path.startsWith(hookPaths)) return next();
-    try {
-      const principal = await principalOf(c, parts);
-      c.set("principal", principal);
-      c.set("rules", rulesFor(parts.policy, principal.issuerName, principal.claims));
-      Object.assign(c.get("note"), { issuer: principal.issuer, subject: principal.subject });
-    } catch (error) {
-      noteReason(c, error);
-      throw error;
-    }
+    if (!c.req.path.startsWith(hookPaths)) await identify(c, parts);
     await next();
   };
+}
+
+/**
+ * Finds who asks, and the policy's rules that know them.
+ *
+ * @throws RunnerError `UNAUTHENTICATED`
+ */
+export async function identify(c: HttpContext, parts: HttpParts): Promise<void> {
+  try {
+    const principal = await principalOf(c, parts);
+    c.set("principal", principal);
+    c.set("rules", rulesFor(parts.policy, principal.issuerName, principal.claims));
+    Object.assign(c.get("note"), { issuer: principal.issuer, subject: principal.subject });
+  } catch (error) {
+    noteReason(c, error);
+    throw error;
+  }
 }
 
 /** The reason is for the log; its text is ours or the library's, which quotes claims' names but not the token. */

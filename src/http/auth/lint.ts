@@ -31,6 +31,19 @@ export function lintIssuer({ name, maxTokenAgeMs }: Issuer): readonly Finding[] 
   ];
 }
 
+/** What is unwise about a rule that lets tokens of this issuer wake. */
+export function lintWaking(
+  { id, actions }: Rule,
+  { name, maxTokenAgeMs }: Issuer,
+  platform: Platform | "iam" | undefined,
+): readonly Finding[] {
+  return when(platform === "google" && actions.includes("wake") && maxTokenAgeMs < hourMs, () =>
+    warning(
+      `rule "${id}" lets Google's events wake, whose token may be an hour old: issuer "${name}" needs "maxTokenAge": "60m"`,
+    ),
+  );
+}
+
 /** What is wrong or unwise about a rule for callers of a platform. */
 export function lintRule(rule: Rule, platform: Platform | "iam" | undefined): readonly Finding[] {
   if (rule.from.kind === "hook" || platform === undefined) return [];

@@ -4,7 +4,7 @@ import { pointerTo, wordsOf } from "../issue.ts";
 import { parseStrictJson } from "../json.ts";
 import { githubSignature, hookActions, type Hook } from "./hook.ts";
 import { platformOf, type IamFront, type Issuer, type Platform } from "./issuer.ts";
-import { audienceProblem, lintIssuer, lintRule, type Finding } from "./lint.ts";
+import { audienceProblem, lintIssuer, lintRule, lintWaking, type Finding } from "./lint.ts";
 import { policySchema, type PolicyText } from "./policy-schema.ts";
 import type { Rule, RuleCaller } from "./rule.ts";
 
@@ -49,6 +49,11 @@ export function parsePolicy(source: string, targets: ReadonlySet<string> | undef
   const findings = [
     ...issuers.flatMap(lintIssuer),
     ...rules.flatMap((rule) => lintRule(rule, kindOf(rule, written))),
+    ...rules.flatMap((rule) =>
+      issuers
+        .filter(({ name }) => rule.from.kind === "issuer" && rule.from.issuer === name)
+        .flatMap((issuer) => lintWaking(rule, issuer, kindOf(rule, written))),
+    ),
   ];
   const texts = (severity: Finding["severity"]): string[] =>
     findings.flatMap((finding) => (finding.severity === severity ? [finding.message] : []));
