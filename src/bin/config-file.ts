@@ -173,7 +173,7 @@ function referenceProblems(
       message: "expected at least one target",
     });
   }
-  problems.push(...serviceProblems(config, document, lines));
+  problems.push(...serviceProblems(config, document, lines), ...notifyProblems(config, document, lines));
   const trusts = Object.keys(config.trust);
   for (const [name, target] of Object.entries(config.targets)) {
     if (target.trust === undefined || trusts.includes(target.trust)) continue;
@@ -192,6 +192,30 @@ function referenceProblems(
     });
   }
   return problems;
+}
+
+/** Targets that somebody is to be told of, and that are not in the file. */
+function notifyProblems(
+  config: ConfigText,
+  document: Document,
+  lines: LineCounter,
+): readonly ConfigProblem[] {
+  const names = Object.keys(config.targets);
+  return config.notify.flatMap(({ targets = [] }, entry) =>
+    targets.flatMap((name, index): ConfigProblem[] => {
+      if (names.includes(name)) return [];
+      const keys = ["notify", entry, "targets", index];
+      const meant = nearest(name, names);
+      const hint = meant === undefined ? `there are ${names.join(", ")}` : `did you mean ${meant}?`;
+      return [
+        {
+          ...placeOfNode(document, lines, keys),
+          path: keys.join("."),
+          message: `"${name}" is not in targets; ${hint}`,
+        },
+      ];
+    }),
+  );
 }
 
 /** Services whose target is not in the file. */

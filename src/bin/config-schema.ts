@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { cloudRunJobName } from "../host/cloud-run-hand-over.ts";
 import { parseSecretReference } from "../host/secret.ts";
 import { parseDuration } from "../migration/duration.ts";
+import { notifySchema } from "./notify-schema.ts";
 import { trustSchema } from "../release/trust/trust-text.ts";
 import { parseEndpoint } from "./endpoint.ts";
 import { iamPlatforms } from "./settings.ts";
@@ -153,11 +154,13 @@ export const configSchema = v.strictObject({
   version: v.literal(1, "expected 1, the version of this file's shape"),
   publicUrl: v.optional(httpUrl),
   listen: v.optional(listen),
+  metrics: v.optional(listen),
   policy: v.optional(text),
   work: v.optional(v.strictObject({ cloudRunJob })),
   trust: v.optional(v.record(name, trustSchema), {}),
   s3: v.optional(s3, {}),
   gcs: v.optional(gcs, {}),
+  notify: v.optional(notifySchema, []),
   targets: v.record(name, target),
 });
 

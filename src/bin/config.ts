@@ -2,6 +2,7 @@ import { dirname, resolve } from "node:path";
 import { RunnerError } from "../error.ts";
 import type { BackupChoice, StorageChoice, TargetChoice, Variables } from "../cli/context.ts";
 import { nearest } from "../cli/nearest.ts";
+import type { NotifyText } from "./notify-schema.ts";
 import { mergeStorage, settingsOf } from "./file-settings.ts";
 import { defaultBackupMs, defaultLimits } from "./settings.ts";
 import type {
@@ -20,8 +21,12 @@ export interface Config {
   /** where callers reach the server; undefined when the file does not say */
   readonly publicUrl: string | undefined;
   readonly listen: { readonly host: string; readonly port: number };
+  /** where Prometheus asks; undefined: nowhere */
+  readonly metrics: { readonly host: string; readonly port: number } | undefined;
   /** absolute path of the policy */
   readonly policyFile: string | undefined;
+  /** who is told what becomes of runs; paths relative to the file */
+  readonly notify: readonly NotifyText[];
   readonly targets: ReadonlyMap<string, TargetSettings>;
 }
 
@@ -50,7 +55,9 @@ export async function loadConfig(file: string = defaultFile): Promise<Config> {
     file,
     publicUrl: text.publicUrl?.replace(/\/$/, ""),
     listen: (text.listen === undefined ? undefined : parseListen(text.listen)) ?? defaultListen,
+    metrics: text.metrics === undefined ? undefined : parseListen(text.metrics),
     policyFile: text.policy === undefined ? undefined : resolve(folder, text.policy),
+    notify: text.notify,
     targets: new Map(Object.keys(text.targets).map((name) => [name, settingsOf(name, text, folder)])),
   };
 }

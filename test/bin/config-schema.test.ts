@@ -29,6 +29,7 @@ const documents: readonly (readonly [string, boolean, string])[] = [
 version: 1
 publicUrl: https://migrate.example/base
 listen: 0.0.0.0:8080
+metrics: 127.0.0.1:9464
 policy: policy.json
 work: { cloudRunJob: projects/my-project/locations/europe-west1/jobs/lockkeeper-work }
 trust:
@@ -47,6 +48,11 @@ trust:
   managed: { root: 1.root.json, sha256: "${"0".repeat(64)}", minRootVersion: 2, trustDomains: {} }
 s3: { endpoint: "http://127.0.0.1:9000", region: eu-west-1, pathStyle: true }
 gcs: { endpoint: "http://127.0.0.1:4443" }
+notify:
+  - { webhook: { url: "https://hooks.example", secretFile: hook.secret } }
+  - { webhook: { urlFile: hook.url, secretFile: hook.secret }, on: [failed, attention], targets: [orders-prod] }
+  - { slack: { urlFile: slack.url }, on: [started, refused] }
+  - { github: { repository: acme/shop, tokenFile: token, environment: prod, api: "https://github.example/api/v3" } }
 targets:
   orders-prod:
     engine: postgres
@@ -102,6 +108,7 @@ targets:
   ["a public URL with a user", false, `${minimal}publicUrl: https://u:p@migrate.example\n`],
   ["a public URL that is none", false, `${minimal}publicUrl: migrate.example\n`],
   ["a listen address without a port", false, `${minimal}listen: localhost\n`],
+  ["metrics without an address", false, `${minimal}metrics: true\n`],
   ["a trust without keys", false, `${minimal}trust: { prod: { keys: [] } }\n`],
   ["a trust of identities only", true, `${minimal}trust: { prod: { identities: ${workload} } }\n`],
   ["a trust of no identity", false, `${minimal}trust: { prod: { identities: {} } }\n`],
@@ -136,6 +143,30 @@ targets:
   ["a service without a target", false, minimal.replace("stream:", "services: { billing: [a] }, stream:")],
   ["breaking by a word", false, minimal.replace("stream:", "allowBreaking: maybe, stream:")],
   ["a pause by a word", false, minimal.replace("stream:", "paused: soon, stream:")],
+  ["a message to nobody", false, `${minimal}notify: [{ on: [failed] }]\n`],
+  [
+    "a message to two",
+    false,
+    `${minimal}notify: [{ slack: { urlFile: a }, github: { repository: a/b, tokenFile: t } }]\n`,
+  ],
+  ["a message about nothing", false, `${minimal}notify: [{ slack: { urlFile: a }, on: [] }]\n`],
+  [
+    "a message about what does not happen",
+    false,
+    `${minimal}notify: [{ slack: { urlFile: a }, on: [lunch] }]\n`,
+  ],
+  ["Slack's URL in the open", false, `${minimal}notify: [{ slack: { url: "https://s" } }]\n`],
+  ["a webhook without a secret", false, `${minimal}notify: [{ webhook: { url: "https://s" } }]\n`],
+  [
+    "a webhook at two places",
+    false,
+    `${minimal}notify: [{ webhook: { url: u, urlFile: f, secretFile: s } }]\n`,
+  ],
+  [
+    "a repository by its URL",
+    false,
+    `${minimal}notify: [{ github: { repository: "https://g/a/b", tokenFile: t } }]\n`,
+  ],
   ["an empty source", false, minimal.replace("./releases", '""')],
 ];
 
