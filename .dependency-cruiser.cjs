@@ -18,7 +18,7 @@ const rooms = {
   "maintenance.ts": "audit release history plan driver run",
   "converge.ts": "source release driver executor host run runner.ts",
   report: "audit executor history",
-  telemetry: "history driver executor run report",
+  telemetry: "history driver executor run report status",
   notify: "history executor hook run report",
   event: "",
   host: "dispatch",

@@ -70,7 +70,12 @@ async function again(act: () => Promise<void>, ms: number, signal: AbortSignal):
   }
 }
 
-async function opened(
+/**
+ * Resolves when the server listens.
+ *
+ * @throws RunnerError `CONFIG` — the address cannot be listened on
+ */
+export async function opened(
   server: Server,
   { host, port }: { readonly host: string; readonly port: number },
 ): Promise<void> {
@@ -81,7 +86,7 @@ async function opened(
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
     throw new RunnerError("CONFIG", `cannot listen on ${host}:${port} (${code})`, {
-      hint: "choose another address with listen: in the configuration, or --listen",
+      hint: "choose another address with listen: or metrics: in the configuration, or --listen",
       cause,
     });
   }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Variables } from "../cli/context.ts";
 import type { LogRecord } from "../report/log.ts";
 import type { RunObserver } from "../run/observer.ts";
+import type { Target } from "../run/target.ts";
 import type { Config } from "./config.ts";
 
 /** Everybody who looks at this process's runs from outside. */
@@ -12,6 +13,12 @@ export interface Observers {
    * Never throws.
    */
   flush(ms: number): Promise<void>;
+  /** Hears a log, which is a server's one voice for requests and events, so that they can be counted. */
+  hear(record: LogRecord): void;
+  /** Has the state of these databases told as well, for as long as the process goes on. */
+  watch(targets: Iterable<Target>): void;
+  /** Where in which trace a run of this process is, for its log lines. */
+  traceOf(runId: string): Readonly<Record<string, string>>;
 }
 
 /** What an observer is made from. */
@@ -25,19 +32,19 @@ export interface ObserverSettings {
   readonly isOneRun?: boolean;
 }
 
-/** One who looks, and what sends the rest of what it saw. */
-interface OpenObserver extends RunObserver {
+/** One who looks, and what sends the rest of what it saw; the rest is for those who look at more than runs. */
+interface OpenObserver extends RunObserver, Partial<Pick<Observers, "hear" | "watch" | "traceOf">> {
   flush(ms: number): Promise<void>;
 }
 
-/** Nobody. */
-export const noObservers: Observers = { observers: [], flush: () => Promise.resolve() };
-
 /** milliseconds for what was not sent when a process ends */
-export const lastFlushMs = 2_000;
+export const lastFlushMs = 5_000;
 
 /** Each says undefined where nothing asks for it, before it loads anything. */
-const openers: readonly ((settings: ObserverSettings) => Promise<OpenObserver | undefined>)[] = [];
+const openers: readonly ((settings: ObserverSettings) => Promise<OpenObserver | undefined>)[] = [
+  telemetry,
+  notifier,
+];
 
 /**
  * All observers that variables and configuration ask for.
@@ -47,7 +54,6 @@ const openers: readonly ((settings: ObserverSettings) => Promise<OpenObserver | 
 export async function openObservers(settings: ObserverSettings): Promise<Observers> {
   const opened = await Promise.all(openers.map((open) => open(settings)));
   const observers = opened.filter((observer) => observer !== undefined);
-  if (observers.length === 0) return noObservers;
   return {
     observers,
     async flush(ms) {
@@ -58,5 +64,48 @@ export async function openObservers(settings: ObserverSettings): Promise<Observe
       ]);
       patience.abort();
     },
+    hear: (record) => observers.forEach((observer) => observer.hear?.(record)),
+    watch: (targets) => observers.forEach((observer) => observer.watch?.(targets)),
+    traceOf: (runId) => observers.map((observer) => observer.traceOf?.(runId)).find(Boolean) ?? {},
   };
+}
+
+/** A log whose lines observers hear, and whose lines of runs say where in which trace they are. */
+export function observedLog(
+  log: (record: LogRecord) => void,
+  { hear, traceOf }: Pick<Observers, "hear" | "traceOf">,
+): (record: LogRecord) => void {
+  return (record) => {
+    hear(record);
+    const { run } = record.fields;
+    log(typeof run === "string" ? { ...record, fields: { ...record.fields, ...traceOf(run) } } : record);
+  };
+}
+
+async function telemetry({
+  variables,
+  log,
+  isOneRun = false,
+}: ObserverSettings): Promise<OpenObserver | undefined> {
+  const asks = endpoints.some((name) => (variables[name] ?? "") !== "");
+  if (!asks || variables["OTEL_SDK_DISABLED"]?.toLowerCase() === "true") return undefined;
+  const [{ openOtlp }, { version }] = await Promise.all([
+    import("../telemetry/otlp.ts"),
+    import("../build.ts"),
+  ]);
+  return openOtlp({ variables, version: version(), isOneRun, log });
+}
+
+/** Where OpenTelemetry's collector is: without one of them nothing is sent. */
+const endpoints = [
+  "OTEL_EXPORTER_OTLP_ENDPOINT",
+  "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+  "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+] as const;
+
+async function notifier(settings: ObserverSettings): Promise<OpenObserver | undefined> {
+  const config = await settings.config();
+  if (config === undefined || config.notify.length === 0) return undefined;
+  const { openNotifier } = await import("./open-notifier.ts");
+  return openNotifier(config, settings);
 }

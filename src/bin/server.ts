@@ -5,15 +5,17 @@ import { createHookVerifier } from "../http/auth/hook-verifier.ts";
 import { createSnsVerifier } from "../http/auth/sns.ts";
 import { createTokenVerifier } from "../http/auth/token.ts";
 import { httpLimits } from "../http/limits.ts";
+import type { LogRecord } from "../report/log.ts";
 import type { RunObserver } from "../run/observer.ts";
 import type { Target } from "../runner.ts";
 import { loadConfig, type Config } from "./config.ts";
 import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
-import { lastFlushMs, openObservers } from "./open-observers.ts";
+import { lastFlushMs, observedLog, openObservers } from "./open-observers.ts";
 import { openLog } from "./open-log.ts";
 import { openPolicy } from "./open-policy.ts";
+import type { Metrics } from "./serve-metrics.ts";
 
 /**
  * `lockkeeper serve`: the HTTP API for the targets of a configuration file, until the signal aborts and the last run has ended.
@@ -32,14 +34,26 @@ export async function serve(
   const at = addressOf(choice.listen, config);
   const { policy, issuers, hooks } = await openPolicy(policyFileOf(config), new Set(config.targets.keys()));
   const now = (): Date => new Date();
-  const log = openLog(variables, now);
+  const write = openLog(variables, now);
   for (const warning of policy.warnings)
-    log({ level: "warn", event: "policy.warning", fields: { message: warning } });
+    write({ level: "warn", event: "policy.warning", fields: { message: warning } });
 
-  const { observers, flush } = await openObservers({ variables, config: async () => config, log });
+  const observers = await openObservers({ variables, config: async () => config, log: write });
+  const metrics = await metricsOf(config);
+  const heard = observedLog(write, observers);
+  const log = (record: LogRecord): void => {
+    metrics?.hear(record);
+    heard(record);
+  };
+  const watching = [...observers.observers, ...(metrics === undefined ? [] : [metrics.observer])];
   const targets = new Map<string, Target>();
   try {
-    for (const [name, settings] of config.targets) targets.set(name, await open(settings, config, observers));
+    for (const [name, settings] of config.targets) targets.set(name, await open(settings, config, watching));
+    observers.watch(targets.values());
+    const metricsUrl =
+      config.metrics === undefined
+        ? undefined
+        : await metrics?.serve(targets.values(), config.metrics, signal);
     const server = await listen(
       {
         targets,
@@ -63,7 +77,12 @@ export async function serve(
     log({
       level: "info",
       event: "server.started",
-      fields: { url: server.url, targets: [...targets.keys()].join(" "), version: version() },
+      fields: {
+        url: server.url,
+        ...(metricsUrl === undefined ? {} : { metrics: metricsUrl }),
+        targets: [...targets.keys()].join(" "),
+        version: version(),
+      },
     });
     onListening(server.url);
     await server.stopped;
@@ -71,9 +90,16 @@ export async function serve(
   } finally {
     await Promise.allSettled([
       ...[...targets.values()].map((target) => target.driver.close()),
-      flush(lastFlushMs),
+      observers.flush(lastFlushMs),
     ]);
   }
+}
+
+/** Nothing is counted for nobody. */
+async function metricsOf({ metrics }: Config): Promise<Metrics | undefined> {
+  if (metrics === undefined) return undefined;
+  const { createMetrics } = await import("./serve-metrics.ts");
+  return createMetrics(version());
 }
 
 function addressOf(

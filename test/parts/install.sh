@@ -39,14 +39,14 @@ install_locked() {
 
 python_parts() {
   if ! python3 -c 'import venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    missing 'localstack, ministack, secantusdb, sam, kubernetes-validate, compose-schema: need python3 3.11 or newer with its venv module'
+    missing 'localstack, ministack, secantusdb, sam, kubernetes-validate, telemetry, compose-schema: need python3 3.11 or newer with its venv module'
     return 0
   fi
   local python name lock folder
   python=$(python3 -c 'import sys; print("py%d%d" % sys.version_info[:2])')
   uv=$cache/uv-$uv_version-$python
-  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb, sam, kubernetes-validate, compose-schema: uv could not be installed'; return 0; }
-  for name in ministack localstack secantusdb sam kubernetes-validate; do
+  build "$uv" install_uv "$uv" || { missing 'localstack, ministack, secantusdb, sam, kubernetes-validate, telemetry, compose-schema: uv could not be installed'; return 0; }
+  for name in ministack localstack secantusdb sam kubernetes-validate telemetry; do
     for lock in "$here/$name"-*.lock.txt; do
       folder=$cache/$name-$python-$(hash_of "$lock")
       if build "$folder" install_locked "$folder" "$lock"; then link "$folder" "$name"; else missing "$name: see above"; fi
