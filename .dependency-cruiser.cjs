@@ -13,7 +13,7 @@ const rooms = {
   hook: "",
   run: "audit migration release history plan driver executor hook",
   adopt: "migration release history plan driver run",
-  status: "release history plan driver run",
+  status: "migration release history plan driver run",
   "runner.ts": "adopt migration release history plan driver executor run",
   "maintenance.ts": "audit release history plan driver run",
   "converge.ts": "source release driver executor host run runner.ts",

@@ -228,10 +228,17 @@ function assertSame(before: Understood, now: Understood): void {
     ]);
   if (told(before) === told(now)) return;
   const { place } = now.finding;
-  throw new RunnerError("ADOPTION", `${place.tool} has changed ${placeName(place)} while it was being read`, {
-    hint: "adopt again",
-    fields: { tool: place.tool, table: placeName(place) },
-  });
+  throw new ChangedMeanwhile(place);
+}
+
+/** The tool, or a run of ours that keeps its record, was at work while the record was being read. */
+export class ChangedMeanwhile extends RunnerError {
+  constructor(place: ForeignPlace) {
+    super("ADOPTION", `${place.tool} has changed ${placeName(place)} while it was being read`, {
+      hint: "adopt again",
+      fields: { tool: place.tool, table: placeName(place) },
+    });
+  }
 }
 
 /** What our history lacks, or has beyond what the record says; a misfit leaves nothing to be declared. */

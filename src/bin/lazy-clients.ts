@@ -33,6 +33,7 @@ export function lazyDriver(shown: string, open: () => Promise<Driver>): Driver {
     foreign: {
       tables: async (...given) => (await opened.get()).foreign.tables(...given),
       rows: async (...given) => (await opened.get()).foreign.rows(...given),
+      begin: async (...given) => (await opened.get()).foreign.begin(...given),
       withLock: async (...given) => (await opened.get()).foreign.withLock(...given),
     },
     close: async () => opened.now()?.close(),

@@ -13,20 +13,21 @@ export interface BringUp {
   readonly release: string | undefined;
   /** milliseconds that a database or a bucket may be away */
   readonly patienceMs: number;
+  /** milliseconds between two looks at what is away; default 1 s */
+  readonly pollMs?: number;
   readonly signal: AbortSignal;
   readonly output: Pick<Output, "waiting" | "note">;
-  /** One run, under these limits. */
-  run(limits: Limits): Promise<RunResult>;
+  /** One run, under these limits; or what of it the database has already, and more, in words. */
+  run(limits: Limits): Promise<RunResult | string>;
 }
 
 /** How it ended: by a run, or because the database had it all. */
 export type BroughtUp =
   | { readonly kind: "run"; readonly result: RunResult }
-  /** the release that was asked for, or the whole folder, and more */
-  | { readonly kind: "ahead"; readonly state: StreamState; readonly release: string | undefined };
+  /** what was asked for, in words, and more */
+  | { readonly kind: "ahead"; readonly state: StreamState; readonly what: string };
 
-/** milliseconds between two looks at what is away */
-const pollMs = 1_000;
+const usualPollMs = 1_000;
 /** Runs of one call: a migration under which the server falls over would do so again and again. */
 const maxRuns = 3;
 
@@ -37,7 +38,7 @@ const maxRuns = 3;
  * @throws RunnerError as {@link awaitReady}
  */
 export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp> {
-  const { release, patienceMs, signal, output } = wish;
+  const { release, patienceMs, pollMs = usualPollMs, signal, output } = wish;
   const began = performance.now();
   const { deadlineMs } = target.limits;
   const msLeft = (): number =>
@@ -52,14 +53,23 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
     if (newest !== undefined && release === undefined && runs === 1)
       output.note(`release ${newest} is the newest of ${target.releases.url}`);
     if (release !== undefined && (await isAhead(target, state, release, signal)))
-      return { kind: "ahead", state, release };
+      return { kind: "ahead", state, what: `release ${release}` };
     const left = msLeft();
     if (left === 0) throw late(deadlineMs);
-    const result = await wish.run({ ...target.limits, deadlineMs: left === Infinity ? 0 : left });
-    if (isFolderBehind(result.error)) return { kind: "ahead", state, release };
-    if (result.error === null || !isPassing(result.error) || runs === maxRuns || signal.aborted)
+    const limits = { ...target.limits, deadlineMs: left === Infinity ? 0 : left };
+    const result = await wish.run(limits).catch((error: unknown) => {
+      if (error instanceof RunnerError && isPassing(error) && runs < maxRuns && !signal.aborted) return error;
+      throw error;
+    });
+    if (typeof result === "string") return { kind: "ahead", state, what: result };
+    const error = result instanceof RunnerError ? result : result.error;
+    if (isFolderBehind(error)) return { kind: "ahead", state, what: "all of the folder" };
+    if (
+      !(result instanceof RunnerError) &&
+      (error === null || !isPassing(error) || runs === maxRuns || signal.aborted)
+    )
       return { kind: "run", result };
-    output.waiting(result.error);
+    if (error !== null) output.waiting(error);
   }
 }
 

@@ -1,8 +1,9 @@
+import type { StreamState } from "../driver/stream-state.ts";
 import type { RunResult } from "../executor/result.ts";
 import { formatDuration } from "../report/duration.ts";
 import { exitOf } from "./exit-code.ts";
 import { describeFailure, formatFailure } from "./failure.ts";
-import { formatTable } from "./output.ts";
+import { formatPairs, formatTable } from "./output.ts";
 import type { Paint } from "./output.ts";
 import type { Invocation } from "./verb.ts";
 
@@ -27,6 +28,27 @@ export function showResult(
   const run = outcome === "refused" ? {} : { run: runId };
   ended({ kind: "failed", error, exit, target, state, ...run });
   return exit;
+}
+
+/** Tells that a database has what was asked for, and went on since: nothing is to do, and nothing is to be undone. */
+export function showAhead(
+  { output, ended }: Pick<Invocation, "output" | "ended">,
+  target: string,
+  { state, what }: { readonly state: StreamState; readonly what: string },
+): number {
+  const { position, completed } = state;
+  const version = position.version ?? "0";
+  output.result(
+    { target, status: "succeeded", outcome: "noop", has: what, to: version, completed, error: null },
+    () =>
+      formatPairs([
+        ["target", target],
+        ["has", `${what}, and more since`],
+        ["version", version],
+      ]),
+  );
+  ended({ kind: "done", words: `${target} ${version} (has ${what}, and more since)` });
+  return 0;
 }
 
 /** `orders-prod 38 -> 42 (4 applied, 12.3 s) release=sha256:… run=…` */

@@ -74,6 +74,11 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
       summary: "the same for schedules, and whatever else starts by itself",
       load: async () => (await import("./command/converge.ts")).converge,
     },
+    "golang-migrate-entrypoint": {
+      summary:
+        "the same in place of a container script around golang-migrate: its variables, its files, its table",
+      load: async () => (await import("./command/golang-migrate-entrypoint.ts")).golangMigrateEntrypoint,
+    },
     down: {
       summary: "take back the last migration, or the last N",
       load: async () => (await import("./command/down.ts")).down,

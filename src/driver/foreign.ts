@@ -23,6 +23,15 @@ export interface ForeignHistories {
   ): Promise<readonly ForeignRow[]>;
 
   /**
+   * Makes the record that golang-migrate begins with, in which nothing is applied, where an unqualified name would make
+   * it. Nothing happens where the table is there already.
+   *
+   * @param named - `table`, or `schema.table` where such a schema is there
+   * @throws RunnerError `DATABASE_DENIED` - our role may make no table there
+   */
+  begin(named: string, signal: AbortSignal): Promise<void>;
+
+  /**
    * Runs `work` while the tool's own lock is held, where it has one. Tried again and again, never waited for inside a
    * query: who waits there blocks an index that is built beside it. Given back also when `work` throws.
    *

@@ -103,8 +103,11 @@ describe("adopting golang-migrate's table", () => {
     await gate.query("select pg_advisory_lock(42)");
     const running = golangMigrate(site, "up");
     const isAtIt = async () =>
-      (await site.database.query("select from pg_locks where locktype = 'advisory' and not granted")).length >
-      0;
+      (
+        await site.database.query(
+          "select from pg_locks where locktype = 'advisory' and objid = 42 and not granted and database = (select oid from pg_database where datname = current_database())",
+        )
+      ).length > 0;
     while (!(await isAtIt())) await sleep(20);
 
     const impatient = await siteOn(site.database, site.folder, { waitMs: 0 });

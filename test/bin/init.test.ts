@@ -77,7 +77,7 @@ describe("lockkeeper init", () => {
     expect(await pod.run("init", "--release", newer)).toMatchObject({ code: 0 });
     const under = await pod.run("init", "--release", older, "--output", "json");
     expect(under.code).toBe(0);
-    expect(JSON.parse(under.stdout)).toMatchObject({ outcome: "noop", release: { digest: older }, to: "2" });
+    expect(JSON.parse(under.stdout)).toMatchObject({ outcome: "noop", has: `release ${older}`, to: "2" });
     expect(await pod.message()).toContain(`orders 2 (has release ${older}, and more since)`);
 
     expect(await pod.run("down")).toMatchObject({ code: 0 });

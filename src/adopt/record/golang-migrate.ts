@@ -25,7 +25,7 @@ export const golangMigrateRecord: RecordFormat = {
         misfits: [
           {
             reason: `golang-migrate stopped in the middle of version ${version} (dirty)`,
-            hint: `find out whether it took effect; then say "migrate force ${version}" if it did, or force the version before it, and adopt again`,
+            hint: `look how much of it is there, and finish it or take it back by hand; then say "migrate force ${version}" if it is whole, or force the version before it if nothing is left (or set version and dirty = false in ${placeName(table)} yourself), and start again`,
           },
         ],
       };

@@ -1,4 +1,3 @@
-import type { StreamState } from "../../driver/stream-state.ts";
 import type { RunResult } from "../../executor/result.ts";
 import { bringUp } from "../bring-up.ts";
 import { directionsOf, runChange } from "../change.ts";
@@ -14,9 +13,8 @@ import {
   serviceFlags,
   targetFlags,
 } from "../flags.ts";
-import { formatPairs } from "../output.ts";
 import { openReporter } from "../reporter.ts";
-import { showResult } from "../show-result.ts";
+import { showAhead, showResult } from "../show-result.ts";
 import { terminationLog } from "../termination.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
@@ -84,7 +82,7 @@ export const init: Verb = {
           runChange(invocation, target, { goal, trigger: "init", emit: reporter.emit, limits }),
       });
       reporter.end();
-      if (end.kind === "ahead") return showAhead(invocation, target.name, end.release, end.state);
+      if (end.kind === "ahead") return showAhead(invocation, target.name, end);
       return showRun(invocation, end.result);
     } finally {
       reporter.end();
@@ -96,34 +94,4 @@ function showRun(invocation: Invocation, result: RunResult): number {
   const { error } = result;
   if (error === null && result.release !== null) invocation.output.note(`release ${result.release.digest}`);
   return error?.code === "HELD" ? showResult(invocation, result, heldExit) : showResult(invocation, result);
-}
-
-/** The database went on to newer releases: nothing is to do, and nothing is to be undone. */
-function showAhead(
-  { output, ended }: Invocation,
-  target: string,
-  digest: string | undefined,
-  { position, completed }: StreamState,
-): number {
-  const what = digest === undefined ? "all of the folder" : `release ${digest}`;
-  const version = position.version ?? "0";
-  output.result(
-    {
-      target,
-      status: "succeeded",
-      outcome: "noop",
-      release: digest === undefined ? null : { digest },
-      to: version,
-      completed,
-      error: null,
-    },
-    () =>
-      formatPairs([
-        ["target", target],
-        ["has", `${what}, and more since`],
-        ["version", version],
-      ]),
-  );
-  ended({ kind: "done", words: `${target} ${version} (has ${what}, and more since)` });
-  return 0;
 }

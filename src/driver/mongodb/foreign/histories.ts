@@ -1,4 +1,4 @@
-import { Long, ObjectId, type Document } from "mongodb";
+import { Int32, Long, ObjectId, type Document } from "mongodb";
 
 import { RunnerError } from "../../../error.ts";
 import {
@@ -15,6 +15,8 @@ import { withForeignLock } from "./lock.ts";
 const usualNames: ReadonlySet<string> = new Set(["schema_migrations", "changelog", "migrations"]);
 /** more documents than any project has migrations: the collection is something else */
 const mostRows = 100_000;
+/** as a 32-bit integer: a driver of Go's reads no floating point there */
+const noVersion = new Int32(-1);
 /** Values keep the type that they have in the database. */
 const asStored = { promoteValues: false, promoteLongs: false, maxTimeMS: answerMs } as const;
 
@@ -47,6 +49,17 @@ export function foreignHistories(database: MongoDatabase): ForeignHistories {
           hint: "name the right collection with --table",
           fields: { table: placeName(table) },
         });
+      }),
+    begin: (named, signal) =>
+      database.use(signal, async () => {
+        // what golang-migrate writes where nothing is applied: a collection without a document says nothing of whose it is
+        await db
+          .collection(named.replace(`${db.databaseName}.`, ""))
+          .updateOne(
+            {},
+            { $setOnInsert: { version: noVersion, dirty: false } },
+            { upsert: true, maxTimeMS: answerMs },
+          );
       }),
     withLock: (place, options, work) => withForeignLock(database, place, options, work),
   };

@@ -9,7 +9,7 @@ import type { ForeignHistories } from "../../foreign.ts";
 import type { ConnectionPool, Row } from "../connection.ts";
 import type { PostgresDatabase } from "../database.ts";
 import { serverError } from "../failure.ts";
-import { sqlstate } from "../sqlstate.ts";
+import { creationClash, sqlstate } from "../sqlstate.ts";
 import { identifier, literal } from "../tables.ts";
 import { withForeignLock } from "./lock.ts";
 
@@ -52,8 +52,23 @@ export function foreignHistories(database: PostgresDatabase, lockPool: Connectio
           throw unreadable(cause, table);
         }
       }),
+    begin: (named, signal) =>
+      database.use(signal, async (connection) => {
+        try {
+          await connection.send(createRecord(named), signal);
+        } catch (cause) {
+          // another one has just made it
+          if (!creationClash.has(serverError(cause)?.sqlstate ?? "")) throw cause;
+        }
+      }),
     withLock: (place, options, work) => withForeignLock(database, lockPool, place, options, work),
   };
+}
+
+/** As golang-migrate's `ensureVersionTable` does (database/postgres/postgres.go). */
+function createRecord(named: string): string {
+  const name = named.split(".").map(identifier).join(".");
+  return `CREATE TABLE IF NOT EXISTS ${name} (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)`;
 }
 
 function selectTables(named: string | undefined): string {
