@@ -221,15 +221,6 @@ export function isOurs({ image }: Container): boolean {
   return /(^|\/)lockkeeper[:@]/.test(image) || /(^|\/)lockkeeper$/.test(image);
 }
 
-/** The text of a ConfigMap's key, of a Secret's likewise; undefined where there is none. */
-export function keyOf(
-  manifests: readonly Manifest[],
-  wanted: { readonly kind: "ConfigMap" | "Secret"; readonly namespace: string; readonly name: string },
-  key: string,
-): string | undefined {
-  return dataOf(manifests, wanted)?.[key];
-}
-
 /** What a ConfigMap or a Secret holds; undefined where there is none of that name. */
 export function dataOf(
   manifests: readonly Manifest[],
