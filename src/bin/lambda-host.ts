@@ -26,6 +26,8 @@ export interface LambdaHost {
   readonly targets: ReadonlyMap<string, Target>;
   readonly observers: Observers;
   handOver(invocation: Invocation): HandOver;
+  /** Another function is there to execute runs: this one, whose time is short, begins them there. */
+  isFront(invocation: Invocation): boolean;
   log(record: LogRecord): void;
   now(): Date;
   /** Ends connections that are open. */
@@ -36,7 +38,7 @@ export interface LambdaHost {
  * Everything that a function is configured with. Its targets open their clients when they are needed.
  *
  * Variables: `LOCKKEEPER_CONFIG`, the configuration's file; `LOCKKEEPER_WORKER_FUNCTION`, name or ARN of the function that
- * goes on with what this one has begun or has no more time for, where that is not this one.
+ * executes runs, where that is not this one.
  *
  * @throws RunnerError `CONFIG`
  */
@@ -71,18 +73,25 @@ export async function openLambdaHost(
         await handOver.start(target);
       },
     }),
+    isFront: ({ functionArn }) => worker !== undefined && nameOf(worker) !== nameOf(functionArn),
     async disconnect() {
       await Promise.allSettled([...targets.values()].map((target) => target.driver.close()));
     },
   };
 }
 
+/** A function's name, of its ARN or of itself, without an alias. */
+function nameOf(functionName: string): string {
+  return (functionName.split(":function:").at(-1) ?? functionName).split(":")[0] ?? "";
+}
+
 /**
- * Milliseconds of an invocation that a run must leave: to stop its statement, record where it stands, start the next
- * execution and send what observers saw.
+ * Milliseconds of an invocation that a run must leave: 3 s of grace for its statement, then to cancel it, record where the
+ * run stands, start the next execution and send what observers saw. A server that ignores a cancel is waited for a while
+ * where there is the time.
  */
 export function marginMs(msLeft: number): number {
-  return Math.min(Math.max(msLeft / 5, 2_000), 10_000);
+  return Math.min(Math.max(msLeft / 5, 6_000), 15_000);
 }
 
 /** The target that a message names. */

@@ -21,6 +21,8 @@ const perTarget = 8;
 const renewMs = 15_000;
 /** milliseconds to ask for a run's end */
 const readMs = 5_000;
+/** milliseconds that runs must have of an invocation */
+const leastMs = 2_000;
 /** of an invocation's time: a run that comes later begins in the next one, or it would soon be handed over */
 const lateShare = 0.5;
 
@@ -53,8 +55,12 @@ export async function doMessage(
     case "work":
       await here.goOn(targetNamed(message.target, host));
       return { woken: [] };
-    case "wake":
-      return here.wakes([await here.waker.wakeTarget(targetNamed(message.target, host), by, never)]);
+    case "wake": {
+      const execution = host.isFront(invocation) ? new Execution(host, invocation, true) : here;
+      return execution.wakes([
+        await execution.waker.wakeTarget(targetNamed(message.target, host), by, never),
+      ]);
+    }
     case "sweep": {
       // Each target has a whole execution for itself.
       const elsewhere = new Execution(host, invocation, true);
@@ -101,9 +107,10 @@ async function wake(
   host: LambdaHost,
   invocation: Invocation,
 ): Promise<readonly Outcome[]> {
-  // One is executed here, at once; of several each has a whole execution for itself.
+  // One is executed here, at once; of several each has a whole execution for itself. A front would cut a long statement off
+  // after a minute of its locks, only to have it begun again.
   const isForSeveral = targetsOf(events, host.targets.values()).length > 1;
-  const execution = new Execution(host, invocation, isForSeveral);
+  const execution = new Execution(host, invocation, isForSeveral || host.isFront(invocation));
   return execution.outcomesOf(await execution.waker.wake(events, by, never));
 }
 
@@ -129,12 +136,14 @@ class Execution {
   /** runs begun or picked up here */
   #started = 0;
 
+  /** @throws RunnerError `CONFIG` - the function has so little time that it would only pass its runs on */
   constructor(host: LambdaHost, invocation: Invocation, beginsElsewhere: boolean) {
     const { targets, log, now } = host;
     this.#host = host;
     this.#invocation = invocation;
     this.#wholeMs = invocation.msLeft();
     this.#marginMs = marginMs(this.#wholeMs);
+    if (this.#wholeMs < this.#marginMs + leastMs) throw tooShort(this.#wholeMs);
     const handOver = host.handOver(invocation);
     this.#active = new ActiveRuns({
       perTarget,
@@ -153,6 +162,8 @@ class Execution {
 
   /** Executes the open runs of a target, until none is left or the time is over. */
   async goOn(target: Target): Promise<void> {
+    // What was left open stays so until the pause is over.
+    if (target.isPaused === true) return;
     let before: number;
     do {
       before = this.#started;
@@ -186,7 +197,7 @@ class Execution {
       const seen = { id, status: run.status, outcome: run.outcome };
       if (!isEnded(run.status) || run.error === null) return { target, kind, run: seen };
       const { code } = run.error;
-      const isToComeAgain = run.status === "failed" && isWorthAnother(code);
+      const isToComeAgain = code !== "CANCELED" && isWorthAnother(code);
       return { target, kind: isToComeAgain ? "unreachable" : kind, run: seen, code };
     } catch (thrown) {
       return { target, kind: "unreachable", code: toRunnerError(thrown).code };
@@ -225,6 +236,16 @@ class Execution {
   #isLate(): boolean {
     return this.#invocation.msLeft() < this.#wholeMs * lateShare;
   }
+}
+
+function tooShort(ms: number): RunnerError {
+  return new RunnerError(
+    "CONFIG",
+    `the function had ${Math.round(ms / 1000)} s for a run, and that is too little`,
+    {
+      hint: "set its timeout to 60 s at the least, better to 900 s, the most that there is",
+    },
+  );
 }
 
 function doneUnlessUnreachable(woken: readonly Outcome[]): Done {

@@ -49,6 +49,8 @@ export class ActiveRuns {
   readonly #begun = new Map<string, Promise<Begun>>();
   /** runs of a target open or about to be */
   readonly #open = new Map<string, number>();
+  /** ends of runs that did not begin, on their way to the database */
+  readonly #ends = new Set<Promise<void>>();
   /** fires when the server stops */
   readonly #handOver = new AbortController();
   readonly #options: ActiveRunsOptions;
@@ -157,9 +159,18 @@ export class ActiveRuns {
     }
   }
 
-  /** Resolves when no run is left; they are handed over by the signal given to the constructor, or end in their own time. */
+  /** No run is under way in this process. */
+  get isIdle(): boolean {
+    return this.#runs.size === 0;
+  }
+
+  /**
+   * Resolves when no run is left, and no end that is still to be recorded; runs are handed over by the signal given to the
+   * constructor, or end in their own time.
+   */
   async drained(): Promise<void> {
-    while (this.#runs.size > 0) await Promise.all([...this.#runs.values()].map((active) => active.ended));
+    while (this.#runs.size + this.#ends.size > 0)
+      await Promise.all([...[...this.#runs.values()].map((active) => active.ended), ...this.#ends]);
   }
 
   async #begin({ request, record, recordAllowed }: RunOrder, target: Target): Promise<Begun> {
@@ -202,7 +213,10 @@ export class ActiveRuns {
       release();
       const error = toRunnerError(thrown);
       // What was accepted and may not begin would be picked up. And no answer is not a no: it may be recorded all the same.
-      if (isAccepted || error.retryable) void this.#recordEnd(request.id, target, error);
+      if (isAccepted || error.retryable) {
+        const end = this.#recordEnd(request.id, target, error).finally(() => this.#ends.delete(end));
+        this.#ends.add(end);
+      }
       throw error;
     }
   }

@@ -63,6 +63,7 @@ export class RunLog {
       if (event.kind === "step.succeeded") this.#done.push(this.#steps.done(event));
       if (event.kind === "backup.done") this.#backup = backupOf(event);
       if (event.kind === "rollback.started") this.#rollback = "begun";
+      this.#limit.seen(event);
       options.emit(event);
       this.#watch.event(event);
     };
@@ -214,7 +215,7 @@ export class RunLog {
 
   /** The run stopped; what it did before stays done and is in the result. */
   async failed(cause: unknown): Promise<RunResult> {
-    const error = this.#named(cause);
+    const error = this.#limit.judged(this.#named(cause));
     if (this.#isForAnother(error)) {
       await this.#record("handing_over", null, null);
       return this.#unfinished("handing_over", null, error);
