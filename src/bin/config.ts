@@ -66,10 +66,17 @@ export async function loadConfig(file: string = defaultFile): Promise<Config> {
  * A target from flags and variables over the configuration file. `DATABASE_URL` comes last: it is often set for
  * an application, and must not lead a named target to another database.
  *
+ * @param config - where it was read before; else that of the choice is
  * @throws RunnerError `CONFIG`, `UNKNOWN_TARGET`, `UNSIGNED_REFUSED`
  */
-export async function chooseSettings(choice: TargetChoice, variables: Variables): Promise<TargetSettings> {
-  const base = choice.target === undefined ? undefined : await namedTarget(choice.target, choice.config);
+export async function chooseSettings(
+  choice: TargetChoice,
+  variables: Variables,
+  config?: Config,
+): Promise<TargetSettings> {
+  const { target } = choice;
+  const base =
+    target === undefined ? undefined : namedTarget(target, config ?? (await loadConfig(choice.config)));
   if (choice.isUnsigned && choice.trust.length > 0) {
     throw new RunnerError("USAGE", "--unsigned and --trust (or LOCKKEEPER_TRUST) do not go together", {
       hint: "--unsigned takes files whoever wrote them; leave it out to have signatures checked",
@@ -123,8 +130,7 @@ export function chooseStorage(
   });
 }
 
-async function namedTarget(name: string, file: string | undefined): Promise<TargetSettings> {
-  const config = await loadConfig(file);
+function namedTarget(name: string, config: Config): TargetSettings {
   const found = config.targets.get(name);
   if (found !== undefined) return found;
   const names = [...config.targets.keys()];

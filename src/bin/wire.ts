@@ -2,6 +2,7 @@ import type {
   OpenDatabase,
   OpenReleases,
   OpenTarget,
+  OpenTargets,
   TargetChoice,
   Variables,
   Wiring,
@@ -44,6 +45,26 @@ export function makeWiring(variables: Variables, warn: (message: string) => void
         await Promise.all([target.driver.close(), flush(lastFlushMs)]);
       };
       return { target, [Symbol.asyncDispose]: close };
+    },
+    async openTargets(choice): Promise<OpenTargets> {
+      const config = await loadConfig(choice.config);
+      const { observers, flush } = await openObservers({
+        variables,
+        config: async () => config,
+        log: ({ fields }) => warn(String(fields["message"])),
+        isOneRun: true,
+      });
+      return {
+        names: [...config.targets.keys()],
+        async open(name) {
+          const settings = await chooseSettings({ ...choice, target: name }, variables, config);
+          const others = async (): Promise<Config["targets"]> => config.targets;
+          const opened = await openTarget(settings, { variables, directions: "up", others, observers });
+          const target = { ...opened, mayRunCode: true };
+          return { target, [Symbol.asyncDispose]: () => target.driver.close() };
+        },
+        [Symbol.asyncDispose]: () => flush(lastFlushMs),
+      };
     },
     async openDatabase(choice: TargetChoice): Promise<OpenDatabase> {
       const settings = await chooseSettings(choice, variables);

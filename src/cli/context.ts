@@ -72,6 +72,8 @@ export interface StorageChoice {
 export interface Wiring {
   /** A target with its database and its releases; `up` spares a plain folder's down files. */
   openTarget(choice: TargetChoice, directions: "up" | "both"): Promise<OpenTarget>;
+  /** The targets of a configuration, each opened when its turn comes; `choice` says nothing of any one of them. */
+  openTargets(choice: TargetChoice): Promise<OpenTargets>;
   /** Only the database of a target: for verbs that need no release. */
   openDatabase(choice: TargetChoice): Promise<OpenDatabase>;
   /** Only the releases of a target: for verbs that need no database. */
@@ -99,6 +101,13 @@ export interface Wiring {
 /** A target and what closes it. */
 export interface OpenTarget extends AsyncDisposable {
   readonly target: Target;
+}
+
+/** All targets of a configuration. */
+export interface OpenTargets extends AsyncDisposable {
+  /** in the order of the file */
+  readonly names: readonly string[];
+  open(name: string): Promise<OpenTarget>;
 }
 
 /** A database and the stream that is meant. */

@@ -31,12 +31,14 @@ export async function call(
     wire: () =>
       Promise.resolve({
         openTarget: refuse,
+        openTargets: refuse,
         openDatabase: refuse,
         openReleases: refuse,
         openSource: refuse,
         openOtherReleases: refuse,
         chooseFormat: refuse,
         checkPolicy: refuse,
+        work: refuse,
         serve: refuse,
         ...options.wiring,
       }),

@@ -1,4 +1,5 @@
 import { changeDatabase } from "../change.ts";
+import { all, atOnce, convergeAll } from "../converge-all.ts";
 import { allowBreaking } from "../flags.ts";
 import type { Verb } from "../verb.ts";
 import { up } from "./up.ts";
@@ -12,7 +13,7 @@ export const converge: Verb = {
     "Both are refused until a newer release comes, or a person runs up.",
   parameters: [],
   // what starts by itself has nobody who could allow what breaks something
-  flags: up.flags.filter((flag) => flag !== allowBreaking),
+  flags: [...up.flags.filter((flag) => flag !== allowBreaking), all, atOnce],
   examples: [
     {
       line: "lockkeeper converge --source s3://releases/orders --trust orders.pub --stream orders",
@@ -22,7 +23,14 @@ export const converge: Verb = {
       line: "lockkeeper converge --target orders-prod --deadline 10m",
       means: "every night, from a schedule",
     },
+    {
+      line: "lockkeeper converge --all --config lockkeeper.yaml",
+      means: "every few minutes, from a schedule: whatever no event has told",
+    },
   ],
   exits: [0, 2, 20, 21, 22, 30, 31, 32, 143],
-  run: (invocation) => changeDatabase(invocation, { kind: "latest" }, "converge"),
+  run: (invocation) =>
+    invocation.get(all)
+      ? convergeAll(invocation)
+      : changeDatabase(invocation, { kind: "latest" }, "converge"),
 };
