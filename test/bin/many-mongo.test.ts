@@ -25,10 +25,13 @@ function files(): Readonly<Record<string, string>> {
   );
 }
 
-test.for(["a replica set", "a stand-alone server"] as const)(
-  `${runners} processes of up at once on one fresh database of %s apply each migration once, and all exit 0`,
+test.for([
+  ["up", "a stand-alone server"],
+  ["init", "a replica set"],
+] as const)(
+  `${runners} processes of %s at once on one fresh database of %s apply each migration once, and all exit 0`,
   { timeout: 240_000 },
-  async (kind) => {
+  async ([verb, kind]) => {
     const server = await ownMongo({ standalone: kind === "a stand-alone server" });
     const database = await createMongoDatabase({ server });
     const key = makeKey();
@@ -38,7 +41,7 @@ test.for(["a replica set", "a stand-alone server"] as const)(
     await writeFile(trust, key.publicPem);
     await using programs = await tempFolder();
     const program = await bundled(programs.path);
-    const args = ["up", "--source", folder.path, "--trust", trust, "--stream", "orders"];
+    const args = [verb, "--source", folder.path, "--trust", trust, "--stream", "orders"];
     const ended = await startMany(runners, program, [...args, "--database", database.url], folder.path);
     expect(ended).toEqual(Array.from({ length: runners }, () => ({ code: 0, said: "" })));
     const numbers = Array.from({ length: migrations }, (_, index) => index + 1);

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 
 import { build } from "esbuild";
@@ -33,6 +33,12 @@ export interface Ended {
   readonly said: string;
 }
 
+/** A process that has been started. */
+export interface Started {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+}
+
 /** `count` processes of the program at once, each with the same arguments. */
 export function startMany(
   count: number,
@@ -40,19 +46,21 @@ export function startMany(
   args: readonly string[],
   cwd: string,
 ): Promise<readonly Ended[]> {
-  return Promise.all(Array.from({ length: count }, () => start(program, args, cwd)));
+  return Promise.all(Array.from({ length: count }, () => startOne(program, args, cwd).ended));
 }
 
-function start(program: string, args: readonly string[], cwd: string): Promise<Ended> {
-  return new Promise((resolve) => {
-    const child = spawn(process.execPath, [program, ...args], {
-      cwd,
-      env: { PATH: process.env["PATH"] ?? "", HOME: cwd },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let said = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (text: Buffer) => (said += text.toString()));
+/** One process of the program. */
+export function startOne(program: string, args: readonly string[], cwd: string): Started {
+  const child = spawn(process.execPath, [program, ...args], {
+    cwd,
+    env: { PATH: process.env["PATH"] ?? "", HOME: cwd },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (text: Buffer) => (said += text.toString()));
+  const ended = new Promise<Ended>((resolve) => {
     child.once("close", (code) => resolve({ code, said: code === 0 ? "" : said }));
   });
+  return { child, ended };
 }
