@@ -63,6 +63,8 @@ export function openOtlp({ variables, version, isOneRun, log }: OtlpSettings): O
   const resource = resourceOf(variables, version);
   const exporting = isOneRun ? { timeoutMillis: oneRunMs } : {};
   const lost = lossesTo(log);
+  const delayMs = timeOf(variables["OTEL_BSP_SCHEDULE_DELAY"]);
+  const intervalMs = timeOf(variables["OTEL_METRIC_EXPORT_INTERVAL"]);
   const traces = isWanted("TRACES", variables)
     ? new TracerProvider({
         resource,
@@ -71,6 +73,7 @@ export function openOtlp({ variables, version, isOneRun, log }: OtlpSettings): O
           new BatchSpanProcessor({
             exporter: telling(new OTLPTraceExporter(exporting), lost("traces")),
             maxQueueSize: mostSpans,
+            ...(delayMs === undefined ? {} : { scheduledDelayMillis: delayMs }),
             ...(isOneRun ? { exportTimeoutMillis: oneRunMs } : {}),
           }),
         ],
@@ -82,7 +85,7 @@ export function openOtlp({ variables, version, isOneRun, log }: OtlpSettings): O
         readers: [
           new PeriodicExportingMetricReader({
             exporter: telling(new OTLPMetricExporter(exporting), lost("metrics")),
-            ...intervalOf(variables),
+            ...(intervalMs === undefined ? {} : { exportIntervalMillis: intervalMs }),
           }),
         ],
       })
@@ -167,9 +170,10 @@ function samplerOf(variables: Variables): Sampler {
   return named?.(isRatio ? ratio : 1) ?? new ParentBasedSampler({ root: new AlwaysOnSampler() });
 }
 
-function intervalOf(variables: Variables): { exportIntervalMillis?: number } {
-  const ms = Number(variables["OTEL_METRIC_EXPORT_INTERVAL"]);
-  return Number.isFinite(ms) && ms > 0 ? { exportIntervalMillis: ms } : {};
+/** What is no time is as if nothing were said. */
+function timeOf(text: string | undefined): number | undefined {
+  const ms = Number(text);
+  return ms > 0 && Number.isFinite(ms) ? ms : undefined;
 }
 
 function parentOf(variables: Variables, isOneRun: boolean) {

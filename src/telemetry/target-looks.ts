@@ -17,7 +17,7 @@ export interface LookLimits {
 }
 
 // Prometheus asks every 15 s to 60 s and waits for 10 s; two replicas of it, or a person beside it, cost no second look
-const usualLimits: LookLimits = { freshMs: 10_000, lookMs: 4_000, waitMs: 6_000, atOnce: 8 };
+const usualLimits: LookLimits = { freshMs: 5_000, lookMs: 4_000, waitMs: 6_000, atOnce: 8 };
 
 /**
  * What the databases themselves say, whoever changed them: so it is also true where another process did the work, and
