@@ -39,7 +39,7 @@ const to = textFlag("to", {
 });
 const label = listFlag("label", {
   placeholder: "<name=value>",
-  text: "kept with the run, such as team=orders; can be repeated. On GitHub and GitLab, commit and pipelineUrl are there by themselves",
+  text: "kept with the run, such as team=orders; can be repeated. In a pipeline, commit and pipelineUrl are there by themselves",
 });
 const folder = textFlag("dir", {
   placeholder: "<folder>",
