@@ -13,6 +13,7 @@ import type {
   TargetSettings,
   TrustSettings,
   UrlSettings,
+  WorkSettings,
 } from "./settings.ts";
 
 /** A configuration file, checked, its paths absolute. */
@@ -20,9 +21,12 @@ export interface Config {
   readonly file: string;
   /** where callers reach the server; undefined when the file does not say */
   readonly publicUrl: string | undefined;
-  readonly listen: { readonly host: string; readonly port: number };
+  /** undefined when the file does not say */
+  readonly listen: { readonly host: string; readonly port: number } | undefined;
   /** where Prometheus asks; undefined: nowhere */
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  /** who executes runs where this process may stop with its answer; undefined: the process itself */
+  readonly work: WorkSettings | undefined;
   /** absolute path of the policy */
   readonly policyFile: string | undefined;
   /** who is told what becomes of runs; paths relative to the file */
@@ -30,7 +34,6 @@ export interface Config {
   readonly targets: ReadonlyMap<string, TargetSettings>;
 }
 
-const defaultListen = { host: "127.0.0.1", port: 8080 };
 const defaultFile = "lockkeeper.yaml";
 
 /** The process's environment: read here and nowhere else. */
@@ -54,7 +57,8 @@ export async function loadConfig(file: string = defaultFile): Promise<Config> {
   return {
     file,
     publicUrl: text.publicUrl?.replace(/\/$/, ""),
-    listen: (text.listen === undefined ? undefined : parseListen(text.listen)) ?? defaultListen,
+    listen: text.listen === undefined ? undefined : parseListen(text.listen),
+    work: text.work,
     metrics: text.metrics === undefined ? undefined : parseListen(text.metrics),
     policyFile: text.policy === undefined ? undefined : resolve(folder, text.policy),
     notify: text.notify,

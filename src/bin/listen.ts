@@ -32,8 +32,9 @@ const lastAnswersMs = 5_000;
 const sweepMs = 20;
 
 /**
- * Serves the API on a socket, and goes on with runs that another server left. When `deps.signal` aborts it takes no
- * new connections, hands its runs over at their next safe point, ends waits and streams, and is stopped when it has none left.
+ * Serves the API on a socket, and goes on with runs that another server left, unless `deps.handOver` has them done
+ * elsewhere. When `deps.signal` aborts it takes no new connections, hands its runs over at their next safe point, ends waits
+ * and streams, and is stopped when it has none left.
  *
  * @param deps.publicUrl - where callers reach it; undefined: where it listens
  * @throws RunnerError `CONFIG` — the address cannot be listened on
@@ -58,7 +59,8 @@ export async function listen(
   const url = `http://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}`;
   const { hono, pickUp, drained } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
   answer = (request, { incoming }) => hono.fetch(request, { incoming });
-  void again(pickUp, deps.limits.pickUpMs, deps.signal);
+  // Where runs go on in executions of their own, this process may be stopped with its answers: it takes none.
+  if (deps.handOver === undefined) void again(pickUp, deps.limits.pickUpMs, deps.signal);
   return { url, stopped: stopping(server, deps.signal, drained) };
 }
 

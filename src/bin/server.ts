@@ -13,6 +13,7 @@ import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
 import { lastFlushMs, observedLog, openObservers } from "./open-observers.ts";
+import { openHandOver } from "./open-hand-over.ts";
 import { openLog } from "./open-log.ts";
 import { openPolicy } from "./open-policy.ts";
 import type { Metrics } from "./serve-metrics.ts";
@@ -31,7 +32,7 @@ export async function serve(
   onListening: (url: string) => void,
 ): Promise<void> {
   const config = await loadConfig(choice.config);
-  const at = addressOf(choice.listen, config);
+  const at = addressOf(choice.listen, config, variables);
   const { policy, issuers, hooks } = await openPolicy(policyFileOf(config), new Set(config.targets.keys()));
   const now = (): Date => new Date();
   const write = openLog(variables, now);
@@ -54,6 +55,7 @@ export async function serve(
       config.metrics === undefined
         ? undefined
         : await metrics?.serve(targets.values(), config.metrics, signal);
+    const handOver = await openHandOver(config.work);
     const server = await listen(
       {
         targets,
@@ -69,6 +71,7 @@ export async function serve(
         limits: httpLimits,
         version: version(),
         signal,
+        ...(handOver === undefined ? {} : { handOver }),
         log,
         now,
       },
@@ -102,17 +105,29 @@ async function metricsOf({ metrics }: Config): Promise<Metrics | undefined> {
   return createMetrics(version());
 }
 
+const defaultAddress = { host: "127.0.0.1", port: 8080 };
+
+/** Where nothing else says it, as Cloud Run does: a port in `PORT`, on every interface of the container. */
 function addressOf(
   flag: string | undefined,
-  config: Config,
+  { listen: configured }: Config,
+  { PORT: port = "" }: Variables,
 ): { readonly host: string; readonly port: number } {
-  if (flag === undefined) return config.listen;
+  if (flag === undefined) return configured ?? (port === "" ? defaultAddress : parsePort(port));
   const at = parseListen(flag);
   if (at === undefined)
     throw new RunnerError("USAGE", `--listen: "${flag}" is not host:port`, {
       hint: "for instance 127.0.0.1:8080",
     });
   return at;
+}
+
+function parsePort(text: string): { readonly host: string; readonly port: number } {
+  const at = /^\d+$/.test(text) ? parseListen(`:${text}`) : undefined;
+  if (at !== undefined) return at;
+  throw new RunnerError("CONFIG", "the variable PORT is no port to listen on", {
+    hint: "say where to listen with --listen, for instance 127.0.0.1:8080",
+  });
 }
 
 /** Only a server that nobody else can reach may do without: everywhere else its own idea of its address is a guess. */

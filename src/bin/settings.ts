@@ -77,6 +77,12 @@ export const iamPlatforms = ["rds", "cloud-sql"] as const;
 /** One of {@link iamPlatforms}. */
 export type IamPlatform = (typeof iamPlatforms)[number];
 
+/** What starts another execution of this program. */
+export interface WorkSettings {
+  /** `projects/…/locations/…/jobs/…`, whose command is `lockkeeper work` */
+  readonly cloudRunJob: string;
+}
+
 /** Other S3 and GCS servers than the usual ones. */
 export interface StorageSettings {
   readonly s3: { readonly endpoint?: string; readonly region?: string; readonly forcePathStyle?: boolean };

@@ -116,6 +116,10 @@ export function makeWiring(variables: Variables, warn: (message: string) => void
       const { checkPolicy } = await import("./check-policy.ts");
       return checkPolicy(question);
     },
+    async work(choice, signal) {
+      const { workOn } = await import("./work.ts");
+      return workOn(choice, variables, signal);
+    },
     async serve(choice, signal, onListening) {
       const { serve } = await import("./server.ts");
       await serve(

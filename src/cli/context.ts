@@ -90,6 +90,15 @@ export interface Wiring {
   chooseFormat(choice: Pick<TargetChoice, "format" | "placeholders">, engine: Engine): Promise<ChooseFormat>;
   /** Reads a policy as the server does, and explains what a request would come to. */
   checkPolicy(question: PolicyQuestion): Promise<PolicyReport>;
+  /** Executes the open runs of a configuration's targets; gives the exit code. */
+  work(
+    choice: {
+      readonly config: string | undefined;
+      readonly target: string | undefined;
+      readonly deadlineMs: number;
+    },
+    signal: AbortSignal,
+  ): Promise<number>;
   /** Serves HTTP until the signal aborts. */
   serve(
     choice: { readonly config: string; readonly listen: string | undefined },

@@ -154,6 +154,10 @@ const listed: Readonly<Record<string, Readonly<Record<string, ListedVerb>>>> = {
   },
   "Over HTTP": {
     serve: { summary: "serve the HTTP API", load: async () => (await import("./command/serve.ts")).serve },
+    work: {
+      summary: "execute what a server has accepted: in a job of Cloud Run, Kubernetes or ECS",
+      load: async () => (await import("./command/work.ts")).work,
+    },
     "policy check": {
       summary: "read a policy as the server does, and explain a decision",
       load: async () => (await import("./command/policy-check.ts")).policyCheck,

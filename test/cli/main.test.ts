@@ -12,7 +12,7 @@ const verbs = await loadVerbs();
 describe("the verbs", () => {
   test("are those of the design", () => {
     expect(verbNames).toEqual(
-      "create,keygen,publish,sign,release show,release renew,release timestamp,verify,root new,root next,root sign,root publish,root show,up,init,converge,golang-migrate-entrypoint,down,goto,redo,plan,status,wait,history,version,audit show,audit verify,adopt,baseline,repair,unlock,pause,resume,trust reset,serve,policy check,trigger,completion".split(
+      "create,keygen,publish,sign,release show,release renew,release timestamp,verify,root new,root next,root sign,root publish,root show,up,init,converge,golang-migrate-entrypoint,down,goto,redo,plan,status,wait,history,version,audit show,audit verify,adopt,baseline,repair,unlock,pause,resume,trust reset,serve,work,policy check,trigger,completion".split(
         ",",
       ),
     );

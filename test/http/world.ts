@@ -33,8 +33,12 @@ export interface World {
   readonly database: TestDatabase;
   readonly target: Target;
   readonly issuer: TestIssuer;
-  /** folder that stands for the bucket, and the key that it is published with */
-  readonly bucket: { readonly path: string; publish(files: Files): Promise<string> };
+  /** folder that stands for the bucket, and the key that it is published with, PEM */
+  readonly bucket: {
+    readonly path: string;
+    readonly publicKey: string;
+    publish(files: Files): Promise<string>;
+  };
   readonly log: readonly LogRecord[];
   /** A token of the caller who may do everything on `orders`; `claims` make it another caller's. */
   token(claims?: Readonly<Record<string, unknown>>): Promise<string>;
@@ -236,7 +240,11 @@ export async function createWorld(
       target,
       issuer,
       log,
-      bucket: { path: folder.path, publish: (files) => publish(folder.source, files, key, environment) },
+      bucket: {
+        path: folder.path,
+        publicKey: key.publicPem,
+        publish: (files) => publish(folder.source, files, key, environment),
+      },
       token: (claims = {}) => issuer.token({ role: "admin", ...claims }),
       send: (method, path, given = {}) => send(world, method, path, given),
       replica: open,

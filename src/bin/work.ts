@@ -1,0 +1,122 @@
+import type { Variables } from "../cli/context.ts";
+import { exitOf } from "../cli/exit-code.ts";
+import { nearest } from "../cli/nearest.ts";
+import { work, workTimes } from "../dispatch/work.ts";
+import { RunnerError, traits } from "../error.ts";
+import type { RunResult } from "../executor/result.ts";
+import type { RunObserver } from "../run/observer.ts";
+import { loadConfig, type Config } from "./config.ts";
+import { openHandOver } from "./open-hand-over.ts";
+import { openLog } from "./open-log.ts";
+import { lastFlushMs, openObservers } from "./open-observers.ts";
+import { lazyTarget } from "./open-target.ts";
+import type { TargetSettings } from "./settings.ts";
+
+/** milliseconds before the end in which runs are put down, recorded and handed over, or a fifth of a shorter time */
+const lastMs = 10_000;
+
+/**
+ * `lockkeeper work`: executes the open runs of a configuration's targets to their end, or hands them over when it is told to
+ * stop or its time is over. Log lines, one JSON document each, go to standard output.
+ *
+ * @param choice.deadlineMs - what this process has; 0: as long as it takes
+ * @returns the exit code: of the worst that a run came to
+ * @throws RunnerError `CONFIG`, `UNKNOWN_TARGET`
+ */
+export async function workOn(
+  choice: {
+    readonly config: string | undefined;
+    readonly target: string | undefined;
+    readonly deadlineMs: number;
+  },
+  variables: Variables,
+  signal: AbortSignal,
+): Promise<number> {
+  const startedAt = performance.now();
+  const config = await loadConfig(choice.config);
+  const settings = chosen(config, choice.target);
+  const now = (): Date => new Date();
+  const log = openLog(variables, now);
+  const { observers, flush } = await openObservers({ variables, config: async () => config, log });
+  const seen = new Map<string, RunResult>();
+  const targets = await Promise.all(
+    settings.map((one) =>
+      lazyTarget(one, {
+        variables,
+        directions: "both",
+        others: async () => config.targets,
+        observers: [...observers, remembering(seen)],
+      }),
+    ),
+  );
+  const { deadlineMs } = choice;
+  const reserveMs = Math.min(lastMs, deadlineMs / 5);
+  const late = new AbortController();
+  const timer = deadlineMs === 0 ? undefined : setTimeout(() => late.abort(), deadlineMs - reserveMs).unref();
+  // Later than that: a run that found its time over by itself would be taken again here.
+  const endsAt = startedAt + deadlineMs - reserveMs / 2;
+  const handOver = await openHandOver(config.work);
+  try {
+    log({ level: "info", event: "work.started", fields: { targets: names(targets) } });
+    const { isStopped, unreachable } = await work(targets, {
+      ...workTimes,
+      signal: AbortSignal.any([signal, late.signal]),
+      ...(handOver === undefined ? {} : { handOver }),
+      ...(deadlineMs === 0 ? {} : { executorMs: () => Math.max(1, endsAt - performance.now()) }),
+      log,
+      now,
+    });
+    const results = [...seen.values()];
+    const fields = {
+      runs: results.length,
+      succeeded: results.filter(({ status }) => status === "succeeded").length,
+      handedOver: results.filter(({ status }) => status === "handing_over").length,
+      unreachable: unreachable.map(({ target }) => target).join(" "),
+    };
+    log({ level: "info", event: "work.ended", fields });
+    const stopped = isStopped ? [stopCode(signal)] : [];
+    return worst([
+      ...results.flatMap(({ status, error }) =>
+        error === null || status === "handing_over" ? [] : [exitOf(error)],
+      ),
+      ...unreachable.map(({ code }) => traits[code].exit),
+      ...(results.some(({ status }) => status === "handing_over") ? [traits.HANDED_OVER.exit] : []),
+      ...stopped,
+    ]);
+  } finally {
+    clearTimeout(timer);
+    await Promise.allSettled([...targets.map(({ driver }) => driver.close()), flush(lastFlushMs)]);
+  }
+}
+
+function chosen({ targets, file }: Config, name: string | undefined): readonly TargetSettings[] {
+  if (name === undefined) return [...targets.values()];
+  const found = targets.get(name);
+  if (found !== undefined) return [found];
+  const known = [...targets.keys()];
+  const meant = nearest(name, known);
+  throw new RunnerError("UNKNOWN_TARGET", `target "${name}" is not in ${file}`, {
+    hint: meant === undefined ? `there are ${known.join(", ")}` : `did you mean ${meant}?`,
+  });
+}
+
+function names(targets: readonly { readonly name: string }[]): string {
+  return targets.map(({ name }) => name).join(" ");
+}
+
+/** The last that each run came to in this process. */
+function remembering(results: Map<string, RunResult>): RunObserver {
+  return { begin: ({ id }) => ({ event: () => undefined, ended: (result) => results.set(id, result) }) };
+}
+
+/** By which signal it was stopped, or that its own time was over. */
+function stopCode(signal: AbortSignal): number {
+  return signal.reason instanceof RunnerError ? exitOf(signal.reason) : traits.HANDED_OVER.exit;
+}
+
+/** Most in need of a person first; what is stopped may have to come again, so it says so before what was merely busy. */
+const order = [1, 22, 21, 20, 2, 23, 31, 143, 130, 32, 30];
+
+function worst(codes: readonly number[]): number {
+  return order.find((code) => codes.includes(code)) ?? codes[0] ?? 0;
+}
