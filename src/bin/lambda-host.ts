@@ -4,7 +4,7 @@ import type { HandOver } from "../dispatch/hand-over.ts";
 import type { LogRecord } from "../report/log.ts";
 import type { Target } from "../runner.ts";
 import { loadConfig, type Config } from "./config.ts";
-import { observedLog, openObservers, type Observers } from "./open-observers.ts";
+import { openObservers, type Observers } from "./open-observers.ts";
 import { lazyTarget } from "./open-target.ts";
 
 /** Where a layer of the function puts its files. */
@@ -60,7 +60,7 @@ export async function openLambdaHost(
   const handOvers = new Map<string, HandOver>();
   return {
     ...parts,
-    log: observedLog(parts.log, observers),
+    log: observers.log,
     config,
     targets,
     observers,

@@ -13,12 +13,13 @@ export interface Observers {
    * Never throws.
    */
   flush(ms: number): Promise<void>;
-  /** Hears a log, which is a server's one voice for requests and events, so that they can be counted. */
-  hear(record: LogRecord): void;
+  /**
+   * The log that they were opened with, for lines of a server: observers hear them, because requests and events are told
+   * nowhere else, and those of a run say where in which trace it is.
+   */
+  log(record: LogRecord): void;
   /** Has the state of these databases told as well, for as long as the process goes on. */
   watch(targets: Iterable<Target>): void;
-  /** Where in which trace a run of this process is, for its log lines. */
-  traceOf(runId: string): Readonly<Record<string, string>>;
 }
 
 /** What an observer is made from. */
@@ -32,9 +33,11 @@ export interface ObserverSettings {
   readonly isOneRun?: boolean;
 }
 
-/** One who looks, and what sends the rest of what it saw; the rest is for those who look at more than runs. */
-interface OpenObserver extends RunObserver, Partial<Pick<Observers, "hear" | "watch" | "traceOf">> {
-  flush(ms: number): Promise<void>;
+/** One who looks. */
+interface OpenObserver extends RunObserver, Pick<Observers, "flush">, Partial<Pick<Observers, "watch">> {
+  hear?(record: LogRecord): void;
+  /** where in which trace a run of this process is */
+  traceOf?(runId: string): Readonly<Record<string, string>>;
 }
 
 /** milliseconds for what was not sent when a process ends */
@@ -64,22 +67,23 @@ export async function openObservers(settings: ObserverSettings): Promise<Observe
       ]);
       patience.abort();
     },
-    hear: (record) => observers.forEach((observer) => observer.hear?.(record)),
-    watch: (targets) => observers.forEach((observer) => observer.watch?.(targets)),
-    traceOf: (runId) => observers.map((observer) => observer.traceOf?.(runId)).find(Boolean) ?? {},
+    log(record) {
+      for (const observer of observers) observer.hear?.(record);
+      const { run } = record.fields;
+      const place = typeof run === "string" ? traceOf(run, observers) : undefined;
+      settings.log(place === undefined ? record : { ...record, fields: { ...record.fields, ...place } });
+    },
+    watch(targets) {
+      for (const observer of observers) observer.watch?.(targets);
+    },
   };
 }
 
-/** A log whose lines observers hear, and whose lines of runs say where in which trace they are. */
-export function observedLog(
-  log: (record: LogRecord) => void,
-  { hear, traceOf }: Pick<Observers, "hear" | "traceOf">,
-): (record: LogRecord) => void {
-  return (record) => {
-    hear(record);
-    const { run } = record.fields;
-    log(typeof run === "string" ? { ...record, fields: { ...record.fields, ...traceOf(run) } } : record);
-  };
+function traceOf(
+  runId: string,
+  observers: readonly OpenObserver[],
+): Readonly<Record<string, string>> | undefined {
+  return observers.map((observer) => observer.traceOf?.(runId)).find((fields) => fields !== undefined);
 }
 
 async function telemetry({

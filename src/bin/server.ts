@@ -12,7 +12,7 @@ import { loadConfig, type Config } from "./config.ts";
 import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
-import { lastFlushMs, observedLog, openObservers } from "./open-observers.ts";
+import { lastFlushMs, openObservers } from "./open-observers.ts";
 import { openHandOver } from "./open-hand-over.ts";
 import { openLog } from "./open-log.ts";
 import { openPolicy } from "./open-policy.ts";
@@ -41,10 +41,9 @@ export async function serve(
 
   const observers = await openObservers({ variables, config: async () => config, log: write });
   const metrics = await metricsOf(config);
-  const heard = observedLog(write, observers);
   const log = (record: LogRecord): void => {
     metrics?.hear(record);
-    heard(record);
+    observers.log(record);
   };
   const watching = [...observers.observers, ...(metrics === undefined ? [] : [metrics.observer])];
   const targets = new Map<string, Target>();

@@ -36,8 +36,11 @@ export async function workOn(
   const config = await loadConfig(choice.config);
   const settings = chosen(config, choice.target);
   const now = (): Date => new Date();
-  const log = openLog(variables, now);
-  const { observers, flush } = await openObservers({ variables, config: async () => config, log });
+  const { observers, flush, log } = await openObservers({
+    variables,
+    config: async () => config,
+    log: openLog(variables, now),
+  });
   const seen = new Map<string, RunResult>();
   const targets = await Promise.all(
     settings.map((one) =>

@@ -43,7 +43,7 @@ export const series = {
   lockkeeper_events_total: {
     kind: "counter",
     labels: ["provider", "result"],
-    help: "Events that woke this process. result: run, up-to-date, left-alone, unreachable, nobody, test, unknown.",
+    help: "Events that woke this process. result: run, up-to-date, left-alone, unreachable, nobody, nothing, test, unknown.",
   },
   lockkeeper_http_requests_total: {
     kind: "counter",
