@@ -124,6 +124,16 @@ flyway_tool() {
     rm "$1/flyway-commandline-$flyway.tar.gz"
 }
 
+# Google's emulator of Pub/Sub is a part of its Cloud SDK, and published nowhere else.
+pubsub_parts() {
+  local gcloud root jar=${PUBSUB_EMULATOR_JAR:-}
+  gcloud=$(command -v gcloud) || true
+  for root in ${gcloud:+"$(dirname "$(realpath "$gcloud")")/.."} /usr/lib/google-cloud-sdk "$HOME/google-cloud-sdk"; do
+    [ -n "$jar" ] || jar=$(ls "$root"/platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar 2>/dev/null | head -n 1) || true
+  done
+  if [ -f "$jar" ]; then link "$(realpath "$jar")" pubsub-emulator.jar; else missing 'pubsub-emulator: gcloud components install pubsub-emulator, or name its jar with PUBSUB_EMULATOR_JAR'; fi
+}
+
 # tool:package for each Debian package that carries a part.
 debian='pgbouncer:pgbouncer psql:postgresql-client-15 pg_dump:postgresql-client-15
   mvn:maven java:default-jre-headless buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2
@@ -171,6 +181,7 @@ base_image() {
 
 # The compiler keeps both cores busy for minutes; the others mostly wait for the network, so they run beside it.
 go_parts 9>&- &
+pubsub_parts
 { debian_parts && image_parts && flyway_parts; } 9>&- &
 { python_parts && npm_parts && lambda_parts; } 9>&- &
 wait

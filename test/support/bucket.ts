@@ -89,9 +89,15 @@ export async function startS3(name: S3ServerName, services?: string): Promise<S3
   };
 }
 
-/** Starts fake-gcs-server on a free port of loopback. The file needs `needs("fake-gcs-server")`, and `stop` in its `afterAll`. */
-export async function startGcs(): Promise<BucketServer> {
-  const { endpoint, stop } = await start("fake-gcs-server", gcsCommand);
+/**
+ * Starts fake-gcs-server on a free port of loopback. The file needs `needs("fake-gcs-server")`, and `stop` in its `afterAll`.
+ *
+ * @param pubsub - `host:port` of an emulator that takes its notifications
+ */
+export async function startGcs(pubsub?: string): Promise<BucketServer> {
+  const env = (): Readonly<Record<string, string>> =>
+    pubsub === undefined ? {} : { PUBSUB_EMULATOR_HOST: pubsub };
+  const { endpoint, stop } = await start("fake-gcs-server", { ...gcsCommand, env });
   const call = async (pathAndQuery: string, contentType: string, body: Uint8Array | string) => {
     const headers = { "content-type": contentType };
     const answer = await fetch(endpoint + pathAndQuery, { method: "POST", headers, body });

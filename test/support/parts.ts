@@ -29,6 +29,13 @@ const parts = {
     program: "fake-gcs-server",
     how: "npm run parts; needs Go",
   },
+  // Google's own, a part of its Cloud SDK
+  "pubsub-emulator": {
+    variable: "PUBSUB_EMULATOR_JAR",
+    installed: "pubsub-emulator.jar",
+    how: "gcloud components install pubsub-emulator, then npm run parts",
+  },
+  java: { variable: "LOCKKEEPER_TEST_JAVA", program: "java", how: "your system's Java, 17 or newer" },
   localstack: {
     variable: "LOCKKEEPER_TEST_LOCALSTACK",
     installed: "localstack/bin/python",
