@@ -160,19 +160,15 @@ async function start(
     LOCKKEEPER_S3_PATH_STYLE: "true",
   };
   const env = Object.entries({ ...imageVariables(), ...variables, ...outside });
-  const command = [
-    ...[
-      "--cgroup-manager=cgroupfs",
-      "--runtime=runc",
-      "run",
-      "--rm",
-      "--network=host",
-      ...confinement(container),
-    ],
+  const engine = ["--cgroup-manager=cgroupfs", "--runtime=runc"];
+  const image = "docker.io/library/node:24-bookworm-slim";
+  const options = [
+    ...confinement(container),
     ...env.map(([variable, value]) => `--env=${variable}=${value}`),
     ...volumes.map((volume) => `--volume=${volume}`),
-    ...["--entrypoint=node", "docker.io/library/node:24-bookworm-slim", "/app/dist/bin/cli.js", ...args],
   ];
+  const program = ["--entrypoint=node", image, "/app/dist/bin/cli.js", ...args];
+  const command = [...engine, "run", "--rm", "--network=host", ...options, ...program];
   const storage = { ...process.env, CONTAINERS_STORAGE_CONF: join(folder, "storage.conf") };
   const exit = await run(part("podman"), command, { env: storage }).then(
     () => 0,
@@ -205,9 +201,19 @@ function confinement({ securityContext, resources }: Container): readonly string
     ...(readOnlyRootFilesystem === true ? ["--read-only", "--read-only-tmpfs=false"] : []),
     ...(allowPrivilegeEscalation === false ? ["--security-opt=no-new-privileges"] : []),
     ...(capabilities?.drop ?? []).map((name) => `--cap-drop=${name.toLowerCase()}`),
-    ...[`--memory=${memory}`, `--memory-swap=${memory}`],
-    ...["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"],
+    `--memory=${memory}`,
+    `--memory-swap=${memory}`,
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=4096:4096",
   ];
+}
+
+/** What infra/kubernetes.md says that one sees. */
+function told(name: string): readonly string[] {
+  const page = readFileSync(join(root, "infra/kubernetes.md"), "utf8");
+  const block = new RegExp(`^\`\`\`text see=${name}\\n([\\s\\S]*?)\\n^\`\`\`$`, "m").exec(page)?.[1];
+  if (block === undefined) throw new Error(`infra/kubernetes.md has no block see=${name}`);
+  return block.split("\n");
 }
 
 describe("our manifests' containers, run by podman as a kubelet would", () => {
@@ -215,18 +221,17 @@ describe("our manifests' containers, run by podman as a kubelet would", () => {
     const first = await publish(good);
     const replicas = await Promise.all([1, 2, 3].map(() => start("init", first)));
     expect(replicas.map(({ exit }) => exit)).toEqual([0, 0, 0]);
-    for (const { message } of replicas) expect(message).toMatch(/^lockkeeper OK orders-prod /);
-    expect(replicas.filter(({ message }) => /0 -> 000001/.test(message))).toHaveLength(1);
+    const [did = "", found = ""] = told("init");
+    expect(replicas.filter(({ message }) => message.startsWith(did))).toHaveLength(1);
+    expect(replicas.filter(({ message }) => message.startsWith(found))).toHaveLength(2);
 
     const waited = await start("wait", first);
-    expect(waited).toEqual({ exit: 0, message: expect.stringMatching(/^lockkeeper OK orders 000001 /) });
+    expect(waited).toEqual({ exit: 0, message: expect.stringContaining(told("wait")[0] ?? "nothing") });
 
     const second = await publish(bad);
     const failed = await start("job", second);
-    expect(failed).toEqual({
-      exit: 21,
-      message: expect.stringMatching(/000002_bad\.up\.sql.*division by zero.*code=MIGRATION_FAILED exit=21/),
-    });
+    expect(failed.exit).toBe(21);
+    for (const words of told("job")) expect(failed.message).toContain(words);
     const again = await start("job", second);
     expect(again).toEqual({ exit: 20, message: expect.stringMatching(/code=FAILED_BEFORE exit=20/) });
     expect(finalExits).toEqual(expect.arrayContaining([failed.exit, again.exit]));

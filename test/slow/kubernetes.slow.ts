@@ -146,7 +146,7 @@ describe("helm", () => {
     // the Prometheus Operator's kinds are not in a plain cluster
     if (set === "server") {
       expect(installed.stderr).toContain('no matches for kind "ServiceMonitor"');
-      const args = ["--set=serviceMonitor.enabled=false", `--values=${chart}/ci/${set}-values.yaml`];
+      const args = ["--set=metrics.serviceMonitor.enabled=false", `--values=${chart}/ci/${set}-values.yaml`];
       expect(await helm(["install", release, chart, ...args])).toMatchObject({ code: 0 });
     } else expect(installed).toMatchObject({ code: 0, stdout: expect.stringContaining("STATUS: deployed") });
     expect(await helm(["uninstall", release])).toMatchObject({ code: 0 });

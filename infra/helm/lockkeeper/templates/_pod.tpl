@@ -40,7 +40,11 @@ containers:
       {{- toYaml . | nindent 6 }}
     {{- end }}
     {{- if .server }}
-    ports: [{ name: http, containerPort: 8080 }]
+    ports:
+      - { name: http, containerPort: 8080 }
+      {{- if $v.metrics.enabled }}
+      - { name: metrics, containerPort: {{ $v.metrics.port }} }
+      {{- end }}
     readinessProbe: { httpGet: { path: /health/ready, port: http }, periodSeconds: 5 }
     livenessProbe: { httpGet: { path: /health/live, port: http }, periodSeconds: 10, failureThreshold: 6 }
     lifecycle: { preStop: { sleep: { seconds: 5 } } }
@@ -119,6 +123,9 @@ that an older pod also starts when the database has gone on. Its volumes are loc
 {{- $config := .Values.config -}}
 {{- if .Values.policy -}}
 {{- $config = merge (dict "policy" "policy.json") $config -}}
+{{- end -}}
+{{- if .Values.metrics.enabled -}}
+{{- $config = merge (dict "metrics" (printf "0.0.0.0:%v" .Values.metrics.port)) $config -}}
 {{- end -}}
 lockkeeper.yaml: |
   {{- toYaml $config | nindent 2 }}
