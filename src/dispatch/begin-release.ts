@@ -1,7 +1,7 @@
-import { RunnerError, type RunnerErrorCode, traits } from "../error.ts";
+import { RunnerError, type RunnerErrorCode, toRunnerError, traits } from "../error.ts";
 import { isEnded, type RunRecord } from "../history/run.ts";
 import { orderOf } from "../run/order.ts";
-import { newRunId, type Target } from "../runner.ts";
+import { newRunId, planRun, type Target } from "../runner.ts";
 import type { ActiveRuns } from "./active-runs.ts";
 import type { RunOrder } from "./begun.ts";
 import { look, type Look } from "./look.ts";
@@ -14,6 +14,8 @@ const offeredLabel = "lockkeeper/offered";
 const newestRuns = 50;
 /** milliseconds to read them */
 const readMs = 8_000;
+/** milliseconds to fetch, verify and plan a release */
+const lookCloserMs = 20_000;
 /** Runs begun for one release, as far as they are followed at once: each wake adds one at the most. */
 const maxFollowed = 64;
 
@@ -71,8 +73,54 @@ async function whatNext(
       : "again";
   }
   const code = run.error?.code ?? "INTERNAL";
+  if (mendedByPeople.has(code)) return lookCloser(target, code, signal);
   // Whoever stopped it would not have it begin again by itself.
   return code !== "CANCELED" && isWorthAnother(code) ? "again" : { target: name, kind: "left-alone", code };
+}
+
+/**
+ * Refusals that somebody may have mended since, by the configuration or in the bucket, and that show again without a run:
+ * so it is looked whether they do, in place of a row for every sweep.
+ */
+const mendedByPeople: ReadonlySet<RunnerErrorCode> = new Set([
+  "THRESHOLD",
+  "WRONG_STREAM",
+  "WRONG_ENVIRONMENT",
+  "WRONG_ENGINE",
+  "WRONG_EPOCH",
+  "ISSUED_IN_FUTURE",
+  "RELEASE_NOT_FOUND",
+  "RELEASE_REVOKED",
+  "ROOT_INVALID",
+  "ROOT_THRESHOLD",
+  "ROOT_EXPIRED",
+  "ROLLBACK",
+  "EQUIVOCATION",
+  "HISTORY_REWRITTEN",
+  "DATABASE_AHEAD",
+  "OUT_OF_ORDER",
+]);
+
+/** Verifies and plans what was refused, without a lease. */
+async function lookCloser(
+  target: Target,
+  code: RunnerErrorCode,
+  signal: AbortSignal,
+): Promise<Woken | "again"> {
+  const wanted = { goal: { kind: "latest" }, release: null } as const;
+  const options = { emit: () => undefined, now: () => new Date() };
+  try {
+    await within(
+      lookCloserMs,
+      (patience) => planRun(wanted, target, { ...options, signal: patience }),
+      signal,
+    );
+    return "again";
+  } catch (thrown) {
+    const now = toRunnerError(thrown).code;
+    if (isWorthAnother(now)) throw thrown;
+    return { target: target.name, kind: "left-alone", code: mendedByPeople.has(now) ? now : code };
+  }
 }
 
 /** Whether the fault is not the release's own: unreachable or misconfigured infrastructure, a lock, a deadline. */

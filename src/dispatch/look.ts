@@ -45,7 +45,7 @@ async function lookAtFolder(target: Target, state: StreamState, signal: AbortSig
   const plan = await planRun({ goal: { kind: "latest" }, release: null }, target, options);
   if (plan.steps.length === 0 && !isLeftBehind(state)) return { kind: "up-to-date" };
   const code = whyLeftAlone(plan.releaseDigest, state);
-  return code === undefined ? pending(plan.digest, state) : { kind: "left-alone", code };
+  return code === undefined ? pending(plan.releaseDigest, state) : { kind: "left-alone", code };
 }
 
 /** What a run would be refused for, as far as the database alone can tell; see `assertMayStart`. */

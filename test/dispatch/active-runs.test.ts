@@ -145,6 +145,7 @@ describe("a process whose time is over", () => {
     expect(
       await database.query("select path from lockkeeper.history where status = 'done' order by id"),
     ).toEqual(texts.map(({ path }) => ({ path })));
+    await Promise.all(elsewhere.executions.map((one) => one.active.drained()));
     // Each attempt says in the audit log that it begins; that it was handed over stands between.
     const told = (await recordsOf(target.driver)).map(({ event, attempt, outcome }) => [
       event,

@@ -176,6 +176,19 @@ describe("a release whose run has ended", () => {
     expect(await runsOf(database)).toBe(2);
   });
 
+  test("by a refusal that somebody has mended since is applied, and until then has no second row", async () => {
+    const { database, store, process } = await site(tableMigrations(1));
+    const mistaken = processOf(await store.open(database.url, { environment: "staging" }));
+    expect(await mistaken.wake()).toMatchObject({ kind: "run" });
+    expect(await runs(database)).toEqual([expect.objectContaining({ outcome: "refused" })]);
+    expect(await mistaken.wake()).toEqual({ target: "t", kind: "left-alone", code: "WRONG_ENVIRONMENT" });
+    expect(await mistaken.sweep()).toEqual({ target: "t", kind: "left-alone", code: "WRONG_ENVIRONMENT" });
+    expect(await runsOf(database)).toBe(1);
+    const mended = await process();
+    expect(await mended.sweep()).toMatchObject({ kind: "run" });
+    expect((await runs(database)).map(({ outcome }) => outcome)).toEqual(["refused", "applied"]);
+  });
+
   test("by unreachable infrastructure has one further run, however many ask at once, and is applied", async () => {
     const { database, process } = await site(tableMigrations(2));
     const processes = [await process(), await process(), await process()];
