@@ -137,9 +137,8 @@ ask() {
       000 | 408 | 425 | 429 | 502 | 503 | 504) ;;
       *) return 1 ;;
     esac
-    pause=$(sed -n 's/^[Rr]etry-[Aa]fter: *\([0-9]\{1,3\}\)[[:space:]]*$/\1/p' "$work/headers" 2>/dev/null | head -n 1)
+    pause=$(sed -n 's/^[Rr]etry-[Aa]fter: *\([0-9]\{1,4\}\)[[:space:]]*$/\1/p' "$work/headers" 2>/dev/null | head -n 1)
     if [ "$status" = 000 ] || [ "$status" = token ] || [ -z "$pause" ]; then pause=$((try < 4 ? 1 << (try - 1) : 10)); fi
-    if [ "$pause" -gt 60 ]; then pause=60; fi
     if [ "$try" -ge "$tries" ] || [ $((SECONDS - since + pause)) -gt "$patience" ]; then return 1; fi
     say "$(problem); trying again in $pause s"
     sleep "$pause" &

@@ -37,7 +37,10 @@ export async function main(argv: readonly string[], context: Context): Promise<n
     });
     context.signal.addEventListener(
       "abort",
-      () => output.note("stopping at the next safe point; a second signal stops at once"),
+      () => {
+        const what = request.verb.whenInterrupted ?? "stopping at the next safe point";
+        output.note(`${what}; a second signal stops at once`);
+      },
       { once: true },
     );
     let ending: Ending | undefined;

@@ -181,10 +181,10 @@ function unreachable(base: string, cause: unknown): RunnerError {
   );
 }
 
-/** Seconds only: a date would need clocks that agree. At most a minute. */
+/** Seconds only: a date would need clocks that agree. */
 function readRetryAfter(response: Response): number | undefined {
   const seconds = /^\d{1,4}$/.exec(response.headers.get("retry-after") ?? "")?.[0];
-  return seconds === undefined ? undefined : Math.min(60, Number(seconds)) * 1_000;
+  return seconds === undefined ? undefined : Number(seconds) * 1_000;
 }
 
 function parseServerUrl(text: string): string {

@@ -14,6 +14,8 @@ export interface Verb {
   readonly examples: readonly Example[];
   /** exit codes that a caller of this verb should know, see `exit-code.ts` */
   readonly exits: readonly number[];
+  /** what the first SIGINT or SIGTERM does, where it is not that the run stops at its next safe point */
+  readonly whenInterrupted?: string;
   /** Does it; gives the exit code. Heavy parts are imported inside. */
   run(invocation: Invocation): Promise<number>;
 }

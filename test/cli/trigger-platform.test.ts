@@ -6,6 +6,7 @@ import { front, listen } from "../http/front.ts";
 import { createWorld, openBarrier, orders, users } from "../http/world.ts";
 import { platformWorld, playGithub } from "../infra/pipeline.ts";
 import { testAudience } from "../support/token.ts";
+import { folderWith, start } from "../bin/program.ts";
 import { call } from "./terminal.ts";
 
 describe("trigger on GitHub", () => {
@@ -224,6 +225,57 @@ describe("trigger elsewhere", () => {
     expect(done.code).toBe(0);
     expect(done.stderr).toContain("trying again in");
     expect(keys).toHaveLength(1);
+  });
+
+  test("begins no second run when the answer to its request is lost", async () => {
+    const world = await createWorld();
+    const release = await world.bucket.publish({ ...users, ...orders });
+    const { url, keys } = await front(world, undefined, (seen) => seen === 1);
+    const done = await call(["trigger", "--url", url, "--target", "orders", "--release", release], {
+      variables: { LOCKKEEPER_TOKEN: await world.token() },
+    });
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringMatching(/status +succeeded, applied/) });
+    expect(keys).toHaveLength(2);
+    expect((await world.send("GET", "/v1/runs?target=orders")).body.runs).toHaveLength(1);
+  });
+
+  test("does not wait for an hour where the server asks it to, and says why", async () => {
+    const world = await createWorld();
+    const { url, paths } = await front(world, (_, response) => {
+      const problem = { code: "RATE_LIMITED", detail: 'rule "ci" allows 20 requests an hour' };
+      response.writeHead(429, { "retry-after": "1800" }).end(JSON.stringify(problem));
+      return true;
+    });
+    const limited = await call(["trigger", "--url", url, "--target", "orders"], {
+      variables: { LOCKKEEPER_TOKEN: await world.token() },
+    });
+    expect(limited).toMatchObject({ code: 30, stderr: expect.stringContaining("20 requests an hour") });
+    expect(paths).toHaveLength(1);
+  });
+
+  test("ends by SIGINT as a shell expects, and the run goes on", async () => {
+    const world = await createWorld();
+    const barrier = await openBarrier(world);
+    const release = await world.bucket.publish(barrier.migration);
+    const { url, paths } = await front(world, (request) => {
+      request.headers["prefer"] &&= "wait=0";
+      return false;
+    });
+    const folder = await folderWith({});
+    const running = start(["trigger", "--url", url, "--target", "orders", "--release", release], folder, {
+      LOCKKEEPER_TOKEN: await world.token(),
+    });
+    await barrier.reached();
+    while (!paths.some((path) => path.startsWith("GET /v1/runs"))) await pause(20);
+    running.child.kill("SIGINT");
+    expect(await running.ended).toBe(130);
+    const { stderr } = running.said();
+    expect(stderr).toContain("no longer waiting for the run");
+    expect(stderr).toMatch(/run orders\.01\w+ goes on at the server/);
+    await barrier.release();
+    const ended = async (): Promise<boolean> =>
+      (await world.send("GET", "/v1/runs?target=orders")).body.runs[0].status === "succeeded";
+    await expect.poll(ended, { timeout: 30_000 }).toBe(true);
   });
 
   test("gives up a run after too long without an answer, and says what it last saw", async () => {

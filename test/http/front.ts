@@ -18,8 +18,15 @@ export interface Front {
   readonly paths: readonly string[];
 }
 
-/** Puts the world's app behind a socket; `fault` may answer in its place, from the first request (1) on. */
-export async function front(world: World, fault: Fault = () => false): Promise<Front> {
+/**
+ * Puts the world's app behind a socket; `fault` may answer in its place, from the first request (1) on, and answers for
+ * which `isLost` never arrive.
+ */
+export async function front(
+  world: World,
+  fault: Fault = () => false,
+  isLost: (seen: number) => boolean = () => false,
+): Promise<Front> {
   const tokens: string[] = [];
   const keys: string[] = [];
   const paths: string[] = [];
@@ -30,7 +37,8 @@ export async function front(world: World, fault: Fault = () => false): Promise<F
       if (request.method === "POST") keys.push(String(request.headers["idempotency-key"]));
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk);
-      if (fault(request, response, tokens.length)) return;
+      const seen = tokens.length;
+      if (fault(request, response, seen)) return;
       const answer = await world.app.hono.request(request.url ?? "/", {
         method: request.method ?? "GET",
         headers: Object.entries(request.headers).map(
@@ -38,6 +46,10 @@ export async function front(world: World, fault: Fault = () => false): Promise<F
         ),
         ...(chunks.length === 0 ? {} : { body: Buffer.concat(chunks) }),
       });
+      if (isLost(seen)) {
+        response.destroy();
+        return;
+      }
       response.writeHead(answer.status, Object.fromEntries(answer.headers.entries()));
       response.end(Buffer.from(await answer.arrayBuffer()));
     })();

@@ -89,6 +89,7 @@ export const trigger: Verb = {
     },
   ],
   exits: [0, 2, 20, 21, 22, 23, 30, 31, 32, 130, 143],
+  whenInterrupted: "no longer waiting for the run",
   async run(invocation) {
     const { context, get, output, signal } = invocation;
     const [
