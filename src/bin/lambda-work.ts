@@ -49,7 +49,7 @@ export async function doMessage(
   host: LambdaHost,
   invocation: Invocation,
 ): Promise<Done> {
-  const here = new Execution(host, invocation, false);
+  const here = new Execution(host, invocation, message.kind === "wake" && host.isFront(invocation));
   const by = { ...senderOf(invocation, "schedule"), trigger: "converge", via: "schedule" } as const;
   switch (message.kind) {
     case "work":

@@ -126,6 +126,18 @@ describe("a function that a bucket's event wakes", () => {
     ).toEqual([{ trigger: "event", issuer: "urn:lockkeeper:event:s3", subject: functionArn }]);
   });
 
+  test("has the worker execute it where another function is the worker, and never itself", async () => {
+    const deployed = await deploy(s3);
+    await deployed.publish(two);
+    const LOCKKEEPER_WORKER_FUNCTION = "lockkeeper-worker";
+    const { invoke, handedOver } = await localFunction({ ...deployed.variables, LOCKKEEPER_WORKER_FUNCTION });
+    const begun = { kind: "run", run: { status: expect.stringMatching(/^(?!failed)/) } };
+    expect(await invoke(s3Event(deployed))).toMatchObject({ woken: [begun] });
+    expect(handedOver).toEqual([work]);
+    const ends = "select status from lockkeeper.runs";
+    await expect.poll(() => deployed.database.query(ends)).toEqual([{ status: "succeeded" }]);
+  });
+
   test("takes a failed migration for done, and asks for another delivery where the database cannot be reached", async () => {
     const deployed = await deploy(s3);
     await deployed.publish(broken);
