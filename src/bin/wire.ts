@@ -33,7 +33,7 @@ export function makeWiring(variables: Variables, warn: (message: string) => void
       const settings = await chooseSettings(choice, variables);
       const { observers, flush } = await openObservers({
         variables,
-        config: () => configBeside(choice),
+        config: () => configIfThere(choice),
         log: ({ fields }) => warn(String(fields["message"])),
         isOneRun: true,
       });
@@ -137,6 +137,18 @@ export function makeWiring(variables: Variables, warn: (message: string) => void
 /** The configuration, where the command line names one at all. */
 async function configBeside({ target, config }: TargetChoice): Promise<Config | undefined> {
   return target === undefined && config === undefined ? undefined : loadConfig(config);
+}
+
+/** For what stands beside a run, such as who is told of it: the image names a file that need not be there. */
+async function configIfThere(choice: TargetChoice): Promise<Config | undefined> {
+  try {
+    return await configBeside(choice);
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    const isAbsent = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    if (isAbsent && choice.target === undefined) return undefined;
+    throw error;
+  }
 }
 
 async function targetsBeside(choice: TargetChoice): Promise<ReadonlyMap<string, TargetSettings>> {
