@@ -55,6 +55,7 @@ export async function serve(
         ? undefined
         : await metrics?.serve(targets.values(), config.metrics, signal);
     const handOver = await openHandOver(config.work);
+    if (handOver === undefined && variables["K_SERVICE"] !== undefined) log(mayFreeze);
     const server = await listen(
       {
         targets,
@@ -103,6 +104,16 @@ async function metricsOf({ metrics }: Config): Promise<Metrics | undefined> {
   const { createMetrics } = await import("./serve-metrics.ts");
   return createMetrics(version());
 }
+
+/** Cloud Run takes the processor away with the answer, unless it is told not to; nothing in the container says which. */
+const mayFreeze: LogRecord = {
+  level: "warn",
+  event: "server.may-freeze",
+  fields: {
+    message:
+      "runs go on in this service after their answer: it needs a processor that is always allocated, or work.cloudRunJob in the configuration",
+  },
+};
 
 const defaultAddress = { host: "127.0.0.1", port: 8080 };
 

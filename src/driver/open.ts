@@ -28,7 +28,9 @@ export async function openDriver(url: string | DatabaseAccess, options: DriverOp
     }
     case "mongodb": {
       const { openMongo } = await import("./mongodb/mongodb.ts");
-      return typeof url === "string" ? openMongo(url, options) : openMongo(await url.url(), options);
+      if (typeof url === "string") return openMongo(url, options);
+      const { keptMongo } = await import("./mongodb/kept.ts");
+      return keptMongo(url, (known) => openMongo(known, options));
     }
   }
 }

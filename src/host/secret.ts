@@ -10,7 +10,8 @@ export interface SecretOptions {
   readonly googleEndpoint?: string;
 }
 
-const awsSecret = /^arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:[A-Za-z0-9/_+=.@-]{1,520}$/;
+/** The `!` stands in the names of those that services of AWS manage. */
+const awsSecret = /^arn:aws[a-z-]*:secretsmanager:([a-z0-9-]+):\d{12}:secret:[A-Za-z0-9/_+=.@!-]{1,520}$/;
 const googleSecret =
   /^projects\/[a-z0-9.:-]{1,63}\/secrets\/[A-Za-z0-9_-]{1,255}(?:\/versions\/([A-Za-z0-9_-]{1,63}))?$/;
 

@@ -36,6 +36,14 @@ describe("a secret's name", () => {
       { kind: "google", name: "projects/my-shop/secrets/orders/versions/latest" },
     ],
     [
+      "arn:aws-us-gov:secretsmanager:us-gov-west-1:111122223333:secret:rds!db-4f5e-AbCdEf",
+      {
+        kind: "aws",
+        arn: "arn:aws-us-gov:secretsmanager:us-gov-west-1:111122223333:secret:rds!db-4f5e-AbCdEf",
+        region: "us-gov-west-1",
+      },
+    ],
+    [
       "projects/123/secrets/orders/versions/7",
       { kind: "google", name: "projects/123/secrets/orders/versions/7" },
     ],
