@@ -341,6 +341,56 @@ describe("a run that is handed over", () => {
     expect(await at.database.query("SELECT FROM lockkeeper.history")).toHaveLength(3);
   });
 
+  test("waits for its lease no longer than it may, over all of its executors", async () => {
+    const at = await site(gated);
+    const holder = at.target.run();
+    await at.atGate();
+    const limits = { ...at.target.limits, waitMs: 3_600_000 };
+    const first = await at.accept({ limits });
+    const stop = handOver();
+    const waiting = at.target.run(first, stop.signal);
+    const status = async (): Promise<unknown> => (await at.target.driver.run(first.id, never))?.status;
+    while ((await status()) !== "waiting_lock") await pause(20);
+    stop.now();
+    expect(await waiting).toMatchObject({ status: "handing_over" });
+    expect((await at.pickUp()).limits.waitMs).toBeGreaterThan(3_000_000);
+    await at.database.query(
+      "UPDATE lockkeeper.runs SET claimed_until = NULL, created_at = created_at - interval '1 hour' WHERE id = $1",
+      [first.id],
+    );
+    const next = await at.pickUp();
+    expect(next.limits.waitMs).toBe(0);
+    expect(await at.target.run(next)).toMatchObject({ status: "failed", error: { code: "LEASE_HELD" } });
+    await at.openGate();
+    expect(await holder).toMatchObject({ status: "succeeded" });
+  });
+
+  test("is not handed over by an executor whose whole time was too short to get its release", async () => {
+    const at = await site(gated);
+    const request = await at.accept();
+    const silent: PlainTarget = {
+      ...at.target,
+      releases: {
+        ...at.target.releases,
+        head: (signal) =>
+          new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error))),
+      },
+    };
+    const options = { signal: never, emit: () => undefined, now: () => new Date() };
+    expect(await run(request, silent, { ...options, executorMs: 50 })).toMatchObject({
+      status: "canceled",
+      error: { code: "DEADLINE", message: expect.stringContaining("before the run had its release") },
+    });
+    expect(await at.target.driver.pickUpRuns(pickUp, never)).toEqual([]);
+    // Told to stop in the middle of it, it is another's all the same.
+    const second = await at.accept();
+    const stop = handOver();
+    const stopped = run(second, silent, { ...options, signal: stop.signal });
+    stop.now();
+    expect(await stopped).toMatchObject({ status: "handing_over" });
+    expect((await at.pickUp()).id).toBe(second.id);
+  });
+
   test("whose executor lost the lease is another's, and the late word of the first is not heard", async () => {
     const at = await site(gated);
     const request = await at.accept();
