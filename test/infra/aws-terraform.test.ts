@@ -26,7 +26,7 @@ const wishes: readonly {
   {
     name: "nothing said",
     parameters: {},
-    variables: { by_eventbridge: false, require_conditional_writes: true },
+    variables: { by_eventbridge: false, require_conditional_writes: true, http_api_id: "a1b2c3d4" },
   },
   {
     name: "everything said",
@@ -39,7 +39,6 @@ const wishes: readonly {
       DatabaseUserArns: user,
       SecretArns: secret,
       SecretsKeyArn: key,
-      Access: "iam-http-api",
     },
     variables: {
       by_eventbridge: true,
@@ -55,7 +54,7 @@ const wishes: readonly {
   },
   {
     name: "a bucket of one's own, which tools may copy into",
-    parameters: { ExistingBucket: "ours", RequireConditionalWrites: "false", Access: "oidc" },
+    parameters: { ExistingBucket: "ours", RequireConditionalWrites: "false", Access: "iam-function-url" },
     variables: { bucket: "ours", by_eventbridge: true, require_conditional_writes: false },
   },
 ];

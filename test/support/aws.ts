@@ -41,6 +41,7 @@ export async function startAws(): Promise<AwsAccount> {
     const folder = serverFolder("aws");
     const temporary = path.join(folder, "tmp");
     mkdirSync(temporary);
+    const certificate = path.join(temporary, "ministack-tls", "server.crt");
     const server = startServer({
       command: part("ministack"),
       args: [],
@@ -52,16 +53,18 @@ export async function startAws(): Promise<AwsAccount> {
         // Without these two it would listen on every address.
         BIND_HOST: "127.0.0.1",
         IOT_MTLS_ENABLED: "0",
-        MINISTACK_HOST: "127.0.0.1",
+        // what addresses of APIs end in; one that ends in a number would be no host name
+        MINISTACK_HOST: "localhost",
         AUTH: "true",
         USE_SSL: "1",
         TMPDIR: temporary,
+        // It makes itself a certificate there, which functions are to believe.
+        NODE_EXTRA_CA_CERTS: certificate,
         // Functions run on the first "node" there is.
         PATH: `${path.dirname(process.execPath)}${path.delimiter}${process.env["PATH"] ?? ""}`,
       },
     });
     const endpoint = `https://127.0.0.1:${port}`;
-    const certificate = path.join(temporary, "ministack-tls", "server.crt");
     await untilReady("ministack", server, async () => existsSync(certificate) && isAnswering(endpoint));
     const httpsAgent = new Agent({ ca: readFileSync(certificate), keepAlive: true });
     return {

@@ -22,7 +22,7 @@ resource "aws_apigatewayv2_route" "all" {
   count              = local.has_api ? 1 : 0
   api_id             = aws_apigatewayv2_api.this[0].id
   route_key          = "$default"
-  authorization_type = var.access == "iam-http-api" ? "AWS_IAM" : "NONE"
+  authorization_type = var.access == "iam" ? "AWS_IAM" : "NONE"
   target             = "integrations/${aws_apigatewayv2_integration.front[0].id}"
 }
 

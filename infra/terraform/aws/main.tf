@@ -10,9 +10,9 @@ locals {
   bucket         = local.makes_bucket ? "${var.name}-releases-${local.account}-${local.region}" : var.existing_bucket
   by_eventbridge = !local.makes_bucket || var.notifications == "eventbridge"
   in_vpc         = length(var.subnet_ids) > 0
-  has_url        = var.access == "iam"
-  has_api        = contains(["iam-http-api", "oidc"], var.access)
-  is_iam         = contains(["iam", "iam-http-api"], var.access)
+  has_url        = var.access == "iam-function-url"
+  has_api        = contains(["iam", "oidc"], var.access)
+  is_iam         = contains(["iam", "iam-function-url"], var.access)
 }
 
 module "policies" {

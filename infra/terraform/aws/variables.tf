@@ -120,12 +120,12 @@ variable "secrets_key_arn" {
 # ---- Who may call and publish, who is told
 
 variable "access" {
-  description = "\"iam\": a function URL for callers with AWS credentials. \"iam-http-api\": an HTTP API for them, which can have a domain of yours. \"oidc\": an HTTP API whose callers show tokens, which the policy judges. \"none\": only bucket and schedule start runs."
+  description = "\"iam\": an HTTP API for callers with AWS credentials. \"iam-function-url\": the function's own address for them. \"oidc\": an HTTP API whose callers show tokens, which the policy judges. \"none\": only bucket and schedule start runs."
   type        = string
   default     = "iam"
   validation {
-    condition     = contains(["iam", "iam-http-api", "oidc", "none"], var.access)
-    error_message = "One of iam, iam-http-api, oidc, none."
+    condition     = contains(["iam", "iam-function-url", "oidc", "none"], var.access)
+    error_message = "One of iam, iam-function-url, oidc, none."
   }
 }
 
