@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Variables } from "../cli/context.ts";
 import { readSecretFile } from "../cli/secret-file.ts";
 import type { DatabaseAccess, LogInToken } from "../driver/access.ts";
@@ -28,7 +29,8 @@ export async function keptAccess(
     const text = url.kind === "secret" ? urlOfSecret(await readSecret(url.name), url.name) : (known ?? "");
     return withPasswordOf(text, password);
   };
-  const ask = remembered(read);
+  const isKept = url.kind === "secret" || password?.kind === "secret";
+  const ask = isKept ? remembered(read) : read;
   const whose = known === undefined ? engine : engineOf(known);
   const access = {
     engine: whose ?? engineOf(await ask()),
@@ -43,14 +45,26 @@ export async function keptAccess(
   return { ...access, token: tokenOf(password, variables) };
 }
 
+/** Milliseconds: whoever rotates a password changes it in the database first, and says so in the secret some seconds later. */
+const waitsMs = [1_000, 2_000, 3_000];
+
 /** Asks once for all callers, and again for those whose answer was refused. */
 function remembered(read: () => Promise<string>): (refused?: string) => Promise<string> {
   let asked: Promise<string> | undefined;
   let last: string | undefined;
+  const readOther = async (refused: string): Promise<string> => {
+    for (const ms of waitsMs) {
+      const url = await read();
+      if (url !== refused) return url;
+      await sleep(ms);
+    }
+    return read();
+  };
   return async (refused) => {
-    if (refused !== undefined && refused === last) {
+    const isLast = refused !== undefined && refused === last;
+    if (isLast) {
       last = undefined;
-      asked = undefined;
+      asked = readOther(refused);
     }
     const asking = (asked ??= read());
     try {
