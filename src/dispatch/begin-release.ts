@@ -146,7 +146,7 @@ async function newestOf(
 
 function runOrder(target: Target, offered: string, idempotencyKey: string, by: WokenBy): RunOrder {
   const id = newRunId(target.name);
-  const { trigger, issuer, subject, rule } = by;
+  const { trigger, issuer, subject, rule, traceparent } = by;
   const request = {
     id,
     action: "apply",
@@ -157,6 +157,7 @@ function runOrder(target: Target, offered: string, idempotencyKey: string, by: W
     caller: { issuer, subject, rule },
     labels: { [offeredLabel]: offered },
     limits: target.limits,
+    ...(traceparent === undefined ? {} : { traceparent }),
     isAccepted: true,
   } as const;
   const { action, caller, labels } = request;

@@ -12,6 +12,8 @@ export interface WokenBy {
   readonly subject: string;
   /** id of the policy's rule that allowed it; null where the host's permissions did */
   readonly rule: string | null;
+  /** of the sender, so that its trace and the run's are linked; absent: it has none */
+  readonly traceparent?: string;
   /**
    * Records that the policy allowed it, and which run came of it; absent where no policy was asked.
    *

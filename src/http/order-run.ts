@@ -95,7 +95,6 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
   const id = newRunId(target.name);
   const caller = { issuer: principal.issuer, subject: principal.subject, rule: rule.id };
   const release = body.release?.digest ?? null;
-  const traceparent = c.req.header("traceparent") ?? "";
   const deadlineMs = body.deadline === null ? undefined : parseIsoDuration(body.deadline);
   const request = {
     id,
@@ -109,7 +108,7 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
     limits: { ...target.limits, deadlineMs: shorter(target.limits.deadlineMs, deadlineMs ?? 0) },
     ...(body.onFailure === null ? {} : { onFailure: body.onFailure }),
     ...(body.allow === null ? {} : { allow: body.allow }),
-    ...(parseTraceParent(traceparent) === undefined ? {} : { traceparent }),
+    ...traceOf(c),
     isAccepted: true,
   } as const;
   return {
@@ -145,6 +144,12 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
             body.allow,
           ]),
   };
+}
+
+/** The caller's place in a trace; nothing for what is no `traceparent`, as if it had not been sent. */
+export function traceOf(c: HttpContext): { readonly traceparent?: string } {
+  const traceparent = c.req.header("traceparent");
+  return traceparent === undefined || parseTraceParent(traceparent) === undefined ? {} : { traceparent };
 }
 
 function goalOf(body: RunBody): Goal {

@@ -19,8 +19,3 @@ export function parseTraceParent(text: string | undefined): TraceParent | undefi
   if (version === "00" && rest !== undefined) return undefined;
   return { traceId, spanId, isSampled: (Number.parseInt(flags, 16) & 1) === 1 };
 }
-
-/** The header again, in version 00. */
-export function formatTraceParent({ traceId, spanId, isSampled }: TraceParent): string {
-  return `00-${traceId}-${spanId}-${isSampled ? "01" : "00"}`;
-}

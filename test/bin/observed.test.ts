@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { createDatabase } from "../support/database.ts";
@@ -137,6 +138,11 @@ describe("a server that is looked at", () => {
     expect(
       seen("lockkeeper_http_request_duration_seconds_count", { method: "POST", route: "/v1/runs" }),
     ).toBe(1);
+
+    const line = linesOf(server).find(({ route }) => route === "/v1/runs") ?? {};
+    const page = readFileSync(join(import.meta.dirname, "../../infra/observability.md"), "utf8");
+    const shown = /^{.*"event":"http\.request".*}$/m.exec(page)?.[0] ?? "{}";
+    expect(Object.keys(JSON.parse(shown) as Line)).toEqual(Object.keys(line));
 
     server.child.kill("SIGTERM");
     expect(await server.ended).toBe(0);

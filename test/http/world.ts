@@ -155,7 +155,7 @@ export async function createWorld(
     readonly targetLimits?: Partial<Target["limits"]>;
     readonly target?: Pick<
       Target,
-      "onFailure" | "backup" | "dependencies" | "openService" | "isPaused" | "watched"
+      "onFailure" | "backup" | "dependencies" | "openService" | "isPaused" | "watched" | "observers"
     >;
     readonly callers?: OtherCallers;
   } = {},

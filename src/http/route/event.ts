@@ -13,6 +13,7 @@ import { identify } from "../auth/authentication.ts";
 import { decide } from "../auth/decision.ts";
 import type { Rule } from "../auth/rule.ts";
 import type { HttpContext, HttpEnv, HttpParts } from "../context.ts";
+import { traceOf } from "../order-run.ts";
 import { readCapped } from "../read-capped.ts";
 
 /** The root as well: Eventarc has no other path to send to unless it is told one. */
@@ -107,6 +108,7 @@ async function wakeOne(
     issuer,
     subject,
     rule: rule.id,
+    ...traceOf(c),
     // Repetitions are how these senders work: the first is recorded.
     recordAllowed: async (_: Target, runId: string, isNew: boolean): Promise<void> => {
       if (isNew) await recordAllowed(c, parts, "wake", access, { run: runId, trigger: "event" });
