@@ -75,9 +75,14 @@ export function pinnedKeys(jwks: string, fileName: string): JWTVerifyGetKey {
   }
 }
 
-/** `fetch` that reads at most 256 KiB; redirects are not followed, so the host stays the configured one. */
+/**
+ * `fetch` that reads at most 256 KiB; redirects are not followed, so the host stays the configured one. Its connection is
+ * not kept: the next time is minutes away, and a process may have been frozen meanwhile.
+ */
 export async function fetchCapped(url: string, init: RequestInit): Promise<Response> {
-  const response = await fetch(url, { ...init, redirect: "manual" });
+  const headers = new Headers(init.headers);
+  headers.set("connection", "close");
+  const response = await fetch(url, { ...init, headers, redirect: "manual" });
   if (response.status !== 200 || response.body === null) {
     await response.body?.cancel();
     throw new Error(`the key set answered ${response.status}`);
