@@ -1,5 +1,7 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { gatewayOf, type Gateway } from "../../src/bin/lambda-gateway.ts";
+import { ownMessageOf } from "../../src/bin/lambda-message.ts";
 import { iamPrincipal } from "../../src/http/auth/iam.ts";
 
 function gateway(event: unknown): Gateway {
@@ -129,6 +131,28 @@ describe("a request of a gateway", () => {
   test("is told from storage events, our own messages and rubbish", () => {
     for (const event of [{}, null, [], "x", { Records: [] }, { lockkeeper: {} }, { requestContext: {} }])
       expect(gatewayOf(event)).toBeUndefined();
+  });
+
+  test("is read or not, whatever is sent, and never ends the function", () => {
+    const shapes = [functionUrl, restApi, balancer, { lockkeeper: { work: { target: "orders" } } }];
+    const changed = fc
+      .tuple(fc.constantFrom(...shapes), fc.string(), fc.anything())
+      .chain(([shape, name, value]) =>
+        fc.constantFrom(...Object.keys(shape), name).map((key) => ({ ...shape, [key]: value })),
+      );
+    fc.assert(
+      fc.property(fc.oneof(fc.anything(), changed), (event) => {
+        const found = gatewayOf(event);
+        expect(() => ownMessageOf(event)).not.toThrow();
+        try {
+          const url = found?.request("https://h.example/base").url ?? "https://lambda.invalid/";
+          expect(new URL(url).origin).toBe("https://lambda.invalid");
+        } catch (error) {
+          expect(error).toMatchObject({ code: "INVALID_REQUEST" });
+        }
+      }),
+      { numRuns: 2_000 },
+    );
   });
 
   test("of a REST API leads to the caller whom it has authenticated", () => {

@@ -139,13 +139,19 @@ export interface LocalFunction {
 /** The handler in this process, whose invocations of itself go to it. */
 export async function localFunction(
   variables: Readonly<Record<string, string>>,
-  options: { readonly answersHandOver?: number } = {},
+  options: {
+    /** HTTP status of Lambda's answer; default 202 */
+    readonly answersHandOver?: number;
+    /** how many of its invocations of itself Lambda loses */
+    readonly loses?: number;
+  } = {},
 ): Promise<LocalFunction> {
   const log: Readonly<Record<string, unknown>>[] = [];
   const handedOver: unknown[] = [];
   const relay = await startRelay(
     async (payload) => {
       handedOver.push(payload);
+      if (handedOver.length <= (options.loses ?? 0)) return;
       await invoke(payload).catch(() => undefined);
     },
     onTestFinished,

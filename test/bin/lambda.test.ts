@@ -235,6 +235,53 @@ describe("a function that something else calls", () => {
     });
   });
 
+  test("begins with its sweep what an execution was to do that never came", async () => {
+    const { publish, variables, database } = await deploy(s3);
+    const digest = await publish(one);
+    const { invoke, handedOver } = await localFunction(variables, { loses: 1 });
+    const body = { target: "orders", action: "apply", release: { digest } };
+    const asked = functionUrlEvent("POST", "/v1/runs", body, { prefer: "respond-async" });
+    expect(await invoke(asked)).toMatchObject({ statusCode: 202 });
+    const ends = "select status, trigger from lockkeeper.runs where ended_at is not null";
+    expect(await database.query(ends)).toEqual([]);
+    await invoke({ lockkeeper: { sweep: {} } });
+    await expect.poll(async () => (await database.query("select from effects")).length).toBe(1);
+    await expect.poll(() => database.query(ends)).toContainEqual({ status: "succeeded", trigger: "http" });
+    expect(handedOver.length).toBeGreaterThanOrEqual(2);
+  });
+
+  test("answers several at once in one process, and none takes another's connections away", async () => {
+    const deployed = await deploy(s3);
+    await deployed.publish(two);
+    const { invoke } = await localFunction(deployed.variables);
+    const events = Array.from({ length: 12 }, (_, n) =>
+      n % 3 === 0
+        ? functionUrlEvent("GET", "/v1/targets/orders")
+        : n % 3 === 1
+          ? s3Event(deployed)
+          : { hello: n },
+    );
+    const answers = await Promise.all(events.map((event) => invoke(event)));
+    const statuses = answers.filter((_, n) => n % 3 === 0);
+    expect(statuses).toEqual(Array.from({ length: 4 }, () => expect.objectContaining({ statusCode: 200 })));
+    const runs = await deployed.database.query("select status from lockkeeper.runs");
+    expect(runs).toEqual([{ status: "succeeded" }]);
+    expect(await deployed.database.query("select from effects")).toHaveLength(2);
+  });
+
+  test("says that its time is too short, and begins nothing that it could only pass on", async () => {
+    const deployed = await deploy(s3);
+    await deployed.publish(one);
+    const { invoke, handedOver } = await localFunction(deployed.variables);
+    await expect(invoke(s3Event(deployed), 3_000)).rejects.toMatchObject({
+      name: "CONFIG",
+      message: expect.stringContaining("set its timeout to 60 s at the least"),
+    });
+    expect(handedOver).toEqual([]);
+    const tables = "select from pg_namespace where nspname = 'lockkeeper'";
+    expect(await deployed.database.query(tables)).toEqual([]);
+  });
+
   test("says each time what is wrong with its configuration, until it is mended", async () => {
     const deployed = await deploy(s3);
     await deployed.publish(one);
