@@ -33,8 +33,25 @@ describe("a database URL", () => {
     ["mongodb://app@h1:27017,h2/orders?w=1", "mongodb://app:p%40%2F%3A@h1:27017,h2/orders?w=1"],
     ["mongodb+srv://app:old@h/orders", "mongodb+srv://app:p%40%2F%3A@h/orders"],
     ["postgres://app@h/orders", "postgres://app@h/orders?password=p%40%2F%3A"],
+    [
+      "postgres://app@/orders?host=/cloudsql/p:r:i&sslmode=disable",
+      "postgres://app@/orders?host=%2Fcloudsql%2Fp%3Ar%3Ai&sslmode=disable&password=p%40%2F%3A",
+    ],
   ])("%s takes a password from elsewhere", (url, whole) => {
     expect(withPassword(url, "p@/:")).toBe(whole);
+  });
+
+  test.each([
+    ["mongodb://h1,h2/orders?w=1", "mongodb://a%20b:p@h1,h2/orders?w=1"],
+    ["mongodb+srv://old:word@h/orders", "mongodb+srv://a%20b:p@h/orders"],
+    ["postgres://old:word@h/orders", "postgres://old:word@h/orders?user=a+b&password=p"],
+    ["postgres://h/orders?user=old", "postgres://h/orders?user=a+b&password=p"],
+  ])("%s takes a user and a password from elsewhere", async (url, whole) => {
+    const taken = withPassword(url, "p", "a b");
+    expect(taken).toBe(whole);
+    if (!url.startsWith("postgres")) return;
+    const { parseAddress } = await import("../../src/driver/postgres/address.ts");
+    expect(parseAddress(taken)).toMatchObject({ user: "a b", password: "p", host: "h" });
   });
 
   test("of MongoDB that names no user takes no password", () => {
