@@ -1,41 +1,52 @@
-# One image for every way to run lockkeeper: `serve` (the default), `up`, `plan`, `verify`…
+# One image for every way to run lockkeeper: `serve` (the default), `init`, `up`, `wait`, `work`, `publish`…
 #
 #   docker build -t lockkeeper .
 #   docker run --read-only -v ./settings:/etc/lockkeeper:ro -p 8080:8080 lockkeeper
-#   docker run --read-only --user 12345:12345 -e DATABASE_URL lockkeeper up --source s3://bucket/orders --trust /keys/prod.pub
+#   docker run --read-only --user 12345:12345 -e DATABASE_URL lockkeeper init --source s3://bucket/orders --trust /keys/prod.pub
 #
 # Runs as any user id, on a read-only root, and writes nowhere.
 
 FROM docker.io/library/node:24-bookworm-slim AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
-# Neither the compiler nor any dependency needs its install script; without them nothing of theirs runs while building.
-RUN npm ci --ignore-scripts
-COPY tsconfig.json ./
+# Neither the bundler nor any dependency needs its install script; without them nothing of theirs runs while building.
+RUN npm ci --omit=dev --ignore-scripts
+COPY LICENSE ./
 COPY src ./src
-RUN npm run build
-# For pipelines, which run a shell in the image and call `lockkeeper` themselves.
-RUN mkdir bin && printf '#!/bin/sh\nexec node /app/dist/bin/cli.js "$@"\n' >bin/lockkeeper && chmod 755 bin/lockkeeper
+COPY infra/bundled.ts ./infra/
+COPY infra/image ./infra/image
+COPY infra/release/sbom.ts ./infra/release/
+# What is bundled can no longer be found by its package files: scanners read the bill of materials instead.
+RUN node infra/image/bundle.ts /app && node infra/release/sbom.ts >/app/lockkeeper.cdx.json
 
-FROM docker.io/library/node:24-bookworm-slim AS dependencies
-WORKDIR /build
-COPY package.json package-lock.json .npmrc ./
-# valibot may be used with TypeScript, which makes npm count the compiler as optional, not only as ours.
-RUN npm ci --omit=dev --omit=optional --ignore-scripts
+# The code as V8 compiled it when it was first needed. It is found by this user id only; to others it makes no difference.
+FROM docker.io/library/node:24-bookworm-slim AS warm
+COPY --from=build /app /app
+RUN mkdir /app/compiled && chown 65532:65532 /app/compiled
+USER 65532:65532
+WORKDIR /tmp
+ENV NODE_COMPILE_CACHE=/app/compiled
+COPY infra/image/warm.sh ./
+RUN sh -e warm.sh
 
 FROM docker.io/library/node:24-bookworm-slim
-WORKDIR /app
+LABEL org.opencontainers.image.title="lockkeeper" \
+      org.opencontainers.image.description="Database migrations as signed releases in a bucket, applied to PostgreSQL and MongoDB under a lease" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Nothing here installs packages, and a scanner should not have to look at what does.
+RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
+      /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-*
+COPY --from=build /app /app
+COPY --from=warm /app/compiled /app/compiled
 ENV NODE_ENV=production
+ENV NODE_COMPILE_CACHE=/app/compiled
 # In a container, loopback would be nobody's. Another address: this variable, or --listen.
 ENV LOCKKEEPER_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 # Where a ConfigMap or a volume is mounted; paths in the file are relative to it.
 ENV LOCKKEEPER_CONFIG=/etc/lockkeeper/lockkeeper.yaml
-COPY --from=dependencies /build/node_modules ./node_modules
-COPY --from=build /build/dist ./dist
-COPY --from=build /build/bin /usr/local/bin
-COPY package.json LICENSE ./
-# Not root, even where nobody says so. Any other id works as well: nothing here belongs to this one.
+WORKDIR /app
+# Not root, even where nobody says so. Any other id works as well: nothing here belongs to this one but the compiled code.
 USER 65532:65532
-ENTRYPOINT ["node", "/app/dist/bin/cli.js"]
+ENTRYPOINT ["node", "/app/cli.js"]
 CMD ["serve"]

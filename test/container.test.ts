@@ -1,16 +1,26 @@
 import { execFile } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openSource } from "../src/source/open.ts";
+import { startGcs, startS3 } from "./support/bucket.ts";
 import { createDatabase } from "./support/database.ts";
 import { needs, part } from "./support/parts.ts";
 import { folderSource, makeKey, publishTo } from "./support/release.ts";
 import { startServer, untilReady, withFreePort } from "./support/server.ts";
 import { createIssuer, testAudience } from "./support/token.ts";
 
-needs("buildah", "podman", "base-image");
+needs("buildah", "podman", "base-image", "versitygw", "fake-gcs-server");
 
 const root = path.join(import.meta.dirname, "..");
 const image = "localhost/lockkeeper-test";
@@ -80,11 +90,20 @@ const orders = {
 const anyUser = 20_000 + Math.floor(Math.random() * 40_000);
 
 /** Arguments of podman that start the image as a stranger who may write nothing. */
-function confined(command: readonly string[], options: readonly string[] = []): string[] {
+function confined(
+  command: readonly string[],
+  options: readonly string[] = [],
+  user: number = anyUser,
+): string[] {
   const engine = ["--cgroup-manager=cgroupfs", "--runtime=runc"];
-  const stranger = [`--user=${anyUser}:${anyUser}`, "--cap-drop=all", "--security-opt=no-new-privileges"];
+  const stranger = [`--user=${user}:${user}`, "--cap-drop=all", "--security-opt=no-new-privileges"];
   const readOnly = ["--read-only", "--read-only-tmpfs=false"];
-  const limits = ["--memory=256m", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"];
+  const limits = [
+    "--memory=128m",
+    "--memory-swap=128m",
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=4096:4096",
+  ];
   const run = ["run", "--rm", "--network=host", ...stranger, ...readOnly, ...limits, ...options];
   return [...engine, ...run, image, ...command];
 }
@@ -92,18 +111,57 @@ function confined(command: readonly string[], options: readonly string[] = []): 
 describe("the image", () => {
   test("tells its version", async () => {
     const stdout = await container("podman", confined(["--version"]));
-    expect(stdout.trim()).toMatch(/^(lockkeeper )?\d+\.\d+\.\d+$/);
+    expect(stdout.trim()).toMatch(/^lockkeeper \d+\.\d+\.\d+$/);
   });
 
   test("carries what runs, and no compiler, test or source", async () => {
     const look =
-      "console.log(fs.readdirSync('/app').concat(fs.readdirSync('/app/node_modules')).join(' '), process.getuid())";
+      "console.log(JSON.stringify([fs.readdirSync('/app').sort(), fs.readdirSync('/app/node_modules'), process.getuid()]))";
     const stdout = await container("podman", confined(["-e", look], ["--entrypoint=node"]));
-    const found = stdout.trim().split(" ");
-    expect(found).toEqual(expect.arrayContaining(["dist", "LICENSE", "pg", "hono", String(anyUser)]));
-    expect(
-      found.filter((name) => ["src", "test", "typescript", "vitest", "oxlint", "node"].includes(name)),
-    ).toEqual([]);
+    expect(JSON.parse(stdout)).toEqual([
+      ["LICENSES.txt", "chunks", "cli.js", "compiled", "lockkeeper.cdx.json", "node_modules", "package.json"],
+      ["libpg-query"],
+      anyUser,
+    ]);
+    const sum =
+      "const size=(p)=>fs.statSync(p).isDirectory()?fs.readdirSync(p).reduce((n,f)=>n+size(p+'/'+f),0):fs.statSync(p).size;console.log(size('/app'))";
+    expect(Number(await container("podman", confined(["-e", sum], ["--entrypoint=node"], 0)))).toBeLessThan(
+      12 * 1024 * 1024,
+    );
+  });
+
+  test("names in its bill of materials what is bundled in it, and its licences", async () => {
+    const read =
+      "const t=fs.readFileSync('/app/lockkeeper.cdx.json','utf8');const l=fs.readFileSync('/app/LICENSES.txt','utf8');console.log(JSON.stringify([JSON.parse(t).components.map((c)=>c.name),/^pg \\d/m.test(l)]))";
+    const [names, hasLicence] = JSON.parse(
+      await container("podman", confined(["-e", read], ["--entrypoint=node"])),
+    ) as [string[], boolean];
+    expect(names).toEqual(expect.arrayContaining(["pg", "hono", "libpg-query"]));
+    expect(hasLicence).toBe(true);
+  });
+
+  test("has the compiled code that its own user finds, and says so in its labels who it is", async () => {
+    const look =
+      "console.log(require('node:module').getCompileCacheDir(), fs.readdirSync('/app/compiled').join())";
+    const stdout = await container("podman", confined(["-e", look], ["--entrypoint=node"], 65_532));
+    const [used = "", there = ""] = stdout.trim().split(" ");
+    expect(used).toBe(`/app/compiled/${there}`);
+    const labels = await container("podman", [
+      "inspect",
+      "--format={{json .Config.Labels}} {{.Config.User}}",
+      image,
+    ]);
+    expect(labels).toContain('"org.opencontainers.image.title":"lockkeeper"');
+    expect(labels).toContain("65532:65532");
+  });
+
+  test("is held to its memory by these tests, so that what they say of 128 MiB is true", async () => {
+    const take = "console.log(Buffer.alloc(160e6, 1).length)";
+    await expect(container("podman", confined(["-e", take], ["--entrypoint=node"]))).rejects.toThrow(
+      "podman failed",
+    );
+    const small = take.replace("160e6", "16e6");
+    expect(await container("podman", confined(["-e", small], ["--entrypoint=node"]))).toBe("16000000\n");
   });
 
   test("applies a folder of migrations as any user id on a read-only root", async () => {
@@ -125,6 +183,61 @@ describe("the image", () => {
     expect(JSON.parse(stdout)).toMatchObject({ outcome: "applied" });
     expect(await database.query("select id from orders")).toEqual([]);
   });
+
+  test.for([
+    ["S3", () => startS3("versitygw")],
+    ["GCS", () => startGcs()],
+  ] as const)(
+    "init from %s applies 1,000 migrations of 1 KiB within 128 MiB, and tells the kubelet",
+    { timeout: 180_000 },
+    async ([kind, start], { expect: check }) => {
+      await using server = await start();
+      const database = await createDatabase();
+      const key = makeKey();
+      const bucket = await server.createBucket();
+      const url = `${bucket}/orders`;
+      const filler = "x".repeat(900);
+      const files = Object.fromEntries(
+        Array.from({ length: 1_000 }, (_, index) => [
+          `${String(index + 1).padStart(6, "0")}_t.up.sql`,
+          `create table t${index + 1} (id int); -- ${filler}\n`,
+        ]),
+      );
+      await publishTo(await openSource(url, server.options), files, { keys: [key] });
+      const pod = mkdtempSync(path.join(folder, "pod-"));
+      chmodSync(pod, 0o755);
+      writeFileSync(path.join(pod, "orders.pub"), key.publicPem);
+      writeFileSync(path.join(pod, "message"), "");
+      chmodSync(path.join(pod, "message"), 0o666);
+      const { s3 } = server.options;
+      const variables = {
+        DATABASE_URL: database.url,
+        ...(s3 === undefined
+          ? { LOCKKEEPER_GCS_ENDPOINT: server.endpoint }
+          : {
+              LOCKKEEPER_S3_ENDPOINT: server.endpoint,
+              LOCKKEEPER_S3_PATH_STYLE: "true",
+              AWS_REGION: "us-east-1",
+              AWS_ACCESS_KEY_ID: s3.credentials?.accessKeyId ?? "",
+              AWS_SECRET_ACCESS_KEY: s3.credentials?.secretAccessKey ?? "",
+            }),
+      };
+      const options = [
+        `--volume=${pod}:/pod:ro`,
+        `--volume=${pod}/message:/dev/termination-log`,
+        ...Object.entries(variables).map(([name, value]) => `--env=${name}=${value}`),
+      ];
+      const args = ["init", "--source", url, "--trust", "/pod/orders.pub", "--stream", "orders"];
+      await container("podman", confined(args, options, 65_532));
+      check(readFileSync(path.join(pod, "message"), "utf8")).toMatch(
+        /^lockkeeper OK orders 0 -> 001000 \(1000 done, /,
+      );
+      const [row] = await database.query(
+        "select count(*)::int as n from pg_tables where tablename ~ '^t[0-9]+$'",
+      );
+      check([kind, row]).toEqual([kind, { n: 1_000 }]);
+    },
+  );
 
   test("serves the API by default until it is told to stop, and applies a signed release", async () => {
     const database = await createDatabase();

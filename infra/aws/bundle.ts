@@ -2,10 +2,11 @@
  * Makes what AWS Lambda runs: `node infra/aws/bundle.ts OUT` writes the folder OUT, whose handler is `index.handler`, and
  * `OUT.zip`. Run in a checkout, after `npm ci`. The same checkout gives the same bytes.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { build, type Metafile, type Plugin } from "esbuild";
+import { build, type Metafile } from "esbuild";
 import { zipSync, type Zippable } from "fflate";
+import { banner, licencesOf, version } from "../bundled.ts";
 
 /** What was made. */
 export interface LambdaBundle {
@@ -17,35 +18,10 @@ export interface LambdaBundle {
 const root = join(import.meta.dirname, "../..");
 
 /**
- * Parsers of SQL and TypeScript stay out, since a function applies what was checked when it was published; as do native
- * parts that their packages do without.
+ * Parsers of SQL and TypeScript stay out, since a function applies what was checked when it was published; and it signs
+ * nothing. What packages only try to load, such as native parts, the bundler leaves out where it is not installed.
  */
-const external = [
-  "libpg-query",
-  "esbuild",
-  "pg-native",
-  "kerberos",
-  "snappy",
-  "socks",
-  "@mongodb-js/zstd",
-  "@aws-sdk/client-kms",
-  "@aws-sdk/credential-providers",
-  "mongodb-client-encryption",
-  "gcp-metadata",
-];
-
-/** Packages of the old kind ask for Node's own modules by `require`, and try whether others are there. */
-const banner = `const require=n=>{const m=process.getBuiltinModule(n);if(m)return m;throw Object.assign(new Error("Cannot find module '"+n+"'"),{code:"MODULE_NOT_FOUND"})};`;
-
-/** The bundle has no package file to read its version from. */
-const version: Plugin = {
-  name: "version",
-  setup({ onLoad }) {
-    onLoad({ filter: /[/\\]src[/\\]build\.ts$/ }, () => ({
-      contents: `export const version = () => ${JSON.stringify(manifestOf(root).version)};`,
-    }));
-  },
-};
+const external = ["libpg-query", "esbuild", "@aws-sdk/client-kms"];
 
 /**
  * Bundles, and writes the folder and its zip.
@@ -114,32 +90,6 @@ function entriesOf(files: ReadonlyMap<string, Uint8Array>): Zippable {
   return Object.fromEntries(
     [...files.keys()].toSorted().map((name) => [name, [files.get(name) ?? new Uint8Array(), options]]),
   );
-}
-
-/** The licences of the packages whose code is in it, as they ask for. */
-function licencesOf({ outputs }: Metafile): string {
-  const inputs = Object.values(outputs).flatMap((output) => Object.keys(output.inputs));
-  const folders = inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []);
-  const texts = new Map<string, string[]>();
-  for (const folder of new Set(folders)) {
-    const { name, version, license = "see its package" } = manifestOf(join(root, folder));
-    const file = readdirSync(join(root, folder)).find((one) => /^licen[cs]e/i.test(one));
-    const text = file === undefined ? license : readFileSync(join(root, folder, file), "utf8").trim();
-    texts.set(text, [...(texts.get(text) ?? []), `${name} ${version}`]);
-  }
-  const own = readFileSync(join(root, "LICENSE"), "utf8").trim();
-  const others = [...texts].map(([text, names]) => `${names.toSorted().join("\n")}\n\n${text}`).toSorted();
-  return `${["lockkeeper", own].join("\n\n")}\n${others.map((one) => `\n${"-".repeat(80)}\n${one}\n`).join("")}`;
-}
-
-interface Manifest {
-  readonly name: string;
-  readonly version: string;
-  readonly license?: string;
-}
-
-function manifestOf(folder: string): Manifest {
-  return JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
 }
 
 if (import.meta.main) {
