@@ -4,7 +4,8 @@ import type { HandOver } from "../dispatch/hand-over.ts";
 import type { LogRecord } from "../report/log.ts";
 import type { Target } from "../runner.ts";
 import { loadConfig, type Config } from "./config.ts";
-import { openObservers, type Observers } from "./open-observers.ts";
+import type { Observers } from "./observers.ts";
+import { openObservers } from "./open-observers.ts";
 import { lazyTarget } from "./open-target.ts";
 
 /** Where a layer of the function puts its files. */

@@ -7,7 +7,7 @@ import { notificationKinds, type NotificationKind } from "../notify/notification
 import type { Notifier, Subscription } from "../notify/notifier.ts";
 import type { NotifyText } from "./notify-schema.ts";
 import type { Config } from "./config.ts";
-import type { ObserverSettings } from "./open-observers.ts";
+import type { ObserverSettings } from "./observers.ts";
 
 /** Below this a secret could be guessed from one message that somebody has seen. */
 const minSecretBytes = 24;

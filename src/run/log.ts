@@ -3,7 +3,7 @@ import type { LeasedSession } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
 import type { RunChange } from "../driver/runs.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
-import type { Emit, RunEvent } from "../executor/event.ts";
+import type { Emit } from "../executor/event.ts";
 import type { RunResult } from "../executor/result.ts";
 import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type BackupRecord, type RunOutcome, type RunStatus } from "../history/run.ts";
@@ -12,16 +12,15 @@ import { whyNotFresh } from "../release/freshness.ts";
 import type { Release } from "../release/release.ts";
 import { AuditTrail } from "./audit-trail.ts";
 import { auditedStep, doneIn, type DoneStep, KnownSteps, resultOf } from "./done-step.ts";
-import { entryError, isStop, outcomeOf } from "./outcome.ts";
-import { watchAll, type ObservedRun, type RunWatch } from "./observer.ts";
+import { observedRun } from "./observed-run.ts";
+import { entryError, isStop, outcomeOf, shortError } from "./outcome.ts";
+import { watchAll, type RunWatch } from "./observer.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
 import type { Target } from "./target.ts";
 import { TimeLimit } from "./time-limit.ts";
 import { stickyFailures } from "./usable.ts";
 import { WaitNotice } from "./wait-notice.ts";
-
-type DoneEvent = Extract<RunEvent, { readonly kind: "run.done" }>;
 
 /** milliseconds to record how a run ended once its own signal has fired */
 const lastWordMs = 5_000;
@@ -58,7 +57,7 @@ export class RunLog {
     this.#request = request;
     this.#target = target;
     this.startedAt = options.now();
-    this.#watch = watchAll(target.observers ?? [], observed(request, target, this.startedAt));
+    this.#watch = watchAll(target.observers ?? [], observedRun(request, target, this.startedAt));
     this.emit = (event) => {
       if (event.kind === "step.succeeded") this.#done.push(this.#steps.done(event));
       if (event.kind === "backup.done") this.#backup = backupOf(event);
@@ -367,7 +366,7 @@ export class RunLog {
       to: end.to?.version ?? null,
       applied: done.length,
       durationMs,
-      error: end.error === null ? null : knownOf(end.error),
+      error: end.error === null ? null : shortError(end.error),
     });
     const result: RunResult = {
       runId: id,
@@ -390,30 +389,6 @@ export class RunLog {
 export function holdOf(runId: string, to: Position, release: Release, reason: string): Hold {
   const highWaterMark = release.rank === undefined ? null : { ...release.rank, digest: release.digest };
   return { runId, version: to.version, reason, highWaterMark };
-}
-
-function observed(request: RunRequest, { name, stream, environment }: Target, startedAt: Date): ObservedRun {
-  const { id, action, trigger, caller, labels, resumed, traceparent } = request;
-  const earlierAttempts = resumed?.attempt ?? 0;
-  return {
-    id,
-    action,
-    trigger,
-    caller,
-    labels,
-    earlierAttempts,
-    target: name,
-    stream,
-    environment,
-    ...(traceparent === undefined ? {} : { traceparent }),
-    startedAt,
-  };
-}
-
-/** What of an error is for everybody's eyes, and for programs that count errors. */
-function knownOf({ code, retryable, fields }: RunnerError): NonNullable<DoneEvent["error"]> {
-  const { sqlstate } = fields;
-  return { code, retryable, sqlstate: typeof sqlstate === "string" ? sqlstate : null };
 }
 
 function backupOf({ by, durationMs, result }: BackupRecord): BackupRecord {

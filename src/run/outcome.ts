@@ -1,4 +1,5 @@
 import type { RunnerError } from "../error.ts";
+import type { RunEvent } from "../executor/event.ts";
 import type { EntryError } from "../history/entry.ts";
 import type { RunOutcome } from "../history/run.ts";
 
@@ -16,4 +17,13 @@ export function outcomeOf(error: RunnerError, hasBegun: boolean): RunOutcome {
 /** An error as the history and a run keep it. */
 export function entryError(error: RunnerError): EntryError {
   return { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields };
+}
+
+/** What of an error a program counts and a monitor asks for; no message. */
+export function shortError({
+  code,
+  retryable,
+  fields: { sqlstate },
+}: RunnerError): Extract<RunEvent, { readonly kind: "run.done" }>["error"] {
+  return { code, retryable, sqlstate: typeof sqlstate === "string" ? sqlstate : null };
 }

@@ -1,8 +1,17 @@
-import type { Count } from "./registry.ts";
 import { series, type Sample, type Series, type SeriesName } from "./series.ts";
 
 /** Of the text that {@link exposed} makes: https://prometheus.io/docs/instrumenting/exposition_formats/ */
 export const expositionType = "text/plain; version=0.0.4; charset=utf-8";
+
+/** What one series came to for one set of labels. */
+export interface Count {
+  readonly labels: Readonly<Record<string, string>>;
+  /** a counter's value */
+  sum: number;
+  count: number;
+  /** how many were not above each bound */
+  readonly buckets: number[];
+}
 
 /** All series in Prometheus' text form, those without a value by their description alone. */
 export function exposed(

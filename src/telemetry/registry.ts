@@ -1,4 +1,4 @@
-import { exposed } from "./exposition.ts";
+import { exposed, type Count } from "./exposition.ts";
 import { series, type EventSeries, type Labels, type Recorder, type Sample } from "./series.ts";
 
 /** Counts what happens in this process, and says it all in Prometheus' text form. */
@@ -25,14 +25,4 @@ export class Registry implements Recorder {
   expose(samples: readonly Sample[]): string {
     return exposed(this.#counts, samples);
   }
-}
-
-/** What one series came to for one set of labels. */
-export interface Count {
-  readonly labels: Readonly<Record<string, string>>;
-  /** a counter's value */
-  sum: number;
-  count: number;
-  /** how many were not above each bound */
-  readonly buckets: number[];
 }
