@@ -2,6 +2,7 @@ import { RunnerError } from "../../error.ts";
 import { choiceFlag, durationFlag, listFlag, required, switchFlag, textFlag } from "../flag.ts";
 import { allowBreaking, onFailure, plan, release, target } from "../flags.ts";
 import type { RunWish } from "../remote.ts";
+import { terminationLog } from "../termination.ts";
 import type { Invocation, Verb } from "../verb.ts";
 
 const url = required(textFlag("url", { placeholder: "<url>", text: "the server, https://migrate.example" }));
@@ -73,6 +74,7 @@ export const trigger: Verb = {
     folder,
     patience,
     cancelOnInterrupt,
+    terminationLog,
   ],
   examples: [
     {
@@ -136,6 +138,7 @@ export const trigger: Verb = {
     job?.annotate(error, get(folder));
     job?.begin("lockkeeper: why");
     showFailure(error, output);
+    invocation.ended({ kind: "failed", error, exit: exitOf(error), target: get(name) });
     job?.end();
     return exitOf(error);
   },

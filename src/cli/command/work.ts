@@ -1,4 +1,5 @@
 import { config, deadline, target } from "../flags.ts";
+import { terminationLog } from "../termination.ts";
 import type { Verb } from "../verb.ts";
 
 const everyTarget = {
@@ -20,7 +21,7 @@ export const work: Verb = {
     "to a new execution of the job that work in the configuration names, else to whoever works next. " +
     "Log lines go to standard output.",
   parameters: [],
-  flags: [config, everyTarget, ownDeadline],
+  flags: [config, everyTarget, ownDeadline, terminationLog],
   examples: [
     { line: "lockkeeper work --config lockkeeper.yaml", means: "as the command of a job that serve starts" },
     {
