@@ -1,6 +1,8 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
+import { loadConfig } from "../../src/bin/config.ts";
+import { openPolicy } from "../../src/bin/open-policy.ts";
 import { parsePolicy } from "../../src/http/auth/policy.ts";
 import { needs } from "../support/parts.ts";
 import {
@@ -174,6 +176,13 @@ describe("infra/kubernetes", () => {
 
   describe("the server and the pods that ask it", () => {
     const policyOf = () => parsePolicy(read("server/policy.json"), new Set(["orders-prod"]));
+
+    test("its configuration and its policy are read as the server reads them", async () => {
+      const { targets, policyFile, publicUrl } = await loadConfig(join(infra, "server/lockkeeper.yaml"));
+      expect([...targets.keys()]).toEqual(["orders-prod"]);
+      const { policy } = await openPolicy(policyFile ?? "", new Set(targets.keys()));
+      expect(policy.audience).toBe(publicUrl);
+    });
 
     test("the policy loads without a warning", () => {
       expect(policyOf().warnings).toEqual([]);

@@ -237,10 +237,20 @@ export function dataOf(
   return found === undefined ? undefined : v.parse(texts, found["data"] ?? found["stringData"] ?? {});
 }
 
-/** The variables that the image itself sets. */
-export function imageVariables(): Readonly<Record<string, string>> {
-  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
-  return Object.fromEntries(
-    [...dockerfile.matchAll(/^ENV ([A-Z_]+)=(\S+)$/gm)].map(([, name = "", value = ""]) => [name, value]),
-  );
+/** What the image says of how it is started: its program, its variables, the folder that it is started in. */
+export function imageStart(): {
+  readonly program: readonly string[];
+  readonly variables: Readonly<Record<string, string>>;
+  readonly folder: string;
+} {
+  const stages = readFileSync(join(root, "Dockerfile"), "utf8").split(/^FROM /m);
+  const last = stages.at(-1) ?? "";
+  const assigned = [...last.matchAll(/^ENV (.+)$/gm)].flatMap(([, line = ""]) => line.split(" "));
+  return {
+    program: v.parse(v.array(v.string()), JSON.parse(/^ENTRYPOINT (.+)$/m.exec(last)?.[1] ?? "[]")),
+    variables: Object.fromEntries(
+      assigned.map((each) => [each.slice(0, each.indexOf("=")), each.slice(each.indexOf("=") + 1)]),
+    ),
+    folder: [...last.matchAll(/^WORKDIR (\S+)$/gm)].at(-1)?.[1] ?? "/",
+  };
 }

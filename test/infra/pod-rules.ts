@@ -11,7 +11,7 @@ import { traits } from "../../src/error.ts";
 import {
   containersOf,
   dataOf,
-  imageVariables,
+  imageStart,
   isOurs,
   root,
   type Container,
@@ -121,7 +121,7 @@ export function startOf(container: Container, pod: Pod, manifests: readonly Mani
       // of Argo Rollouts
       .replace("{{args.release}}", `sha256:${"0".repeat(64)}`),
   );
-  return { args, variables: { ...imageVariables(), ...own } };
+  return { args, variables: { ...imageStart().variables, ...own } };
 }
 
 /**
@@ -177,7 +177,8 @@ function targetProblems(
   manifests: readonly Manifest[],
   target: string | undefined,
 ): readonly string[] {
-  const file = imageVariables()["LOCKKEEPER_CONFIG"] ?? "";
+  const { variables, folder } = imageStart();
+  const file = variables["LOCKKEEPER_CONFIG"] ?? `${folder}/lockkeeper.yaml`;
   const text = contentAt(file, container, pod, manifests);
   if (text === undefined) return target === undefined ? [] : [`${pod.of}: nothing is mounted at ${file}`];
   const parsed = parseConfig(text);
@@ -185,11 +186,10 @@ function targetProblems(
     return parsed.problems.map(({ path, message }) => `${pod.of}: ${path} ${message}`);
   const { targets, trust, policy } = parsed.config;
   const chosen = target === undefined ? Object.keys(targets) : [target];
-  const folder = file.slice(0, file.lastIndexOf("/"));
   const beside = [
     ...Object.values(trust).flatMap((each) => ("keys" in each ? each.keys.map(String) : [])),
     ...(policy === undefined ? [] : [policy]),
-  ].map((name) => `${folder}/${name}`);
+  ].map((name) => `${file.slice(0, file.lastIndexOf("/"))}/${name}`);
   const files = [
     ...beside,
     ...chosen.flatMap((name) => {

@@ -1,7 +1,6 @@
 import { execFile } from "node:child_process";
 import {
   chmodSync,
-  copyFileSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -22,7 +21,7 @@ import { needs, part } from "../support/parts.ts";
 import { makeKey, publishTo, type Files } from "../support/release.ts";
 import {
   dataOf,
-  imageVariables,
+  imageStart,
   kustomize,
   manifestsIn,
   podsIn,
@@ -67,10 +66,7 @@ runroot = "${folder}/run"
 additionalimagestores = ["${realpathSync(part("base-image"))}/root"]
 `,
   );
-  mkdirSync(join(folder, "app/node_modules"), { recursive: true });
-  copyFileSync(join(root, "package.json"), join(folder, "app/package.json"));
-  const compiler = join(root, "node_modules/typescript/bin/tsc");
-  await run(process.execPath, [compiler, "--noCheck", "--outDir", join(folder, "app/dist")], { cwd: root });
+  await run(process.execPath, [join(root, "infra/image/bundle.ts"), join(folder, "app")], { cwd: root });
 
   // roles belong to the whole server
   database = await createDatabase({ server: await ownPostgres({ major: 18 }), endsWith: "file" });
@@ -111,17 +107,18 @@ interface Ended {
   readonly message: string;
 }
 
-/** Runs the container called lockkeeper of the first pod in a folder of infra/kubernetes. */
+/** Runs the container called lockkeeper of a folder of infra/kubernetes: of its first pod, or of what a kind makes. */
 async function start(
   name: string,
   release: { readonly digest: string; readonly chain: string },
+  kind = "",
 ): Promise<Ended> {
   const manifests = manifestsIn(
     (await kustomize(join(root, "infra/kubernetes", name)))
       .replaceAll(/sha256:0{64}/g, release.digest)
       .replaceAll(/42:0{64}/g, release.chain),
   );
-  const [pod] = podsIn(manifests);
+  const pod = podsIn(manifests).find(({ of }) => of.startsWith(kind));
   const container = [...(pod?.spec.initContainers ?? []), ...(pod?.spec.containers ?? [])].find(
     (candidate) => candidate.name === "lockkeeper",
   );
@@ -136,7 +133,6 @@ async function start(
   const volumes = [
     `${message}:/dev/termination-log`,
     `${join(folder, "app")}:/app:ro`,
-    `${join(root, "node_modules")}:/app/node_modules:ro`,
     ...container.volumeMounts.map((mount) => {
       const volume = pod.spec.volumes.find((candidate) => candidate.name === mount.name);
       const at = join(work, mount.name);
@@ -159,7 +155,7 @@ async function start(
     LOCKKEEPER_S3_ENDPOINT: endpoint,
     LOCKKEEPER_S3_PATH_STYLE: "true",
   };
-  const env = Object.entries({ ...imageVariables(), ...variables, ...outside });
+  const env = Object.entries({ ...variables, ...outside });
   const engine = ["--cgroup-manager=cgroupfs", "--runtime=runc"];
   const image = "docker.io/library/node:24-bookworm-slim";
   const options = [
@@ -167,8 +163,10 @@ async function start(
     ...env.map(([variable, value]) => `--env=${variable}=${value}`),
     ...volumes.map((volume) => `--volume=${volume}`),
   ];
-  const program = ["--entrypoint=node", image, "/app/dist/bin/cli.js", ...args];
-  const command = [...engine, "run", "--rm", "--network=host", ...options, ...program];
+  const { program, folder: at } = imageStart();
+  const [entry = "", ...first] = program;
+  const started = [`--workdir=${at}`, `--entrypoint=${entry}`, image, ...first, ...args];
+  const command = [...engine, "run", "--rm", "--network=host", ...options, ...started];
   const storage = { ...process.env, CONTAINERS_STORAGE_CONF: join(folder, "storage.conf") };
   const exit = await run(part("podman"), command, { env: storage }).then(
     () => 0,
@@ -188,8 +186,8 @@ function contentOf(
     const data = dataOf(manifests, { kind: "ConfigMap", namespace, name: configMap });
     return { ...data, "release.key.pub": key.publicPem };
   }
-  const role = secret === "orders-db-reader" ? "lockkeeper_reader" : "lockkeeper_runner";
-  return { url: logins[role] ?? "" };
+  const url = logins[secret === "orders-db-reader" ? "lockkeeper_reader" : "lockkeeper_runner"] ?? "";
+  return { url, "tenant-1": url };
 }
 
 /** A container's securityContext and limits in podman's words; `RuntimeDefault` is what podman does by itself. */
@@ -227,6 +225,12 @@ describe("our manifests' containers, run by podman as a kubelet would", () => {
 
     const waited = await start("wait", first);
     expect(waited).toEqual({ exit: 0, message: expect.stringContaining(told("wait")[0] ?? "nothing") });
+
+    expect(await start("indexed-job", first)).toEqual({
+      exit: 0,
+      message: expect.stringMatching(/^lockkeeper OK tenant-1 000001 /),
+    });
+    expect(await start("sweep", first, "CronJob")).toMatchObject({ exit: 0 });
 
     const second = await publish(bad);
     const failed = await start("job", second);
