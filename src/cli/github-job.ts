@@ -10,7 +10,7 @@ import type { Output } from "./output.ts";
  * https://docs.github.com/actions/reference/workflow-commands-for-github-actions
  */
 export interface GithubJob {
-  /** Folds what is said until `end`; nothing of it is taken for a command. */
+  /** Folds what is said until `end`; nothing of it is taken for a command. With `--output json` there is nothing to fold. */
   begin(title: string): void;
   end(): void;
   /** An error as an annotation; of a migration at its file, where the folder is known. */
@@ -24,8 +24,8 @@ export interface GithubJob {
 /** The job we run in; undefined anywhere but on GitHub. */
 export function githubJob(variables: Variables, output: Output): GithubJob | undefined {
   if (variables["GITHUB_ACTIONS"] !== "true") return undefined;
-  // What a database or a server says is somebody else's text, and a line of it could be a command.
-  const resume = randomUUID();
+  // What a database or a server says is somebody else's text, and a line of it could be a command. No line of JSON can.
+  const resume = output.isJson ? undefined : randomUUID();
   const write = (line: string): void => output.stderr.write(`${line}\n`);
   const append = async (variable: string, text: string): Promise<void> => {
     const file = variables[variable];
@@ -39,10 +39,12 @@ export function githubJob(variables: Variables, output: Output): GithubJob | und
   };
   return {
     begin(title) {
+      if (resume === undefined) return;
       write(command("group", {}, title));
       write(`::stop-commands::${resume}`);
     },
     end() {
+      if (resume === undefined) return;
       write(`::${resume}::`);
       write("::endgroup::");
     },

@@ -134,8 +134,9 @@ describe("trigger on GitHub", () => {
     expect(steps).toBe("2");
     expect(planned.stdout).toContain(`plan     ${plan}`);
     expect(await github.summary()).toContain("### lockkeeper: orders: 2 steps");
-    const done = await call([...argv, "--plan", plan], { variables: github.variables });
-    expect(done.code).toBe(0);
+    const done = await call([...argv, "--plan", plan, "--output", "json"], { variables: github.variables });
+    expect(JSON.parse(done.stdout)).toMatchObject({ status: "succeeded", release: { digest: release } });
+    for (const line of done.stderr.trim().split("\n")) expect(JSON.parse(line)).toHaveProperty("kind");
   });
 });
 
