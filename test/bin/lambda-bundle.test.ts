@@ -152,9 +152,9 @@ process.exit();`,
     const loaded = await loadedBy(folder, variables, { lockkeeper: { wake: { target: "orders" } } });
     const { packages } = contentOf(loaded);
     expect(packages).toContain("mongodb");
-    expect(packages.filter((name) => /^(pg(-.*)?|@aws-sdk\/client-.*|hono|@opentelemetry\/.*)$/.test(name))).toEqual(
-      [],
-    );
+    expect(
+      packages.filter((name) => /^(pg(-.*)?|@aws-sdk\/client-.*|hono|@opentelemetry\/.*)$/.test(name)),
+    ).toEqual([]);
     expect(await database.db.collection("users").find().toArray()).toEqual([{ _id: 1 }]);
   });
 });
