@@ -52,24 +52,35 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
     });
     if (newest !== undefined && release === undefined && runs === 1)
       output.note(`release ${newest} is the newest of ${target.releases.url}`);
-    if (release !== undefined && (await isAhead(target, state, release, signal)))
-      return { kind: "ahead", state, what: `release ${release}` };
     const left = msLeft();
     if (left === 0) throw late(deadlineMs);
     const limits = { ...target.limits, deadlineMs: left === Infinity ? 0 : left };
-    const result = await wish.run(limits).catch((error: unknown) => {
-      if (error instanceof RunnerError && isPassing(error) && runs < maxRuns && !signal.aborted) return error;
-      throw error;
-    });
+    const end = await tryOnce(target, state, wish, limits, runs === maxRuns);
+    if (!(end instanceof RunnerError)) return end;
+    output.waiting(end);
+  }
+}
+
+/** The end, or why it is worth another try. */
+async function tryOnce(
+  target: Target,
+  state: StreamState,
+  { release, signal, run }: BringUp,
+  limits: Limits,
+  isLast: boolean,
+): Promise<BroughtUp | RunnerError> {
+  const mayRetry = (error: RunnerError): boolean => isPassing(error) && !isLast && !signal.aborted;
+  try {
+    if (release !== undefined && (await isAhead(target, state, release, signal)))
+      return { kind: "ahead", state, what: `release ${release}` };
+    const result = await run(limits);
     if (typeof result === "string") return { kind: "ahead", state, what: result };
-    const error = result instanceof RunnerError ? result : result.error;
+    const { error } = result;
     if (isFolderBehind(error)) return { kind: "ahead", state, what: "all of the folder" };
-    if (
-      !(result instanceof RunnerError) &&
-      (error === null || !isPassing(error) || runs === maxRuns || signal.aborted)
-    )
-      return { kind: "run", result };
-    if (error !== null) output.waiting(error);
+    return error !== null && mayRetry(error) ? error : { kind: "run", result };
+  } catch (error) {
+    if (error instanceof RunnerError && mayRetry(error)) return error;
+    throw error;
   }
 }
 

@@ -1,7 +1,8 @@
-import { rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
 
 import { makeWiring } from "../../src/bin/wire.ts";
 import { folderWith } from "../bin/program.ts";
@@ -42,7 +43,11 @@ const applied = (n: number) => ({ code: 0, stdout: expect.stringContaining(`is a
 
 describe("lockkeeper golang-migrate-entrypoint", () => {
   test("takes the place of the real tool, which can take its place again, and so on", async () => {
-    const { write, entry, theirs, database } = await makeContainer(pairs("1", "2"));
+    const { write, entry, theirs, database } = await makeContainer({
+      ...pairs("1", "2"),
+      "README.md": "# what golang-migrate passes over\n",
+      "embed.go": "package migrations\n",
+    });
     expect(await theirs("up")).toMatchObject({ code: 0 });
     await write(pairs("3"));
     const first = await entry();
@@ -189,6 +194,22 @@ describe("lockkeeper golang-migrate-entrypoint", () => {
       code: 20,
       stderr: expect.stringContaining("UNSIGNED_REFUSED"),
     });
+  });
+});
+
+describe("infra/moving-over.md", () => {
+  test("names every variable that the entry point reads, and no other", async () => {
+    const root = join(import.meta.dirname, "../..");
+    const page = await readFile(join(root, "infra/moving-over.md"), "utf8");
+    const section = /### By another image alone\n([^]*?)\n## /.exec(page)?.[1] ?? "";
+    const named = [...section.matchAll(/^\| (`[A-Z_`, ]+`) \|/gm)].flatMap(([, cell = ""]) =>
+      [...cell.matchAll(/`([A-Z_]+)`/g)].map(([, name]) => name),
+    );
+    const source = await readFile(join(root, "src/cli/golang-migrate-variables.ts"), "utf8");
+    const read = [...source.matchAll(/\bread\("([A-Z_]+)"\)/g)].map(([, name]) => name);
+    expect(named.toSorted()).toEqual([...new Set(read)].toSorted());
+    const [yaml = ""] = [...section.matchAll(/```yaml\n([^]*?)```/g)].map(([, text]) => text);
+    expect(parse(yaml)).toMatchObject({ initContainers: [{ args: ["golang-migrate-entrypoint"] }] });
   });
 });
 
