@@ -124,7 +124,7 @@ describe("waking", () => {
     expect(all.filter((run) => run.idempotency_key.includes(":after:"))).toEqual([]);
     expect(all.length).toBeLessThanOrEqual(20);
     expect(await tables(database)).toHaveLength(20);
-  }, 60_000);
+  }, 240_000);
 
   test("of many deliveries of one upload at once, in several processes, one begins the run", async () => {
     const { database, process } = await site(tableMigrations(3));

@@ -78,7 +78,7 @@ async function textOf(request: IncomingMessage): Promise<string> {
 
 test(
   "of twenty releases put into a bucket of GCS, Pub/Sub's pushes have each one run at the most, and all are applied",
-  { timeout: 120_000 },
+  { timeout: 300_000 },
   async () => {
     const world = await createWorld({
       callers: {

@@ -153,7 +153,7 @@ function kinds({ messages }: Consumed): readonly string[] {
 describe("a release put into a bucket of S3", () => {
   test(
     "comes by LocalStack's queue to the database; while that is away the message stays",
-    { timeout: 120_000 },
+    { timeout: 240_000 },
     async () => {
       const { database, queue, notify, publish, process, consume, isEmpty } = await site(localstack);
       const { arn, url } = await queue("direct");
@@ -183,7 +183,7 @@ describe("a release put into a bucket of S3", () => {
 
   test(
     "comes by MiniStack's topic, wrapped and raw, and by its bus, and has one run for all three",
-    { timeout: 120_000 },
+    { timeout: 240_000 },
     async () => {
       const { bucket, database, options, queue, notify, publish, process, consume } = await site(ministack);
       const [wrapped, raw, bus] = [await queue("wrapped"), await queue("raw"), await queue("bus")];
