@@ -6,8 +6,8 @@ terraform {
   required_providers {
     google = {
       source = "hashicorp/google"
-      # the first that know invoker_iam_disabled
-      version = ">= 6.15"
+      # with invoker_iam_disabled, for everybody
+      version = ">= 7.0"
     }
   }
 }
