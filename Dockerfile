@@ -36,6 +36,8 @@ LABEL org.opencontainers.image.title="lockkeeper" \
 # Nothing here installs packages, and a scanner should not have to look at what does.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
       /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-*
+# For pipelines, which run a shell in the image and call it by its name.
+RUN printf '#!/bin/sh\nexec node /app/cli.js "$@"\n' >/usr/local/bin/lockkeeper && chmod 755 /usr/local/bin/lockkeeper
 COPY --from=build /app /app
 COPY --from=warm /app/compiled /app/compiled
 ENV NODE_ENV=production

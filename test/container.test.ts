@@ -114,6 +114,11 @@ describe("the image", () => {
     expect(stdout.trim()).toMatch(/^lockkeeper \d+\.\d+\.\d+$/);
   });
 
+  test("is called by its name from a shell in it, as pipelines do", async () => {
+    const stdout = await container("podman", confined(["-c", "lockkeeper --version"], ["--entrypoint=sh"]));
+    expect(stdout.trim()).toMatch(/^lockkeeper \d+\.\d+\.\d+$/);
+  });
+
   test("carries what runs, and no compiler, test or source", async () => {
     const look =
       "console.log(JSON.stringify([fs.readdirSync('/app').sort(), fs.readdirSync('/app/node_modules'), process.getuid()]))";

@@ -57,7 +57,7 @@ export function githubJob(variables: Variables, output: Output): GithubJob | und
 }
 
 /** `::error file=db/1_users.up.sql,line=3::message` */
-export function command(name: string, properties: Readonly<Record<string, string>>, message: string): string {
+function command(name: string, properties: Readonly<Record<string, string>>, message: string): string {
   const list = Object.entries(properties).map(([key, value]) => `${key}=${escapeProperty(value)}`);
   return `::${name}${list.length === 0 ? "" : ` ${list.join(",")}`}::${escapeData(message)}`;
 }
