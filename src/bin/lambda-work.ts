@@ -42,7 +42,7 @@ export interface Outcome {
 /**
  * Does what a message of our own asks for.
  *
- * @throws RunnerError when it is worth another delivery
+ * @throws RunnerError `UNKNOWN_TARGET`, `CONFIG`; `DATABASE_…`, `SOURCE_…`, `DEADLINE` - it is worth another delivery
  */
 export async function doMessage(
   message: OwnMessage,
@@ -73,7 +73,7 @@ export async function doMessage(
  * Does what a storage service's event asks for. What nobody knows is logged and done.
  *
  * @returns for a queue's batch which messages are to come again
- * @throws RunnerError when the event is worth another delivery
+ * @throws RunnerError `CONFIG`; `DATABASE_…`, `SOURCE_…`, `DEADLINE` - the event is worth another delivery
  */
 export async function doEvent(
   event: unknown,
@@ -180,7 +180,7 @@ class Execution {
     return Promise.all(woken.map((one) => this.#outcomeOf(one)));
   }
 
-  /** @throws RunnerError when a target could not be asked */
+  /** @throws RunnerError `DATABASE_…`, `SOURCE_…` - a target could not be asked */
   async wakes(woken: readonly Woken[]): Promise<Done> {
     return doneUnlessUnreachable(await this.outcomesOf(woken));
   }
