@@ -34,13 +34,17 @@ export interface AwsRunner extends AsyncDisposable {
   /** Somebody whom IAM allows everything. */
   administrator(): Promise<AwsKeys>;
   /** Runs a command of the page in the runner's folder, as somebody. */
-  command(text: string, keys: AwsKeys): Promise<{ readonly stdout: string; readonly stderr: string }>;
+  command(
+    text: string,
+    keys: AwsKeys,
+    variables?: Readonly<Record<string, string>>,
+  ): Promise<{ readonly stdout: string; readonly stderr: string }>;
   /** What the functions have logged, oldest first. */
   log(): Promise<readonly Readonly<Record<string, unknown>>[]>;
   /** Lets the schedule's hour come. */
   sweepNow(): Promise<void>;
-  /** Publishes what is now in `migrations`, after these were added, by the page's command. */
-  publish(files: Readonly<Record<string, string>>): Promise<void>;
+  /** Publishes what is now in `migrations`, after these were added, by the page's command; its digest. */
+  publish(files: Readonly<Record<string, string>>): Promise<string>;
 }
 
 /** A way to the database that can be closed. */
@@ -60,6 +64,8 @@ export interface Deployment {
   before?(account: AwsAccount): Promise<void>;
   /** changes a file of the page */
   readonly file?: (name: string, text: string) => string;
+  /** files besides, relative to the runner's folder */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 /** Follows the page up to a runner that waits for releases. The file needs `needs("ministack", "sam")`. */
@@ -92,6 +98,8 @@ export async function setUpAwsRunner(deployment: Deployment = {}): Promise<AwsRu
       ["toml", "samconfig.toml"],
     ] as const)
       writeFileSync(join(folder, name), ours(name, page.block(language, `file=${name}`)));
+    for (const [name, text] of Object.entries(deployment.files ?? {}))
+      writeFileSync(join(folder, name), text);
     await command(
       "lockkeeper keygen --out release.key && cp release.key.pub config/lockkeeper",
       account.root,
@@ -125,13 +133,18 @@ export async function setUpAwsRunner(deployment: Deployment = {}): Promise<AwsRu
       flags: readonly string[],
       body?: string,
     ): Promise<unknown> => {
+      const user = `${account.root.accessKeyId}:${account.root.secretAccessKey}`;
+      const signed = ["--aws-sigv4", `aws:amz:${account.region}:${service}`, "--user", user];
+      const data = body === undefined ? [] : ["--data", body];
+      const type = ["--header", "content-type: application/x-amz-json-1.1"];
+      const quiet = ["--silent", "--show-error", "--fail-with-body", "--insecure"];
       const { stdout } = await run("curl", [
-        ...["--silent", "--show-error", "--fail-with-body", "--insecure"],
-        ...["--aws-sigv4", `aws:amz:${account.region}:${service}`],
-        ...["--user", `${account.root.accessKeyId}:${account.root.secretAccessKey}`],
-        ...["--header", "content-type: application/x-amz-json-1.1"],
-        ...(body === undefined ? [] : ["--data", body]),
-        ...[...flags, account.endpoint + path],
+        ...quiet,
+        ...signed,
+        ...type,
+        ...flags,
+        ...data,
+        account.endpoint + path,
       ]);
       return JSON.parse(stdout) as unknown;
     };
@@ -157,9 +170,9 @@ export async function setUpAwsRunner(deployment: Deployment = {}): Promise<AwsRu
         await iam.send(new PutRolePolicyCommand({ RoleName, PolicyName: "all", PolicyDocument }));
         return assume(`arn:aws:iam::${account.id}:role/${RoleName}`);
       },
-      command: (text, keys) =>
+      command: (text, keys, variables = {}) =>
         command(text, keys, {
-          variables: { BUCKET: outputs["BucketName"] ?? "", URL: outputs["Url"] ?? "" },
+          variables: { BUCKET: outputs["BucketName"] ?? "", URL: outputs["Url"] ?? "", ...variables },
         }),
       async log() {
         const body = JSON.stringify({ logGroupName: outputs["LogGroupName"] });
@@ -188,9 +201,10 @@ export async function setUpAwsRunner(deployment: Deployment = {}): Promise<AwsRu
           mkdirSync(join(folder, "migrations"), { recursive: true });
           writeFileSync(join(folder, "migrations", name), text);
         }
-        await command(page.block("sh", "run=publish"), publisher, {
+        const { stdout } = await command(page.block("sh", "run=publish"), publisher, {
           variables: { BUCKET: outputs["BucketName"] ?? "" },
         });
+        return /sha256:[0-9a-f]{64}/.exec(stdout)?.[0] ?? stdout;
       },
       [Symbol.asyncDispose]: dispose,
     };
