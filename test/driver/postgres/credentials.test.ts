@@ -14,7 +14,7 @@ import {
   type TestDatabase,
 } from "../../support/database.ts";
 import { plainUser, serverFolder } from "../../support/server.ts";
-import { never } from "../../support/steps.ts";
+import { leaseOptions, never, settings, statementStep, transactionSteps } from "../../support/steps.ts";
 
 /** A place where a URL is kept, and how often it was asked. */
 class Keeper implements DatabaseAccess {
@@ -126,6 +126,27 @@ describe("a password that is kept elsewhere", () => {
     const states = Array.from({ length: 12 }, () => driver.state("orders", never));
     expect((await Promise.all(states)).map(({ exists }) => exists)).toEqual(states.map(() => false));
     expect(keeper.asked).toBe(2);
+  });
+
+  test("that changes during a run keeps nobody from going on: not the run, and not those who look", async () => {
+    const role = await createRole("runner", "first");
+    await database.query(`GRANT CREATE ON DATABASE ${database.name} TO ${role}`);
+    await database.query(`GRANT CREATE ON SCHEMA public TO ${role}`);
+    const keeper = new Keeper(urlOf(role, "first"));
+    const driver = await open(keeper);
+    await driver.withLease(leaseOptions(), async (session) => {
+      const steps = await transactionSteps([{ path: "1_a.up.sql", up: "CREATE TABLE a (b int)" }]);
+      expect((await session.applyInTransactions(steps, settings)).failure).toBeNull();
+      await database.query(`ALTER ROLE ${role} PASSWORD 'second'`);
+      keeper.kept = urlOf(role, "second");
+      // more than there are connections that stand
+      const states = Array.from({ length: 12 }, () => driver.state("orders", never));
+      expect((await Promise.all(states)).every(({ exists }) => exists)).toBe(true);
+      expect(keeper.asked).toBe(2);
+      const outside = await statementStep("CREATE INDEX CONCURRENTLY i ON a (b)");
+      await session.applyStatements(outside, settings, () => undefined);
+    });
+    expect(await driver.history("orders", {}, never)).toMatchObject([{ status: "done" }, { status: "done" }]);
   });
 
   test("that is wrong where it is kept is denied, with one more look and without its text", async () => {
