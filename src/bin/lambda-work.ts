@@ -6,7 +6,7 @@ import { within } from "../dispatch/patience.ts";
 import { lineOf } from "../dispatch/received.ts";
 import { createWaker } from "../dispatch/wake.ts";
 import { targetsOf } from "../dispatch/watched.ts";
-import type { Woken, WokenBy } from "../dispatch/waker.ts";
+import type { Waker, Woken, WokenBy } from "../dispatch/waker.ts";
 import { decodeEvent } from "../event/decode.ts";
 import type { BucketEvent, QueueMessage } from "../event/event.ts";
 import { answerBatch, type BatchAnswer } from "../event/sqs.ts";
@@ -49,23 +49,20 @@ export async function doMessage(
   host: LambdaHost,
   invocation: Invocation,
 ): Promise<Done> {
-  const here = new Execution(host, invocation, message.kind === "wake" && host.isFront(invocation));
+  // Of a sweep each target has a whole execution for itself.
+  const beginsElsewhere = message.kind === "sweep" || (message.kind === "wake" && host.isFront(invocation));
+  const execution = new Execution(host, invocation, beginsElsewhere);
   const by = { ...senderOf(invocation, "schedule"), trigger: "converge", via: "schedule" } as const;
   switch (message.kind) {
     case "work":
-      await here.goOn(targetNamed(message.target, host));
+      await execution.goOn(targetNamed(message.target, host));
       return { woken: [] };
     case "wake": {
-      const execution = host.isFront(invocation) ? new Execution(host, invocation, true) : here;
-      return execution.wakes([
-        await execution.waker.wakeTarget(targetNamed(message.target, host), by, never),
-      ]);
+      const target = targetNamed(message.target, host);
+      return execution.wakes([await execution.waker.wakeTarget(target, by, execution.signal)]);
     }
-    case "sweep": {
-      // Each target has a whole execution for itself.
-      const elsewhere = new Execution(host, invocation, true);
-      return elsewhere.wakes(await elsewhere.waker.sweep(by, never));
-    }
+    case "sweep":
+      return execution.wakes(await execution.waker.sweep(by, execution.signal));
   }
 }
 
@@ -111,7 +108,7 @@ async function wake(
   // after a minute of its locks, only to have it begun again.
   const isForSeveral = targetsOf(events, host.targets.values()).length > 1;
   const execution = new Execution(host, invocation, isForSeveral || host.isFront(invocation));
-  return execution.outcomesOf(await execution.waker.wake(events, by, never));
+  return execution.outcomesOf(await execution.waker.wake(events, by, execution.signal));
 }
 
 /** Whoever Lambda's own permissions let through: the function's door is all that is known of them. */
@@ -122,11 +119,11 @@ function senderOf(
   return { issuer: `urn:lockkeeper:event:${via}`, subject: functionArn, rule: null };
 }
 
-const never = new AbortController().signal;
-
 /** The runs of one invocation, executed in its time; what is left then is handed over. */
 class Execution {
-  readonly waker: ReturnType<typeof createWaker>;
+  readonly waker: Waker;
+  /** never aborts; one of its own, or whoever listens would be kept from one invocation to the next */
+  readonly signal = new AbortController().signal;
   readonly #active: ActiveRuns;
   readonly #host: LambdaHost;
   readonly #invocation: Invocation;
@@ -143,11 +140,11 @@ class Execution {
     this.#invocation = invocation;
     this.#wholeMs = invocation.msLeft();
     this.#marginMs = marginMs(this.#wholeMs);
-    if (this.#wholeMs < this.#marginMs + leastMs) throw tooShort(this.#wholeMs);
+    if (!beginsElsewhere && this.#wholeMs < this.#marginMs + leastMs) throw tooShort(this.#wholeMs);
     const handOver = host.handOver(invocation);
     this.#active = new ActiveRuns({
       perTarget,
-      signal: never,
+      signal: this.signal,
       handOver,
       beginsElsewhere,
       executorMs: () => {
@@ -209,16 +206,18 @@ class Execution {
    */
   async #drained(targets: readonly Target[]): Promise<void> {
     const done = new AbortController();
-    const drained = this.#active.drained().then(() => true);
     const renewing = this.#renew(targets, done.signal);
     const lastMs = Math.max(0, this.#invocation.msLeft() - this.#marginMs / 4);
     const isDone = await Promise.race([
-      drained,
+      this.#active.drained().then(() => true),
       sleep(lastMs, false, { signal: done.signal }).catch(() => false),
     ]);
     done.abort();
-    await renewing;
-    if (isDone) return;
+    if (isDone) {
+      await renewing;
+      // what was picked up in the same moment
+      return this.#active.isIdle ? undefined : this.#drained(targets);
+    }
     throw new RunnerError("DEADLINE", "a run did not stop before the end of the function's time", {
       hint: "the next sweep goes on with it; give the function more memory, which is more of a processor, or more time",
     });
