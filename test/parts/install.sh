@@ -137,7 +137,7 @@ pubsub_parts() {
 # tool:package for each Debian package that carries a part.
 debian='pgbouncer:pgbouncer psql:postgresql-client-15 pg_dump:postgresql-client-15
   mvn:maven java:default-jre-headless buildah:buildah podman:podman runc:runc conmon:conmon debootstrap:debootstrap ip:iproute2
-  shellcheck:shellcheck jq:jq curl:curl'
+  shellcheck:shellcheck jq:jq curl:curl g++:g++ make:make cmake:cmake xz:xz-utils'
 
 debian_parts() {
   # Administrators' folders are not on everybody's PATH.
@@ -182,8 +182,8 @@ base_image() {
 # The compiler keeps both cores busy for minutes; the others mostly wait for the network, so they run beside it.
 go_parts 9>&- &
 pubsub_parts
-{ debian_parts && image_parts && flyway_parts; } 9>&- &
-{ python_parts && npm_parts && lambda_parts; } 9>&- &
+{ debian_parts && image_parts && flyway_parts && lambda_parts; } 9>&- &
+{ python_parts && npm_parts; } 9>&- &
 wait
 
 if [ -s "$failures" ]; then
