@@ -10,7 +10,8 @@ export const converge: Verb = {
   about:
     "Applies what is pending like up, but for schedules, init containers and whatever else starts by itself, again and again: " +
     "it does not try a release a second time that failed on this database, and does not undo a rollback. " +
-    "Both are refused until a newer release comes, or a person runs up.",
+    "Both are refused until a newer release comes, or a person runs up. " +
+    "With --all it does so for every target of a configuration; those that are paused or rolled back count for nothing there.",
   parameters: [],
   // what starts by itself has nobody who could allow what breaks something
   flags: [...up.flags.filter((flag) => flag !== allowBreaking), all, atOnce],
