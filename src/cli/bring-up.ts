@@ -35,7 +35,7 @@ const maxRuns = 3;
  * Brings a target up as a container needs it that starts whenever its platform likes: waits for the database, leaves one
  * alone that has what is asked for, also beside newer things, and runs again where a connection was lost on the way.
  *
- * @throws RunnerError as {@link awaitReady}
+ * @throws RunnerError `DATABASE_…`, `SOURCE_…` as {@link awaitReady}; `DEADLINE`
  */
 export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp> {
   const { release, patienceMs, pollMs = usualPollMs, signal, output } = wish;

@@ -20,7 +20,7 @@ const repeatMs = 30_000;
  * Asks until there is an answer.
  *
  * @param look - gives the answer, or why it is worth asking again; throws what no waiting mends
- * @throws RunnerError the last reason when the time is over
+ * @throws RunnerError whatever code the last reason has, such as `DATABASE_UNAVAILABLE`, when the time is over
  */
 export async function askUntil<T>(
   look: (signal: AbortSignal) => Promise<T | RunnerError>,
