@@ -39,6 +39,9 @@ describe("lockkeeper wait", () => {
       expect(await cli("up", ...trusted)).toMatchObject({ code: 0 });
       expect(await wait()).toMatchObject({ code: 0, stdout: expect.stringContaining(String(chain)) });
       expect(await read("status", ...trusted)).toMatchObject({ chain, fresh: true, stale: null });
+      expect(await cli("wait", "--min", "1")).toMatchObject({ code: 0 });
+      const higher = await cli("wait", "--min", "2", "--timeout", "0");
+      expect(higher).toMatchObject({ code: 32, stderr: expect.stringContaining("not yet version 2") });
       expect(await read("wait", "--release", String(digest))).toEqual({
         stream: "orders",
         version: "1",
@@ -48,7 +51,7 @@ describe("lockkeeper wait", () => {
     },
   );
 
-  test("wants a release or a place, one of the two, each in its form", async () => {
+  test("wants a release, a place or a version, one of them, each in its form", async () => {
     for (const words of [
       [],
       ["--release", `sha256:${zeros}`, "--expect-chain", `1:${zeros}`],
@@ -56,6 +59,8 @@ describe("lockkeeper wait", () => {
       ["--expect-chain", `01:${zeros}`],
       ["--expect-chain", `1:${"A".repeat(64)}`],
       ["--expect-chain", zeros],
+      ["--min", "latest"],
+      ["--min", "1", "--release", `sha256:${zeros}`],
     ]) {
       const { code, stderr } = await call(["wait", ...words, "--database", "postgres://x@127.0.0.1:1/x"]);
       expect({ words, code }).toEqual({ words, code: 2 });

@@ -8,7 +8,7 @@ import { up } from "./up.ts";
 export const converge: Verb = {
   name: "converge",
   about:
-    "Applies what is pending like up, but for schedules, init containers and whatever else starts by itself, again and again: " +
+    "Applies what is pending like up, but for schedules and whatever else starts by itself, again and again (init containers: init): " +
     "it does not try a release a second time that failed on this database, and does not undo a rollback. " +
     "Both are refused until a newer release comes, or a person runs up. " +
     "With --all it does so for every target of a configuration; those that are paused or rolled back count for nothing there.",
