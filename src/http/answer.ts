@@ -23,20 +23,26 @@ export function answerRun(c: HttpContext, run: RunRecord, parts: HttpParts): Res
 }
 
 /**
- * What the run that was asked for came to: 200 once it has ended, 202 with its address while it goes on.
+ * What the run that was asked for came to: 200 once it has ended, 202 while it goes on, both with its address.
  * A release that was refused is the caller's to mend and so a problem, with a link to the recorded run.
  */
 export function answerBegun(c: HttpContext, run: RunRecord, parts: HttpParts): Response {
   if (!isEnded(run.status)) return answerOpen(c, run, parts);
   if (run.outcome === "refused" && run.error !== null) return problemOfRun(c, run, parts);
-  return c.json(viewRun(run, parts.links), 200);
+  return answerEnded(c, run, parts);
 }
 
 /** A run for callers that read only the status code: 200 succeeded, 202 open, 409 failed, refused or canceled. */
 export function answerGate(c: HttpContext, run: RunRecord, parts: HttpParts): Response {
   if (!isEnded(run.status)) return answerOpen(c, run, parts);
-  if (run.status === "succeeded") return c.json(viewRun(run, parts.links), 200);
+  if (run.status === "succeeded") return answerEnded(c, run, parts);
   return problemOfRun(c, run, parts, 409);
+}
+
+/** With its address, too: some callers (Spinnaker) only ever look there. */
+function answerEnded(c: HttpContext, run: RunRecord, parts: HttpParts): Response {
+  c.header("location", parts.links.run(run.id));
+  return c.json(viewRun(run, parts.links), 200);
 }
 
 function answerOpen(c: HttpContext, run: RunRecord, parts: HttpParts): Response {

@@ -113,7 +113,7 @@ const paths = {
           ...answer("The run has ended, successfully or not; or the answer to a look", {
             oneOf: [ref("Run"), ref("Look")],
           }),
-          headers: { "Preference-Applied": header("What was taken of Prefer") },
+          headers: { Location: header("The run"), "Preference-Applied": header("What was taken of Prefer") },
         },
         "202": {
           ...openRun,

@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { front, listen } from "../http/front.ts";
-import { createWorld, orders, users } from "../http/world.ts";
+import type { Fault } from "../http/front.ts";
+import { createWorld, openBarrier, orders, users } from "../http/world.ts";
 import type { World } from "../http/world.ts";
 import { needs } from "../support/parts.ts";
 import { makeKeys, tempFolder } from "../support/release.ts";
@@ -211,8 +213,8 @@ describe("the Jenkinsfile", () => {
 });
 
 describe("the page's own scripts", () => {
-  async function given(world: World, release: string) {
-    const { url } = await front(world);
+  async function given(world: World, release: string, fault?: Fault) {
+    const { url } = await front(world, fault);
     return { LOCKKEEPER_URL: url, TOKEN: await world.token(), RELEASE: release };
   }
 
@@ -227,15 +229,26 @@ describe("the page's own scripts", () => {
     expect(answer["id"]).toMatch(new RegExp(`^${String(id).split(".")[0] ?? ""}\\.01[0-9A-Z]{24}$`));
   });
 
-  test("the gate fails a job where the run fails, or is refused", async () => {
+  test("the gate ends with the run, and fails a job where the run fails or is refused", async () => {
     const world = await createWorld();
-    const release = await world.bucket.publish(users);
-    expect((await sh([block("sh run=gate")], await given(world, release))).code).toBe(0);
-    const failing = await world.bucket.publish({ ...users, ...renumbered(bad, 2) });
+    const barrier = await openBarrier(world);
+    const release = await world.bucket.publish(barrier.migration);
+    const asked: string[] = [];
+    const impatient: Fault = (request) => {
+      request.headers["prefer"] = "wait=0";
+      asked.push(request.url ?? "");
+      return false;
+    };
+    const passing = sh([block("sh run=gate")], await given(world, release, impatient));
+    while (asked.length < 3) await pause(20);
+    await barrier.release();
+    expect((await passing).code).toBe(0);
+    expect((await world.send("GET", "/v1/runs?target=orders")).body.runs).toHaveLength(1);
+    const failing = await world.bucket.publish({ ...barrier.migration, ...renumbered(bad, 2) });
     const failed = await sh([block("sh run=gate")], await given(world, failing));
-    expect(failed).toMatchObject({ code: 22, text: expect.stringContaining("MIGRATION_FAILED") });
+    expect(failed).toMatchObject({ code: 1, text: expect.stringContaining("MIGRATION_FAILED") });
     const unknown = await sh([block("sh run=gate")], await given(world, `sha256:${"0".repeat(64)}`));
-    expect(unknown).toMatchObject({ code: 22, text: expect.stringContaining("RELEASE_NOT_FOUND") });
+    expect(unknown).toMatchObject({ code: 1, text: expect.stringContaining("RELEASE_NOT_FOUND") });
   });
 
   test.for(["script", "program"])("the %s follows a run with a token from a file", async (name) => {
