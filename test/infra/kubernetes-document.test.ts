@@ -41,7 +41,7 @@ describe("infra/kubernetes.md", () => {
     const links = [...page.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map(([, link = ""]) => link);
     expect(links.filter((link) => !existsSync(join(infra, link)))).toEqual([]);
     const folders = readdirSync(join(infra, "kubernetes"), { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && entry.name !== "settings" && entry.name !== "golang-migrate")
+      .filter((entry) => entry.isDirectory() && entry.name !== "settings")
       .map(({ name }) => `kubernetes/${name}`);
     expect(folders.filter((folder) => !links.includes(folder))).toEqual([]);
   });
