@@ -32,7 +32,7 @@ export interface Metrics {
 }
 
 /** milliseconds of patience with whoever connects and says nothing */
-const headersMs = 5_000;
+const patience = { headersTimeout: 5_000, requestTimeout: 10_000, connectionsCheckingInterval: 2_000 };
 /** Prometheus has two servers at the most that ask, and a person beside them */
 const maxConnections = 32;
 
@@ -44,7 +44,7 @@ export function createMetrics(version: string): Metrics {
     hear: countLines(registry),
     async serve(targets, at, signal) {
       const looks = new TargetLooks(targets);
-      const server = createServer({ headersTimeout: headersMs }, (request, response) => {
+      const server = createServer(patience, (request, response) => {
         const isAsked = request.url?.split("?")[0] === "/metrics";
         if (!isAsked || (request.method !== "GET" && request.method !== "HEAD")) {
           response.writeHead(isAsked ? 405 : 404, { "content-type": "text/plain" });
