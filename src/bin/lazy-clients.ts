@@ -2,7 +2,8 @@ import type { Driver } from "../driver/driver.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 
 /**
- * A driver that is opened with its first question. A failure to open is that question's failure, and the next one tries again.
+ * A driver that is opened with its first question, also its first after it was closed. A failure to open is that question's
+ * failure, and the next one tries again.
  *
  * @param shown - its URL for people, until it is open
  */
@@ -36,7 +37,7 @@ export function lazyDriver(shown: string, open: () => Promise<Driver>): Driver {
       begin: async (...given) => (await opened.get()).foreign.begin(...given),
       withLock: async (...given) => (await opened.get()).foreign.withLock(...given),
     },
-    close: async () => opened.now()?.close(),
+    close: async () => (await opened.forget())?.close(),
   };
 }
 
@@ -54,24 +55,35 @@ export function lazyReleases(
   };
 }
 
-function onceOpen<T>(open: () => Promise<T>): {
+/** What is opened when it is first wanted, and then kept. */
+export function onceOpen<T>(open: () => Promise<T>): {
   /** @throws what `open` throws; the next call tries again */
   get(): Promise<T>;
   /** undefined while it is not open */
   now(): T | undefined;
+  /** Gives what is open, or is being opened, away; the next call opens anew. */
+  forget(): Promise<T | undefined>;
 } {
   let value: T | undefined;
   let opening: Promise<T> | undefined;
   return {
     async get() {
-      opening ??= open();
+      const current = (opening ??= open());
       try {
-        return (value = await opening);
+        const opened = await current;
+        if (opening === current) value = opened;
+        return opened;
       } catch (cause) {
-        opening = undefined;
+        if (opening === current) opening = undefined;
         throw cause;
       }
     },
     now: () => value,
+    async forget() {
+      const opened = opening;
+      opening = undefined;
+      value = undefined;
+      return opened?.catch(() => undefined);
+    },
   };
 }

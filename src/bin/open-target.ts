@@ -7,7 +7,7 @@ import type { RunObserver } from "../run/observer.ts";
 import type { ServiceDatabase, WatchedObject } from "../run/target.ts";
 import type { Target } from "../runner.ts";
 import { parseLocation } from "../source/location.ts";
-import { lazyDriver, lazyReleases } from "./lazy-clients.ts";
+import { lazyDriver, lazyReleases, onceOpen } from "./lazy-clients.ts";
 import { openBackup } from "./open-backup.ts";
 import { accessTo, engineOfAccess, openDatabase, streamOf } from "./open-database.ts";
 import { openReleases, sourceOf } from "./open-releases.ts";
@@ -53,15 +53,17 @@ export function lazyTarget(settings: TargetSettings, surroundings: TargetSurroun
   const { engine, stream } = settings;
   if (engine === undefined || stream === undefined)
     throw new RunnerError("INTERNAL", "a target of the configuration has no engine or no stream");
+  // Kept when the driver is closed: a secret need not be fetched again for each connection.
+  const access = onceOpen(() => accessTo(settings, surroundings.variables));
   const clients = {
     releases: lazyReleases(
       { kind: settings.trust?.kind === "unsigned" ? "plain" : "signed", stream, url: sourceOf(settings) },
       () => releasesOf(settings, engine, stream, surroundings),
     ),
     driver: lazyDriver(`${engine}:`, async () => {
-      const access = await accessTo(settings, surroundings.variables);
-      assertEngine(settings, engineOfAccess(access));
-      return openDatabase(settings, access, surroundings.variables);
+      const known = await access.get();
+      assertEngine(settings, engineOfAccess(known));
+      return openDatabase(settings, known, surroundings.variables);
     }),
   };
   return targetOf(settings, stream, clients, surroundings);

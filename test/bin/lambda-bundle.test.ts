@@ -67,7 +67,7 @@ function contentOf(outputs: readonly string[]): Readonly<Record<"files" | "packa
   return { files: [...files], packages: [...new Set(packages)] };
 }
 
-/** Files of the bundle that a process loads which starts, answers one event and ends. */
+/** Files of the bundle that a process loads which starts, answers one event, and that again, and ends. */
 async function loadedBy(
   folder: string,
   variables: Readonly<Record<string, string>>,
@@ -83,11 +83,18 @@ const { handler } = await import(${JSON.stringify(path.join(folder, "index.mjs")
 const end = Date.now() + 60_000;
 const context = { awsRequestId: "r", invokedFunctionArn: "f", getRemainingTimeInMillis: () => end - Date.now() };
 const answer = await handler(${JSON.stringify(event)}, context);
-process.stderr.write(JSON.stringify({ answer, loaded }));`,
+// once more, after its connections were closed
+const again = await handler(${JSON.stringify(event)}, context);
+process.stderr.write(JSON.stringify({ answer, again, loaded }));`,
   );
   const child = spawn(process.execPath, [recorder], { env: variables, stdio: ["ignore", "ignore", "pipe"] });
-  const { answer, loaded } = JSON.parse(await text(child.stderr)) as { answer: unknown; loaded: string[] };
+  const { answer, again, loaded } = JSON.parse(await text(child.stderr)) as {
+    answer: unknown;
+    again: unknown;
+    loaded: string[];
+  };
   expect(answer).toMatchObject({ woken: [{ run: { status: "succeeded", outcome: "applied" } }] });
+  expect(again).toEqual({ woken: [{ target: "orders", kind: "up-to-date" }] });
   const prefix = `file://${folder}/`;
   return loaded.filter((url) => url.startsWith(prefix)).map((url) => url.slice(prefix.length));
 }
