@@ -1,12 +1,12 @@
 import type { StreamState } from "../driver/stream-state.ts";
-import type { RunnerError, RunnerErrorCode } from "../error.ts";
+import { RunnerError, type RunnerErrorCode } from "../error.ts";
 import type { Target } from "../run/target.ts";
 import { askUntil, lookAt, type AskOptions } from "./ask-until.ts";
 
 /**
  * What a moment later may be over without anybody doing anything: a server that starts, fails over or has no free slot,
  * a name that is not known yet, a network that is not there yet. Not a wrong password, a missing database, a
- * certificate that does not hold, a bucket that is not ours to read: waiting would only hide it.
+ * certificate that does not hold: waiting would only hide it.
  */
 const passing: ReadonlySet<RunnerErrorCode> = new Set([
   "DATABASE_UNAVAILABLE",
@@ -20,6 +20,12 @@ const passing: ReadonlySet<RunnerErrorCode> = new Set([
 export function isPassing({ code }: Pick<RunnerError, "code">): boolean {
   return passing.has(code);
 }
+
+/**
+ * Milliseconds in which a bucket's refusal is asked again: what gives a pod its identity (GKE's metadata server, EKS Pod
+ * Identity) may be up some seconds after the pod.
+ */
+const identityMs = 30_000;
 
 /** What a target says when it answers. */
 export interface Ready {
@@ -39,10 +45,18 @@ export function awaitReady(
   release: string | undefined,
   options: AskOptions,
 ): Promise<Ready> {
+  const identityBy = performance.now() + Math.min(identityMs, options.timeoutMs);
+  const maySettle = (error: RunnerError): boolean =>
+    isPassing(error) || (error.code === "SOURCE_DENIED" && performance.now() < identityBy);
   const look = async (signal: AbortSignal): Promise<Ready> => {
     const state = await target.driver.state(target.stream, signal);
-    const isThere = release !== undefined && state.completed === release;
-    return { state, newest: isThere ? undefined : await target.releases.head(signal) };
+    if (release !== undefined && state.completed === release) return { state, newest: undefined };
+    const newest = await target.releases.head(signal).catch((error: unknown) => {
+      // A release that is named needs no head: its bucket only has to be there.
+      if (release === undefined || !(error instanceof RunnerError) || maySettle(error)) throw error;
+      return undefined;
+    });
+    return { state, newest };
   };
-  return askUntil((signal) => lookAt(look, signal, isPassing), options);
+  return askUntil((signal) => lookAt(look, signal, maySettle), options);
 }

@@ -39,7 +39,7 @@ export const init: Verb = {
     "For init containers: waits until the database answers, applies what is pending or waits for the replica that does, then exits 0. " +
     "With --release a database that has that release needs no lease, and no bucket if it was applied last; newer releases may have followed it. " +
     "Like converge it neither tries a release again that failed on this database nor undoes a rollback. " +
-    "Waited out are a server that starts or fails over, an unknown host name, a lost connection; a wrong password, a missing database or a bad certificate end it at once.",
+    "Waited out are a server that starts or fails over, an unknown host name, a lost connection and, for half a minute, a bucket that refuses: a pod's identity may come after it. A wrong password, a missing database or a bad certificate end it at once.",
   parameters: [],
   flags: [
     databaseWait,

@@ -1,0 +1,56 @@
+import { describe, expect, test } from "vitest";
+
+import { RunnerError } from "../../src/error.ts";
+import type { ReleaseProvider } from "../../src/release/release.ts";
+import { awaitReady } from "../../src/status/await-ready.ts";
+import { createDatabase } from "../support/database.ts";
+import { never } from "../support/steps.ts";
+import { openTarget, tableMigrations } from "../support/target.ts";
+
+/** A target whose bucket fails with these codes, one after the other, before it answers. */
+async function makeTarget(...faults: readonly ("SOURCE_DENIED" | "SOURCE_UNAVAILABLE" | "SCHEMA")[]) {
+  const database = await createDatabase();
+  const { driver, stream, releases } = await openTarget(database.url, tableMigrations(1));
+  const left = [...faults];
+  const told: string[] = [];
+  const head: ReleaseProvider["head"] = (signal) => {
+    const code = left.shift();
+    return code === undefined ? releases.head(signal) : Promise.reject(new RunnerError(code, code));
+  };
+  const ask = (release: string | undefined, timeoutMs = 60_000) =>
+    awaitReady({ driver, stream, releases: { ...releases, head } }, release, {
+      timeoutMs,
+      pollMs: 10,
+      signal: never,
+      onWaiting: ({ code }) => told.push(code),
+    });
+  return { ask, told, left };
+}
+
+const pinned = `sha256:${"0".repeat(64)}`;
+
+describe("waiting for a target to answer", () => {
+  test.for([undefined, pinned])(
+    "outlasts a bucket that is away, and a pod's identity that is not there yet (release %s)",
+    async (release) => {
+      const { ask, told, left } = await makeTarget("SOURCE_DENIED", "SOURCE_UNAVAILABLE", "SOURCE_DENIED");
+      expect(await ask(release)).toMatchObject({ state: { exists: false } });
+      expect(told).toEqual(["SOURCE_DENIED", "SOURCE_UNAVAILABLE", "SOURCE_DENIED"]);
+      expect(left).toEqual([]);
+    },
+  );
+
+  test("tells a refusal at once where it may not wait, and a head that makes no sense always", async () => {
+    await expect((await makeTarget("SOURCE_DENIED")).ask(undefined, 0)).rejects.toMatchObject({
+      code: "SOURCE_DENIED",
+    });
+    const { ask, told } = await makeTarget("SCHEMA");
+    await expect(ask(undefined)).rejects.toMatchObject({ code: "SCHEMA" });
+    expect(told).toEqual([]);
+  });
+
+  test("needs no head for a release that is named", async () => {
+    expect(await (await makeTarget("SCHEMA")).ask(pinned)).toMatchObject({ newest: undefined });
+    expect(await (await makeTarget("SOURCE_DENIED")).ask(pinned, 0)).toMatchObject({ newest: undefined });
+  });
+});
