@@ -1,6 +1,5 @@
 import { execFile } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, connect, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -16,6 +15,7 @@ import { startAws, type AwsAccount, type AwsKeys } from "../support/aws.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { readDocument } from "../support/document.ts";
 import { part } from "../support/parts.ts";
+import { makeDoor, type Door } from "./door.ts";
 
 const run = promisify(execFile);
 const checkout = join(import.meta.dirname, "../..");
@@ -45,15 +45,6 @@ export interface AwsRunner extends AsyncDisposable {
   sweepNow(): Promise<void>;
   /** Publishes what is now in `migrations`, after these were added, by the page's command; its digest. */
   publish(files: Readonly<Record<string, string>>): Promise<string>;
-}
-
-/** A way to the database that can be closed. */
-interface Door {
-  readonly url: string;
-  /** Nobody gets through, and whoever is there is cut off. */
-  close(): Promise<void>;
-  open(): Promise<void>;
-  stop(): Promise<void>;
 }
 
 /** What a deployment has otherwise than the page's. */
@@ -262,41 +253,6 @@ async function outputsOf(account: AwsAccount): Promise<Readonly<Record<string, s
   );
 }
 
-async function makeDoor(database: string): Promise<Door> {
-  const to = new URL(database);
-  const sockets = new Set<Socket>();
-  const server = createServer((client) => {
-    const onward = connect({ host: to.hostname, port: Number(to.port) });
-    for (const [one, other] of [
-      [client, onward],
-      [onward, client],
-    ] as const) {
-      sockets.add(one);
-      one.pipe(other);
-      one.on("error", () => other.destroy());
-      one.on("close", () => {
-        sockets.delete(one);
-        other.destroy();
-      });
-    }
-  });
-  const listen = (port: number): Promise<void> =>
-    new Promise((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, "127.0.0.1", resolve);
-    });
-  await listen(0);
-  const { port } = server.address() as AddressInfo;
-  const url = new URL(database);
-  url.host = `127.0.0.1:${port}`;
-  const close = (): Promise<void> =>
-    new Promise((resolve) => {
-      server.close(() => resolve());
-      for (const socket of sockets) socket.destroy();
-    });
-  return { url: url.href, close, open: () => listen(port), stop: close };
-}
-
 /** Waits for something that others bring about; the test's own time bounds it. */
 export async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await pause(50);
@@ -309,6 +265,13 @@ export async function runsOf({ database }: AwsRunner): Promise<readonly Readonly
   return database.query(
     "SELECT status, outcome, trigger, caller ->> 'issuer' AS issuer, attempt FROM lockkeeper.runs ORDER BY created_at",
   );
+}
+
+/** How the run of an answer has ended; the answer itself may have been given before. */
+export async function endOf({ database }: AwsRunner, answer: string): Promise<string> {
+  const { id } = JSON.parse(answer) as { readonly id: string };
+  const [run] = await database.query("SELECT status, outcome FROM lockkeeper.runs WHERE id = $1", [id]);
+  return `${String(run?.["status"])} ${String(run?.["outcome"])}`;
 }
 
 /** Tables that migrations have made. */
