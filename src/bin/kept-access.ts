@@ -2,58 +2,69 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Variables } from "../cli/context.ts";
 import { readSecretFile } from "../cli/secret-file.ts";
 import type { DatabaseAccess, LogInToken } from "../driver/access.ts";
-import { engineOf, withPassword } from "../driver/url.ts";
+import { databaseNameOf, engineOf, withPassword } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
-import { googleTokens, scopes } from "../host/google-auth.ts";
-import { rdsTokens } from "../host/rds-token.ts";
-import { readSecret } from "../host/secret.ts";
 import type { Engine } from "../migration/migration.ts";
 import { redactText } from "../report/redact.ts";
-import { credentialOf, urlOfSecret } from "./secret-content.ts";
 import type { AccessSettings, PasswordSettings } from "./settings.ts";
 
 /**
- * How a database is reached whose URL or password a cloud keeps: read when it is first connected to, remembered, and read
- * again when the server does not take it any more.
+ * How a database is reached whose URL or password stands in a file or is kept by a cloud: read when it is first connected
+ * to, remembered, and read again when the server does not take it any more.
  *
- * @param known - its URL, where that is not kept as a secret
- * @throws RunnerError `CONFIG` - tokens are for PostgreSQL; what reading a secret throws, where nothing else says the engine
+ * @param readUrl - of a URL that is no secret: what it is now
+ * @throws RunnerError `USAGE` - the URL cannot be used; `CONFIG` - tokens are for PostgreSQL; what reading a secret throws, where nothing else says the engine
  */
 export async function keptAccess(
   { url, password }: AccessSettings,
-  known: string | undefined,
+  readUrl: () => Promise<string>,
   engine: Engine | undefined,
   variables: Variables,
 ): Promise<DatabaseAccess> {
-  const read = async (): Promise<string> => {
-    const text = url.kind === "secret" ? urlOfSecret(await readSecret(url.name), url.name) : (known ?? "");
-    return withPasswordOf(text, password);
-  };
-  const isKept = url.kind === "secret" || password?.kind === "secret";
-  const ask = isKept ? remembered(read) : read;
+  const read = async (): Promise<string> =>
+    withPasswordOf(url.kind === "secret" ? await readUrlSecret(url.name) : await readUrl(), password);
+  const isSecret = url.kind === "secret" || password?.kind === "secret";
+  const ask = remembered(read, isSecret ? waitsMs : []);
+  // What is no secret is read at once, so that a file that is not there is found before anything begins.
+  const known = url.kind === "secret" ? undefined : isSecret ? await readUrl() : await ask();
   const whose = known === undefined ? engine : engineOf(known);
   const access = {
     engine: whose ?? engineOf(await ask()),
     shown: url.kind === "secret" ? `the database of secret ${url.name}` : shownOf(known ?? ""),
     url: ask,
   };
-  if (password?.kind !== "iam") return access;
+  if (password?.kind !== "iam") {
+    await assertUsable(known);
+    return access;
+  }
   if (access.engine !== "postgres")
     throw new RunnerError("CONFIG", "iam makes tokens for PostgreSQL, and the database is MongoDB", {
       hint: "name the file or the secret that holds its password",
     });
-  return { ...access, token: tokenOf(password, variables) };
+  const token = await tokenOf(password, variables);
+  await assertUsable(known, token);
+  return { ...access, token };
+}
+
+/** What is known now is held against now what the driver would find out later. */
+async function assertUsable(known: string | undefined, token?: LogInToken): Promise<void> {
+  if (known === undefined) return;
+  if (engineOf(known) === "mongodb") await databaseNameOf(known);
+  else (await import("../driver/postgres/address.ts")).parseAddress(known, token);
 }
 
 /** Milliseconds: whoever rotates a password changes it in the database first, and says so in the secret some seconds later. */
 const waitsMs = [1_000, 2_000, 3_000];
 
 /** Asks once for all callers, and again for those whose answer was refused. */
-function remembered(read: () => Promise<string>): (refused?: string) => Promise<string> {
+function remembered(
+  read: () => Promise<string>,
+  waits: readonly number[],
+): (refused?: string) => Promise<string> {
   let asked: Promise<string> | undefined;
   let last: string | undefined;
   const readOther = async (refused: string): Promise<string> => {
-    for (const ms of waitsMs) {
+    for (const ms of waits) {
       const url = await read();
       if (url !== refused) return url;
       await sleep(ms);
@@ -78,11 +89,23 @@ function remembered(read: () => Promise<string>): (refused?: string) => Promise<
   };
 }
 
+async function readUrlSecret(name: string): Promise<string> {
+  const [{ readSecret }, { urlOfSecret }] = await Promise.all([
+    import("../host/secret.ts"),
+    import("./secret-content.ts"),
+  ]);
+  return urlOfSecret(await readSecret(name), name);
+}
+
 async function withPasswordOf(url: string, password: PasswordSettings | undefined): Promise<string> {
   switch (password?.kind) {
     case "file":
       return withPassword(url, await readSecretFile(password.path, "the password file"));
     case "secret": {
+      const [{ readSecret }, { credentialOf }] = await Promise.all([
+        import("../host/secret.ts"),
+        import("./secret-content.ts"),
+      ]);
       const credential = credentialOf(await readSecret(password.name), password.name);
       return withPassword(url, credential.password, credential.user);
     }
@@ -92,24 +115,28 @@ async function withPasswordOf(url: string, password: PasswordSettings | undefine
   }
 }
 
-function tokenOf(
+async function tokenOf(
   { platform, endpoint }: Extract<PasswordSettings, { readonly kind: "iam" }>,
   variables: Variables,
-): LogInToken {
+): Promise<LogInToken> {
   switch (platform) {
-    case "rds":
+    case "rds": {
+      const { rdsTokens } = await import("../host/rds-token.ts");
       return {
         ...(endpoint === undefined ? {} : { endpoint }),
         mayStayLocal: false,
         hint: "let the user log in by IAM (GRANT rds_iam TO it), and allow this process's role rds-db:connect on the database's resource id and this user",
         make: rdsTokens(variables["AWS_REGION"] || variables["AWS_DEFAULT_REGION"] || undefined),
       };
-    case "cloud-sql":
+    }
+    case "cloud-sql": {
+      const { googleTokens, scopes } = await import("../host/google-auth.ts");
       return {
         mayStayLocal: true,
         hint: "the user is the service account's address without .gserviceaccount.com, and has to be a user of the instance; its roles are cloudsql.client and cloudsql.instanceUser",
         make: googleTokens(scopes.cloudSql),
       };
+    }
   }
 }
 

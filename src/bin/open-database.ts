@@ -3,11 +3,11 @@ import { readSecretFile } from "../cli/secret-file.ts";
 import type { DatabaseAccess } from "../driver/access.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
-import { databaseNameOf, engineOf, withPassword } from "../driver/url.ts";
+import { databaseNameOf, engineOf } from "../driver/url.ts";
 import { RunnerError } from "../error.ts";
 import { rdsRoots } from "../host/rds-roots.ts";
 import type { Engine } from "../migration/migration.ts";
-import type { AccessSettings, DatabaseSettings, TargetSettings } from "./settings.ts";
+import type { AccessSettings, DatabaseSettings, TargetSettings, UrlSettings } from "./settings.ts";
 
 /** A database URL with all that it needs; or how to come by it where that is kept elsewhere, and changes. */
 export type Access = string | DatabaseAccess;
@@ -51,15 +51,11 @@ export async function readAccess(
   variables: Variables,
 ): Promise<Access> {
   const { url, password } = from;
-  if (url.kind === "secret" || password?.kind === "secret" || password?.kind === "iam") {
-    const { keptAccess } = await import("./kept-access.ts");
-    const known = url.kind === "secret" ? undefined : await readUrl(url, variables);
-    return keptAccess(from, known, engine, variables);
-  }
-  const text = await readUrl(url, variables);
-  return password === undefined
-    ? text
-    : withPassword(text, await readSecretFile(password.path, "the password file"));
+  // A file may be a mounted secret, which is renewed in place.
+  const changes = url.kind === "file" || url.kind === "secret" || password !== undefined;
+  if (!changes) return readUrl(url, variables);
+  const { keptAccess } = await import("./kept-access.ts");
+  return keptAccess(from, () => readUrl(url, variables), engine, variables);
 }
 
 /** Which engine is at the other end. */
@@ -67,10 +63,7 @@ export function engineOfAccess(access: Access): Engine {
   return typeof access === "string" ? engineOf(access) : access.engine;
 }
 
-async function readUrl(
-  from: Exclude<AccessSettings["url"], { readonly kind: "secret" }>,
-  variables: Variables,
-): Promise<string> {
+async function readUrl(from: UrlSettings, variables: Variables): Promise<string> {
   switch (from.kind) {
     case "text":
       return from.url;
@@ -81,6 +74,8 @@ async function readUrl(
       if (url !== undefined && url !== "") return url;
       throw new RunnerError("CONFIG", `the variable ${from.name}, which holds the database URL, is not set`);
     }
+    case "secret":
+      throw new RunnerError("INTERNAL", "a secret was to be read as something else");
   }
 }
 

@@ -1,3 +1,5 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import {
   CreateSecretCommand,
   PutSecretValueCommand,
@@ -85,7 +87,9 @@ describe("tokens", () => {
       url: { kind: "text", url: "mongodb://u@h/d" },
       password: { kind: "iam", platform: "rds", endpoint: undefined },
     };
-    await expect(keptAccess(access, "mongodb://u@h/d", undefined, {})).rejects.toMatchObject({
+    await expect(
+      keptAccess(access, () => Promise.resolve("mongodb://u@h/d"), undefined, {}),
+    ).rejects.toMatchObject({
       code: "CONFIG",
     });
   });
@@ -93,7 +97,7 @@ describe("tokens", () => {
   test("are of the platform that is named, for people without parameters", async () => {
     const access = await readAccess(
       {
-        url: { kind: "text", url: "postgres://u@h/d?sslmode=verify-full&password=x" },
+        url: { kind: "text", url: "postgres://u@h/d?sslmode=verify-full" },
         password: { kind: "iam", platform: "cloud-sql", endpoint: undefined },
       },
       "postgres",
@@ -104,6 +108,52 @@ describe("tokens", () => {
       shown: "postgres://u@h/d",
       token: { mayStayLocal: true },
     });
+  });
+});
+
+describe("a database whose password is in a file", () => {
+  test("is reached with what is there now: a mounted secret is renewed in place", async () => {
+    const database = await createDatabase({ endsWith: "file" });
+    const role = `mounted_${database.name.slice(-8)}`;
+    await database.query(`CREATE ROLE ${role} LOGIN PASSWORD 'planted-first'`);
+    onTestFinished(async () => {
+      await database.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+      await database.drop();
+    });
+    const url = `postgres://${role}@${new URL(database.url).host}/${database.name}`;
+    const folder = await folderWith({ url, password: "planted-first\n" });
+    const path = join(folder, "password");
+    const access = await readAccess(
+      { url: { kind: "file", path: join(folder, "url") }, password: { kind: "file", path } },
+      "postgres",
+      {},
+    );
+    const driver = await openDriver(access);
+    onTestFinished(() => driver.close());
+    const state = (): Promise<string> => driver.state("orders", never).then(() => "known", String);
+    expect(await state()).toBe("known");
+    await database.query(`ALTER ROLE ${role} PASSWORD 'planted-second'`);
+    await database.query(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${role}'`);
+    let refusal = "";
+    const refused = async (): Promise<string> => (refusal = await state());
+    await expect.poll(refused, { timeout: 60_000 }).toContain("password authentication failed");
+    expect(refusal).not.toContain("planted");
+    await writeFile(path, "planted-second\n");
+    expect(await state()).toBe("known");
+  });
+
+  test.for([
+    ["a URL that cannot be used", "postgres://h", undefined, "USAGE"],
+    ["another engine's for a token", "mongodb://u@h/d", "rds", "CONFIG"],
+    ["a token and a password", "postgres://u:planted@h/d", "rds", "USAGE"],
+    ["a token without TLS", "postgres://u@h/d?sslmode=prefer", "cloud-sql", "USAGE"],
+  ] as const)("is refused before anybody asks it anything for %s", async ([, url, platform, code]) => {
+    const folder = await folderWith({ url });
+    const path = join(folder, "url");
+    const password =
+      platform === undefined ? undefined : ({ kind: "iam", platform, endpoint: undefined } as const);
+    const reading = readAccess({ url: { kind: "file", path }, password }, undefined, {});
+    await expect(reading).rejects.toMatchObject({ code, message: expect.not.stringContaining("planted") });
   });
 });
 
