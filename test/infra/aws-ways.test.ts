@@ -10,6 +10,7 @@ import {
   S3Client,
   type NotificationConfiguration,
 } from "@aws-sdk/client-s3";
+import { LambdaClient, UpdateFunctionConfigurationCommand } from "@aws-sdk/client-lambda";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import type { AwsAccount } from "../support/aws.ts";
@@ -82,6 +83,25 @@ describe(
       await until(async () => (await endOf(runner, stdout)) === "succeeded applied");
       expect(await tablesOf(runner)).toContain("token");
       expect((await runsOf(runner)).at(-1)).toMatchObject({ status: "succeeded", trigger: "http" });
+    });
+
+    test("a run that is longer than the worker's time goes on in the worker's next execution", async () => {
+      const lambda = new LambdaClient(runner.account.as(runner.account.root));
+      const FunctionName = runner.outputs["WorkerName"];
+      await lambda.send(new UpdateFunctionConfigurationCommand({ FunctionName, Timeout: 16 }));
+      await runner.publish(
+        Object.fromEntries([5, 6, 7].map((n) => [`00000${n}_long.up.sql`, "select pg_sleep(4);"])),
+      );
+      await runner.sweepNow();
+      const ended = async () =>
+        (await runsOf(runner)).find(
+          ({ issuer: by, status }) =>
+            by === "urn:lockkeeper:event:schedule" && (status === "succeeded" || status === "failed"),
+        );
+      await until(async () => (await ended()) !== undefined);
+      const run = await ended();
+      expect(run).toMatchObject({ status: "succeeded", outcome: "applied" });
+      expect(run?.["attempt"]).toBeGreaterThan(1);
     });
   },
 );
