@@ -67,7 +67,9 @@ async function answer(
     return await dispatch(event, gateway, invocation, instance);
   } catch (thrown) {
     const error = toRunnerError(thrown);
-    log({ level: "error", event: "function.failed", fields: fieldsOf(error) });
+    // What a caller did wrong is nobody's alarm here.
+    const level = error.http < 500 ? "warn" : "error";
+    log({ level, event: "function.failed", fields: fieldsOf(error) });
     if (gateway === undefined) throw shown(error);
     const { answerProblem } = await import("./lambda-http.ts");
     return await answerProblem(gateway, error);
