@@ -23,14 +23,14 @@ export function auditLine({ seq, sha256, previous, text }: AuditEntry, target: s
 /** An event as a line of the log: what it is about has the same name in every line, and nothing is nested. */
 export function recordOf(event: RunEvent, run: string, target: string): LogRecord {
   if (event.kind === "audit") return auditLine(event, target);
-  const fields = Object.entries(event).flatMap(([name, value]: [string, unknown]) => {
+  const fields = Object.entries(event).flatMap(([name, value]: [string, unknown]): [string, unknown][] => {
     const flat = flatOf(value);
     return flat === undefined || hidden.has(name) ? [] : [[nameOf(name, event.kind), flat]];
   });
   return {
     level: levelOf(event),
     event: event.kind,
-    fields: { ...Object.fromEntries(fields), ...failureOf(event), run, target },
+    fields: { ...Object.fromEntries<unknown>(fields), ...failureOf(event), run, target },
   };
 }
 
