@@ -189,7 +189,7 @@ describe("trigger elsewhere", () => {
     const world = await createWorld();
     const barrier = await openBarrier(world);
     const first = await world.bucket.publish(barrier.migration);
-    const { url, paths } = await front(world);
+    const { url, answered } = await front(world);
     const begin = async (...more: string[]) =>
       call(["trigger", "--url", url, "--target", "orders", ...more], {
         variables: { LOCKKEEPER_TOKEN: await world.token() },
@@ -197,7 +197,7 @@ describe("trigger elsewhere", () => {
     expect((await begin("--release", first, "--wait", "0")).code).toBe(0);
     await barrier.reached();
     const waiting = begin();
-    while (!paths.includes("GET /v1/targets/orders")) await pause(20);
+    while (!answered.includes("GET /v1/targets/orders")) await pause(20);
     await barrier.release();
     expect(await waiting).toMatchObject({
       code: 0,

@@ -16,6 +16,8 @@ export interface Front {
   readonly keys: readonly string[];
   /** method and path of each request */
   readonly paths: readonly string[];
+  /** the same of those that the app has answered */
+  readonly answered: readonly string[];
 }
 
 /**
@@ -30,6 +32,7 @@ export async function front(
   const tokens: string[] = [];
   const keys: string[] = [];
   const paths: string[] = [];
+  const answered: string[] = [];
   const url = await listen((request, response) => {
     void (async () => {
       tokens.push(request.headers.authorization ?? "");
@@ -52,9 +55,10 @@ export async function front(
       }
       response.writeHead(answer.status, Object.fromEntries(answer.headers.entries()));
       response.end(Buffer.from(await answer.arrayBuffer()));
+      answered.push(`${request.method ?? ""} ${request.url ?? ""}`);
     })();
   });
-  return { url, tokens, keys, paths };
+  return { url, tokens, keys, paths, answered };
 }
 
 /** A server on a free port of this machine, for as long as the test; gives its URL. */
