@@ -34,7 +34,7 @@ async function deploy(files: Files, url: string): Promise<{ readonly start: () =
 }
 
 test(
-  `${replicas} init containers at once on one PostgreSQL, of which the one at work is killed, apply each migration once, and all others exit 0`,
+  "20 init containers at once on one PostgreSQL, of which the one at work is killed, apply each migration once, and all others exit 0",
   { timeout: 180_000 },
   async () => {
     const database = await createDatabase();
