@@ -15,11 +15,11 @@ const rooms = {
   adopt: "migration release history plan driver run",
   status: "migration release history plan driver run",
   "runner.ts": "adopt migration release history plan driver executor run",
-  "maintenance.ts": "audit release history plan driver run",
+  "maintenance.ts": "history plan driver run",
   "converge.ts": "source release driver executor host run runner.ts",
   report: "audit executor history",
   telemetry: "history driver executor run report status",
-  notify: "history executor hook run report",
+  notify: "executor run report",
   event: "",
   host: "dispatch",
   dispatch: "event history driver executor run report runner.ts",
@@ -89,7 +89,7 @@ module.exports = {
     ),
     error(
       "only what the published package carries",
-      { path: "^src/", pathNot: "^src/bin/demo\\.ts$" },
+      { path: "^src/" },
       {
         dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"],
         dependencyTypesNot: ["type-only", "npm-peer"],

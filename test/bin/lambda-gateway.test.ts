@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { gatewayOf, type Gateway } from "../../src/bin/lambda-gateway.ts";
-import { ownMessageOf } from "../../src/bin/lambda-message.ts";
+import { gatewayOf, type Gateway } from "../../src/bin/lambda/gateway.ts";
+import { ownMessageOf } from "../../src/bin/lambda/message.ts";
 import { iamPrincipal } from "../../src/http/auth/iam.ts";
 
 function gateway(event: unknown): Gateway {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { text } from "node:stream/consumers";
 import path from "node:path";
 import { onTestFinished, vi } from "vitest";
-import { createHandler } from "../../src/bin/lambda-handler.ts";
+import { createHandler } from "../../src/bin/lambda/handler.ts";
 import { openSource } from "../../src/source/open.ts";
 import type { S3Server } from "../support/bucket.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

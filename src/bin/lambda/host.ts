@@ -1,12 +1,12 @@
-import type { Variables } from "../cli/context.ts";
-import { RunnerError } from "../error.ts";
-import type { HandOver } from "../dispatch/hand-over.ts";
-import type { LogRecord } from "../report/log.ts";
-import type { Target } from "../runner.ts";
-import { loadConfig, type Config } from "./config.ts";
-import type { Observers } from "./observers.ts";
-import { openObservers } from "./open-observers.ts";
-import { lazyTarget } from "./open-target.ts";
+import type { Variables } from "../../cli/context.ts";
+import { RunnerError } from "../../error.ts";
+import type { HandOver } from "../../dispatch/hand-over.ts";
+import type { LogRecord } from "../../report/log.ts";
+import type { Target } from "../../runner.ts";
+import { loadConfig, type Config } from "../config.ts";
+import type { Observers } from "../observers.ts";
+import { openObservers } from "../open-observers.ts";
+import { lazyTarget } from "../open-target.ts";
 
 /** Where a layer of the function puts its files. */
 const defaultConfig = "/opt/lockkeeper/lockkeeper.yaml";
@@ -67,7 +67,7 @@ export async function openLambdaHost(
     observers,
     handOver: ({ functionArn }) => ({
       async start(target) {
-        const { lambdaHandOver } = await import("../host/lambda-hand-over.ts");
+        const { lambdaHandOver } = await import("../../host/lambda-hand-over.ts");
         const name = worker ?? functionArn;
         const handOver = handOvers.get(name) ?? lambdaHandOver(name);
         handOvers.set(name, handOver);

@@ -1,14 +1,14 @@
-import { version } from "../build.ts";
-import { RunnerError, toRunnerError } from "../error.ts";
-import { createApp, type HttpApp } from "../http/app.ts";
-import { createHookVerifier } from "../http/auth/hook-verifier.ts";
-import { createSnsVerifier } from "../http/auth/sns.ts";
-import { createTokenVerifier } from "../http/auth/token.ts";
-import { httpLimits, type HttpLimits } from "../http/limits.ts";
-import { problemOf, problemResponse } from "../http/problem.ts";
-import type { Gateway, GatewayAnswer } from "./lambda-gateway.ts";
-import { marginMs, type Invocation, type LambdaHost } from "./lambda-host.ts";
-import { openPolicy, type OpenPolicy } from "./open-policy.ts";
+import { version } from "../../build.ts";
+import { RunnerError, toRunnerError } from "../../error.ts";
+import { createApp, type HttpApp } from "../../http/app.ts";
+import { createHookVerifier } from "../../http/auth/hook-verifier.ts";
+import { createSnsVerifier } from "../../http/auth/sns.ts";
+import { createTokenVerifier } from "../../http/auth/token.ts";
+import { httpLimits, type HttpLimits } from "../../http/limits.ts";
+import { problemOf, problemResponse } from "../../http/problem.ts";
+import { openPolicy, type OpenPolicy } from "../open-policy.ts";
+import type { Gateway, GatewayAnswer } from "./gateway.ts";
+import { marginMs, type Invocation, type LambdaHost } from "./host.ts";
 
 /**
  * Milliseconds of an event stream. Gateways give an answer only when it is whole: so a stream tells what is known, waits a

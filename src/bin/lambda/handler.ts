@@ -1,13 +1,13 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import type { Variables } from "../cli/context.ts";
-import { toRunnerError, type RunnerError } from "../error.ts";
-import type { LogRecord } from "../report/log.ts";
-import { logTo } from "../report/log-writer.ts";
-import { originOf } from "../report/origin.ts";
-import { gatewayOf, type Gateway } from "./lambda-gateway.ts";
-import { openLambdaHost, type Invocation, type LambdaHost } from "./lambda-host.ts";
-import type { LambdaHttp } from "./lambda-http.ts";
-import { ownMessageOf } from "./lambda-message.ts";
+import type { Variables } from "../../cli/context.ts";
+import { toRunnerError, type RunnerError } from "../../error.ts";
+import type { LogRecord } from "../../report/log.ts";
+import { logTo } from "../../report/log-writer.ts";
+import { originOf } from "../../report/origin.ts";
+import { gatewayOf, type Gateway } from "./gateway.ts";
+import { openLambdaHost, type Invocation, type LambdaHost } from "./host.ts";
+import type { LambdaHttp } from "./http.ts";
+import { ownMessageOf } from "./message.ts";
 
 /** milliseconds to send what observers saw, at the most */
 const flushMs = 1_000;
@@ -71,7 +71,7 @@ async function answer(
     const level = error.http < 500 ? "warn" : "error";
     log({ level, event: "function.failed", fields: fieldsOf(error) });
     if (gateway === undefined) throw shown(error);
-    const { answerProblem } = await import("./lambda-http.ts");
+    const { answerProblem } = await import("./http.ts");
     return await answerProblem(gateway, error);
   } finally {
     await instance.rests(invocation);
@@ -86,7 +86,7 @@ async function dispatch(
 ): Promise<unknown> {
   const host = await instance.host(invocation);
   if (gateway !== undefined) return (await instance.http(host)).answer(gateway, event, invocation);
-  const { doEvent, doMessage } = await import("./lambda-work.ts");
+  const { doEvent, doMessage } = await import("./work.ts");
   const message = ownMessageOf(event);
   return message === undefined ? doEvent(event, host, invocation) : doMessage(message, host, invocation);
 }
@@ -122,7 +122,7 @@ class Instance {
   }
 
   async http(host: LambdaHost): Promise<LambdaHttp> {
-    const { createLambdaHttp } = await import("./lambda-http.ts");
+    const { createLambdaHttp } = await import("./http.ts");
     return (this.#http ??= createLambdaHttp(host));
   }
 

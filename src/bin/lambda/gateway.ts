@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import * as v from "valibot";
-import { RunnerError } from "../error.ts";
+import { RunnerError } from "../../error.ts";
 
 /** An HTTP request as one of AWS's gateways hands it to a function, and the form in which that one takes the answer. */
 export interface Gateway {
