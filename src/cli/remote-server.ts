@@ -194,7 +194,7 @@ function parseServerUrl(text: string): string {
   }
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
     throw new RunnerError("USAGE", "--url: user, password, query and fragment do not belong here", {
-      hint: "the token comes from --token-file or --token-env",
+      hint: "a token comes by --token-file or a variable",
     });
   }
   return `${url.origin}${url.pathname.replace(/\/$/, "")}`;

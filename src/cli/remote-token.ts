@@ -92,7 +92,7 @@ export function chooseTokens(choice: TokenChoice, variables: Variables): TokenSo
     hint:
       variables["GITHUB_ACTIONS"] === "true"
         ? "give the job `permissions: id-token: write`; then a token is asked for by itself"
-        : `give --token-file or --token-env, or put the token into ${usualVariable}`,
+        : `give --token-file, or put the token into ${usualVariable}`,
   });
 }
 

@@ -174,5 +174,8 @@ describe("wait by a server's gate", () => {
       expect({ argv, code }).toEqual({ argv, code: 2 });
       expect(stderr).not.toContain("secret");
     }
+    const nobody = await ask("--url", "http://127.0.0.1:1", "--target", "orders");
+    expect(nobody).toMatchObject({ code: 2, stderr: expect.stringContaining("LOCKKEEPER_TOKEN") });
+    expect(nobody.stderr).not.toContain("--token-env");
   });
 });

@@ -32,6 +32,7 @@ const url = textFlag("url", {
 const tokenFile = textFlag("token-file", {
   placeholder: "<file>",
   text: "with --url: file with the bearer token, such as a projected service account token; read anew for each request",
+  explained: "$LOCKKEEPER_TOKEN",
 });
 const name = {
   ...target,
