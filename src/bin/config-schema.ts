@@ -5,7 +5,7 @@ import { parseDuration } from "../migration/duration.ts";
 import { notifySchema } from "./notify-schema.ts";
 import { trustSchema } from "../release/trust/trust-text.ts";
 import { parseEndpoint } from "./endpoint.ts";
-import { iamPlatforms } from "./settings.ts";
+import { defaultEnvironment, iamPlatforms } from "./settings.ts";
 
 /** Names of targets, trusts, streams and environments: they stand in URLs, run ids and bucket paths. */
 const name = v.pipe(
@@ -130,7 +130,7 @@ const engine = v.picklist(["postgres", "mongodb"], "expected postgres or mongodb
 
 const target = v.strictObject({
   engine,
-  environment: v.optional(name, "default"),
+  environment: v.optional(name, defaultEnvironment),
   stream: name,
   source: text,
   trust: v.optional(name),

@@ -54,9 +54,7 @@ export async function listen(
     serverOptions: { ...socketLimits },
   }) as Server;
   server.maxConnections = maxConnections;
-  await opened(server, at);
-  const { port } = server.address() as AddressInfo;
-  const url = `http://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}`;
+  const url = await opened(server, at);
   const { hono, pickUp, drained } = createApp({ ...deps, publicUrl: deps.publicUrl ?? url });
   answer = (request, { incoming }) => hono.fetch(request, { incoming });
   // Where runs go on in executions of their own, this process may be stopped with its answers: it takes none.
@@ -73,14 +71,15 @@ async function again(act: () => Promise<void>, ms: number, signal: AbortSignal):
 }
 
 /**
- * Resolves when the server listens.
+ * Has a server listen.
  *
+ * @returns its URL, with the port that it got where `port` is 0
  * @throws RunnerError `CONFIG` — the address cannot be listened on
  */
 export async function opened(
   server: Server,
   { host, port }: { readonly host: string; readonly port: number },
-): Promise<void> {
+): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject).listen({ host, port }, resolve);
   try {
@@ -92,6 +91,8 @@ export async function opened(
       cause,
     });
   }
+  const address = server.address() as AddressInfo;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
 }
 
 async function stopping(server: Server, signal: AbortSignal, drained: () => Promise<void>): Promise<void> {

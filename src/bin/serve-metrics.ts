@@ -1,5 +1,4 @@
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { expositionType } from "../telemetry/exposition.ts";
 import { countLines } from "../telemetry/log-series.ts";
 import { processSamples } from "../telemetry/process-series.ts";
@@ -57,15 +56,14 @@ export function createMetrics(version: string): Metrics {
         });
       });
       server.maxConnections = maxConnections;
-      await opened(server, at);
+      const url = await opened(server, at);
       const stop = (): void => {
         server.close();
         server.closeAllConnections();
       };
       if (signal.aborted) stop();
       else signal.addEventListener("abort", stop, { once: true });
-      const { port } = server.address() as AddressInfo;
-      return `http://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}/metrics`;
+      return `${url}/metrics`;
     },
   };
 }

@@ -1,9 +1,6 @@
 import { version } from "../build.ts";
 import type { Variables } from "../cli/context.ts";
 import { RunnerError } from "../error.ts";
-import { createHookVerifier } from "../http/auth/hook-verifier.ts";
-import { createSnsVerifier } from "../http/auth/sns.ts";
-import { createTokenVerifier } from "../http/auth/token.ts";
 import { httpLimits } from "../http/limits.ts";
 import type { LogRecord } from "../report/log.ts";
 import type { RunObserver } from "../run/observer.ts";
@@ -13,9 +10,9 @@ import type { TargetSettings } from "./settings.ts";
 import { parseListen } from "./config-schema.ts";
 import { listen } from "./listen.ts";
 import { lastFlushMs, openObservers } from "./open-observers.ts";
+import { openCallers } from "./open-callers.ts";
 import { openHandOver } from "./open-hand-over.ts";
 import { openLog } from "./open-log.ts";
-import { openPolicy } from "./open-policy.ts";
 import type { Metrics } from "./serve-metrics.ts";
 
 /**
@@ -33,12 +30,9 @@ export async function serve(
 ): Promise<void> {
   const config = await loadConfig(choice.config);
   const at = addressOf(choice.listen, config, variables);
-  const { policy, issuers, hooks } = await openPolicy(policyFileOf(config), new Set(config.targets.keys()));
   const now = (): Date => new Date();
   const write = openLog(variables, now);
-  for (const warning of policy.warnings)
-    write({ level: "warn", event: "policy.warning", fields: { message: warning } });
-
+  const callers = await openCallers(config, { log: write, now });
   const observers = await openObservers({ variables, config: async () => config, log: write });
   const metrics = await metricsOf(config);
   const log = (record: LogRecord): void => {
@@ -59,14 +53,7 @@ export async function serve(
     const server = await listen(
       {
         targets,
-        policy,
-        verifier: createTokenVerifier({
-          audience: policy.audience,
-          issuers,
-          maxTokenChars: httpLimits.tokenChars,
-          now,
-        }),
-        hooks: createHookVerifier({ hooks, sns: createSnsVerifier({ fetch, now }), now }),
+        ...callers,
         publicUrl: publicUrlOf(config, at),
         limits: httpLimits,
         version: version(),
@@ -146,12 +133,5 @@ function publicUrlOf(config: Config, { host }: { readonly host: string }): strin
     return config.publicUrl;
   throw new RunnerError("CONFIG", `${config.file}: publicUrl is missing`, {
     hint: "say where callers reach the server, for instance publicUrl: https://migrate.example",
-  });
-}
-
-function policyFileOf({ file, policyFile }: Config): string {
-  if (policyFile !== undefined) return policyFile;
-  throw new RunnerError("CONFIG", `${file}: policy is missing, so nobody could be let in`, {
-    hint: "name a policy file with issuers and rules, for instance policy: policy.json",
   });
 }

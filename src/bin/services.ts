@@ -1,5 +1,5 @@
 import { RunnerError } from "../error.ts";
-import type { TargetSettings } from "./settings.ts";
+import { defaultEnvironment, type TargetSettings } from "./settings.ts";
 
 /** A target of the configuration whose database is a service's. */
 export interface ServiceTarget {
@@ -22,9 +22,9 @@ export function findService(
   const named = asking.services[service];
   const settings = named === undefined ? undefined : targets.get(named);
   if (named !== undefined && settings !== undefined) return { name: named, settings };
-  const { environment = "default" } = asking;
+  const { environment = defaultEnvironment } = asking;
   const [first, ...others] = [...targets].filter(
-    ([, target]) => target.stream === service && (target.environment ?? "default") === environment,
+    ([, target]) => target.stream === service && (target.environment ?? defaultEnvironment) === environment,
   );
   if (first !== undefined && others.length === 0) return { name: first[0], settings: first[1] };
   const known =

@@ -3,8 +3,8 @@ import { redactText } from "./redact.ts";
 
 /** What log lines say besides their records. */
 export interface LogOptions {
-  /** asked for each line: ids of its trace, Lambda's `aws_request_id` */
-  besides?(record: LogRecord): Readonly<Record<string, unknown>>;
+  /** asked for each line: Lambda's `aws_request_id` */
+  besides?(): Readonly<Record<string, unknown>>;
   /** Lines are for Google Cloud's logging, which reads some fields by names of its own; `project` leads it to their traces. */
   readonly google?: { readonly project: string | undefined };
 }
@@ -18,7 +18,7 @@ export function logTo(
   return (record) => {
     const { level, event, fields } = record;
     if (level === "debug") return;
-    const line = { time: now().toISOString(), level, event, ...fields, ...options.besides?.(record) };
+    const line = { time: now().toISOString(), level, event, ...fields, ...options.besides?.() };
     const written = options.google === undefined ? line : forGoogle(line, record, options.google.project);
     stream.write(`${JSON.stringify(written, clean)}\n`);
   };

@@ -1,12 +1,9 @@
 import { version } from "../../build.ts";
 import { RunnerError, toRunnerError } from "../../error.ts";
 import { createApp, type HttpApp } from "../../http/app.ts";
-import { createHookVerifier } from "../../http/auth/hook-verifier.ts";
-import { createSnsVerifier } from "../../http/auth/sns.ts";
-import { createTokenVerifier } from "../../http/auth/token.ts";
 import { httpLimits, type HttpLimits } from "../../http/limits.ts";
 import { problemOf, problemResponse } from "../../http/problem.ts";
-import { openPolicy, type OpenPolicy } from "../open-policy.ts";
+import { openCallers, type Callers } from "../open-callers.ts";
 import type { Gateway, GatewayAnswer } from "./gateway.ts";
 import { marginMs, type Invocation, type LambdaHost } from "./host.ts";
 
@@ -23,12 +20,12 @@ export interface LambdaHttp {
 
 /** The API for the targets of a function; its policy is read with the first request. */
 export function createLambdaHttp(host: LambdaHost): LambdaHttp {
-  let policy: OpenPolicy | undefined;
+  let callers: Callers | undefined;
   /** by their public address: a function may have several gateways */
   const apps = new Map<string, HttpApp>();
   const appAt = async (publicUrl: string, invocation: Invocation): Promise<HttpApp> => {
-    policy ??= await readPolicy(host);
-    const app = apps.get(publicUrl) ?? appFor(publicUrl, policy, host, invocation);
+    callers ??= await openCallers(host.config, host);
+    const app = apps.get(publicUrl) ?? appFor(publicUrl, callers, host, invocation);
     apps.set(publicUrl, app);
     return app;
   };
@@ -52,35 +49,11 @@ export function answerProblem(gateway: Gateway, thrown: unknown): Promise<Gatewa
   return gateway.answer(problemResponse(problemOf(toRunnerError(thrown))));
 }
 
-async function readPolicy({ config, targets, log }: LambdaHost): Promise<OpenPolicy> {
-  if (config.policyFile === undefined) {
-    throw new RunnerError("CONFIG", `${config.file}: policy is missing, so nobody could be let in`, {
-      hint: "name a policy file with issuers and rules, for instance policy: policy.json",
-    });
-  }
-  const opened = await openPolicy(config.policyFile, new Set(targets.keys()));
-  for (const warning of opened.policy.warnings)
-    log({ level: "warn", event: "policy.warning", fields: { message: warning } });
-  return opened;
-}
-
-function appFor(
-  publicUrl: string,
-  { policy, issuers, hooks }: OpenPolicy,
-  host: LambdaHost,
-  invocation: Invocation,
-): HttpApp {
+function appFor(publicUrl: string, callers: Callers, host: LambdaHost, invocation: Invocation): HttpApp {
   const { targets, log, now } = host;
   return createApp({
     targets,
-    policy,
-    verifier: createTokenVerifier({
-      audience: policy.audience,
-      issuers,
-      maxTokenChars: httpLimits.tokenChars,
-      now,
-    }),
-    hooks: createHookVerifier({ hooks, sns: createSnsVerifier({ fetch, now }), now }),
+    ...callers,
     publicUrl,
     limits: limitsWithin(invocation.msLeft()),
     version: version(),
