@@ -1,5 +1,5 @@
 import { traits, type ErrorFields, type RunnerError, type RunnerErrorCode } from "../error.ts";
-import { withoutAddress } from "./without-address.ts";
+import { withoutAddress } from "../report/without-address.ts";
 
 /** An error as a caller sees it: RFC 9457 with our extension members. */
 export interface Problem {

@@ -11,7 +11,7 @@ import {
 } from "../history/run.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Links } from "./link.ts";
-import { withoutAddress } from "./without-address.ts";
+import { withoutAddress } from "../report/without-address.ts";
 
 /** A run as callers see it; described as `Run` in the OpenAPI document. */
 export interface RunView {

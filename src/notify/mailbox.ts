@@ -21,7 +21,8 @@ export class Mailbox {
   readonly #onLost: (lost: Lost) => void;
   /** milliseconds between tries, as a test may have it */
   readonly #delays: readonly number[];
-  readonly #stop = new AbortController();
+  /** of the messages that are sent until the next flush gives up */
+  #stop = new AbortController();
   #waiting = 0;
   #last: Promise<void> = Promise.resolve();
 
@@ -40,7 +41,7 @@ export class Mailbox {
     this.#last = this.#last.then(() => this.#deliver(notification)).finally(() => (this.#waiting -= 1));
   }
 
-  /** Resolves when nothing waits, or after `ms`, and then what waits is let go of. */
+  /** Resolves when nothing waits, or after `ms`, and then what waits is let go of. A process that is frozen goes on after it. */
   async flush(ms: number): Promise<void> {
     const patience = new AbortController();
     const late = sleep(ms, "late", { signal: patience.signal }).catch(() => undefined);
@@ -49,6 +50,7 @@ export class Mailbox {
     if (end !== "late") return;
     this.#stop.abort();
     await this.#last;
+    this.#stop = new AbortController();
   }
 
   async #deliver(notification: Notification): Promise<void> {

@@ -1,5 +1,7 @@
 import type { RunResult } from "../executor/result.ts";
 import { formatDuration } from "../report/duration.ts";
+import { withoutAddress } from "../report/without-address.ts";
+import { entryError } from "../run/outcome.ts";
 import type { ObservedRun } from "../run/observer.ts";
 
 /** What somebody may want to be told of. A run that finds nothing to do is no news. */
@@ -49,11 +51,19 @@ export function headline({ kind, run, result }: Notification): string {
 /** `38 → 42, 4 steps in 12.3 s`, or why not; one line. */
 export function summary({ run, result }: Notification): string {
   if (result === null) return `run ${run.id}, asked for by ${run.caller.subject}`;
-  const { error, done, left, durationMs } = result;
+  const { done, left, durationMs } = result;
   const took = formatDuration(durationMs);
+  const error = errorOf(result);
   if (error !== null) return oneLine(`${error.code}: ${error.message}${left === 0 ? "" : `; ${left} left`}`);
   const steps = `${done.length} ${done.length === 1 ? "step" : "steps"}`;
   return `${result.from?.version ?? "0"} → ${result.to?.version ?? "0"}, ${steps} in ${took}`;
+}
+
+/** Why a run did not succeed, as callers are told it: where databases, buckets and secrets are is for the log. */
+export function errorOf({ error }: RunResult): ReturnType<typeof entryError> | null {
+  if (error === null) return null;
+  const { message, hint, ...rest } = entryError(error);
+  return { ...rest, message: withoutAddress(message), hint: hint === null ? null : withoutAddress(hint) };
 }
 
 /** Where the pipeline that asked for the run can be looked at, if it said so in a label. */

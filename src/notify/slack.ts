@@ -1,5 +1,5 @@
 import type { Channel } from "./channel.ts";
-import { cut, headline, pipelineUrl, summary, type Notification } from "./notification.ts";
+import { cut, errorOf, headline, pipelineUrl, summary, type Notification } from "./notification.ts";
 import { post } from "./post.ts";
 
 /** Characters that Slack takes: of a header, of a field. */
@@ -33,14 +33,14 @@ function message(notification: Notification): object {
     ["Release", result?.release?.digest ?? ""],
   ].filter(([, value]) => value !== "");
   const pipeline = pipelineUrl(notification);
-  const hint = result?.error?.hint;
+  const hint = result === null ? null : errorOf(result)?.hint;
   return {
     // what notifications show, and readers who cannot see blocks
     text: escape(`${title}: ${summary(notification)}`),
     blocks: [
       { type: "header", text: { type: "plain_text", text: cut(`${signs[kind]} ${title}`, most.header) } },
       section(summary(notification)),
-      ...(hint === undefined ? [] : [section(hint)]),
+      ...(hint ? [section(hint)] : []),
       {
         type: "section",
         fields: facts.map(([name = "", value = ""]) => ({

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 
 import type { Channel } from "./channel.ts";
-import type { Notification } from "./notification.ts";
+import { errorOf, type Notification } from "./notification.ts";
 import { post } from "./post.ts";
 
 /**
@@ -39,7 +39,6 @@ function sign(key: Buffer, text: string): string {
 /** Closed and versioned by its type: what a receiver may rely on. */
 function cloudEvent({ id, kind, at, run, result }: Notification, source: string): object {
   const { caller } = run;
-  const error = result?.error ?? null;
   return {
     specversion: "1.0",
     id,
@@ -65,10 +64,7 @@ function cloudEvent({ id, kind, at, run, result }: Notification, source: string)
       done: result?.done.map(({ version, path, direction }) => ({ version, path, direction })) ?? [],
       left: result?.left ?? null,
       durationMs: result?.durationMs ?? null,
-      error:
-        error === null
-          ? null
-          : { code: error.code, message: error.message, hint: error.hint ?? null, fields: error.fields },
+      error: result === null ? null : errorOf(result),
     },
   };
 }

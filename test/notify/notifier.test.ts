@@ -7,7 +7,7 @@ import { notificationKinds } from "../../src/notify/notification.ts";
 import { slackChannel } from "../../src/notify/slack.ts";
 import { webhookChannel } from "../../src/notify/webhook.ts";
 import { createDatabase } from "../support/database.ts";
-import { openTarget, tableMigrations } from "../support/target.ts";
+import { openTarget, tableMigrations, targetOn } from "../support/target.ts";
 import { receiver, type Receiver, type Said } from "./receiver.ts";
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwqrTwjUPD";
@@ -147,6 +147,48 @@ test("a receiver that never answers holds up neither the run nor the end of the 
     [`webhook ${to.url}`, "the process ended"],
     [`webhook ${to.url}`, "the process ended"],
   ]);
+});
+
+test("where a process goes on after it was frozen, what one flush let go of keeps nothing later from its receiver", async () => {
+  const to = await receiver((_, before) => (before === 0 ? "hang" : { status: 204 }));
+  const { notifier, lost } = tells(to, { kinds: new Set(["succeeded"]) });
+  const { url } = await createDatabase();
+  const target = await openTarget(url, tableMigrations(1), { observers: [notifier] });
+  await target.run();
+  await expect.poll(() => to.received.length, { timeout: patienceMs }).toBe(1);
+  await notifier.flush(50);
+  expect(lost).toHaveLength(1);
+  await target.publish(tableMigrations(2));
+  const { runId } = await target.run();
+  await notifier.flush(patienceMs);
+  expect(to.received.at(-1)?.json.id).toBe(`${runId}:succeeded`);
+  expect(lost).toHaveLength(1);
+});
+
+test("where database, bucket and secrets are is not told to receivers", async () => {
+  const to = await receiver();
+  const { notifier } = tells(to);
+  const slack = await receiver();
+  const channel = slackChannel(() => Promise.resolve(new URL(slack.url)));
+  const people = new Notifier([{ channel, kinds: new Set(notificationKinds), targets: undefined }], {
+    onLost: () => undefined,
+    now,
+  });
+  const { url } = await createDatabase();
+  const target = await openTarget(url, tableMigrations(1), { observers: [notifier, people] });
+  const place = "s3://acme-internal-releases/orders";
+  const secret = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:prod/orders-AbCdEf";
+  const lost = new RunnerError("SOURCE_UNAVAILABLE", `${place} gave no answer`, { hint: `see ${secret}` });
+  const releases = { ...target.releases, fetch: () => Promise.reject(lost) };
+  const away = await targetOn(url, releases, { observers: [notifier, people] });
+  await away.run();
+  await Promise.all([notifier.flush(patienceMs), people.flush(patienceMs)]);
+  const told = [...to.received, ...slack.received].map(({ text }) => text).join("\n");
+  expect(to.received.map(({ json }) => json.data.error)).toMatchObject([
+    { code: "SOURCE_UNAVAILABLE", message: "the bucket gave no answer" },
+  ]);
+  expect(told).not.toMatch(/acme|arn:/);
+  expect(slack.received).toHaveLength(1);
 });
 
 test("nothing that an observer does changes a run", async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { withoutAddress } from "../../src/http/without-address.ts";
+import { withoutAddress } from "../../src/report/without-address.ts";
 
 test.for([
   [
