@@ -214,7 +214,9 @@ export class ActiveRuns {
       const error = toRunnerError(thrown);
       // What was accepted and may not begin would be picked up. And no answer is not a no: it may be recorded all the same.
       if (isAccepted || error.retryable) {
-        const end = this.#recordEnd(request.id, target, error).finally(() => this.#ends.delete(end));
+        // Unless another execution has it by now: a host's answer may be lost after it has started one.
+        const unbegun = { attempt: 0 };
+        const end = this.#recordEnd(request.id, target, error, unbegun).finally(() => this.#ends.delete(end));
         this.#ends.add(end);
       }
       throw error;
@@ -303,8 +305,13 @@ export class ActiveRuns {
     this.#options.log({ level: error.code === "INTERNAL" ? "error" : "warn", event: "run.failed", fields });
   }
 
-  /** Ends a run that could not even begin. */
-  async #recordEnd(runId: string, target: Target, error: RunnerError): Promise<void> {
+  /** Ends a run that could not even begin; only while it has had no other attempt than `only` says. */
+  async #recordEnd(
+    runId: string,
+    target: Target,
+    error: RunnerError,
+    only: { readonly attempt?: number } = {},
+  ): Promise<void> {
     this.#logFailure(runId, target, error);
     const known = {
       code: error.code,
@@ -314,7 +321,11 @@ export class ActiveRuns {
     };
     // Not the server's signal: it may be what ended the run.
     await target.driver
-      .updateRun(runId, { status: "failed", outcome: "failed", error: known }, AbortSignal.timeout(acceptMs))
+      .updateRun(
+        runId,
+        { status: "failed", outcome: "failed", error: known, ...only },
+        AbortSignal.timeout(acceptMs),
+      )
       .catch((thrown: unknown) => {
         const reason = toRunnerError(thrown);
         this.#options.log({

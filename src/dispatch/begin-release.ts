@@ -65,12 +65,11 @@ async function whatNext(
 ): Promise<Woken | "again"> {
   const { name } = target;
   if (run.status === "succeeded") {
-    // It may have ended after the look; and where it found nothing to do, another would find nothing either.
+    // It may have ended after the look; and where it found nothing to do in this release, another would find nothing either.
     const now = await look(target, signal);
     if (now.kind !== "pending") return { target: name, ...now };
-    return run.outcome === "noop" || now.offered !== seen.offered
-      ? { target: name, kind: "run", run }
-      : "again";
+    const isInVain = run.outcome === "noop" && run.releaseDigest === seen.offered;
+    return isInVain || now.offered !== seen.offered ? { target: name, kind: "run", run } : "again";
   }
   const code = run.error?.code ?? "INTERNAL";
   if (mendedByPeople.has(code)) return lookCloser(target, code, signal);

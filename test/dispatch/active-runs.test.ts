@@ -110,6 +110,30 @@ describe("runs that begin elsewhere", () => {
     expect(await database.query("select to_regclass('t1') as t")).toEqual([{ t: null }]);
   });
 
+  test("are not ended by whoever began them where the host started an execution and its answer was lost", async () => {
+    const texts = [{ path: "1_slow.up.sql", up: `SELECT ${waitAtGate()}; CREATE TABLE t1 (id int);` }];
+    const database = await createDatabase();
+    const gate = await closeGate(database);
+    const target = await openTarget(database.url, texts);
+    const elsewhere = executions(database, texts);
+    const lost = new RunnerError("HAND_OVER_FAILED", "no answer");
+    const start = async (name: string): Promise<void> => {
+      await elsewhere.start(name);
+      await gate.reached();
+      throw lost;
+    };
+    const { active } = processOf(target, { handOver: { start }, beginsElsewhere: true });
+    const wanted = order(target);
+    await expect(active.begin(wanted, target)).rejects.toBe(lost);
+    await active.drained();
+    expect(await target.driver.run(wanted.request.id, never)).toMatchObject({
+      status: "running",
+      error: null,
+    });
+    await gate.open();
+    expect(await ended(target, wanted.request.id)).toEqual({ status: "succeeded", attempt: 1 });
+  });
+
   test("are not begun where they may not be recorded", async () => {
     const database = await createDatabase();
     const target = await openTarget(database.url, tableMigrations(1));

@@ -1,3 +1,4 @@
+import { readFile, writeFile } from "node:fs/promises";
 import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, test } from "vitest";
@@ -218,6 +219,24 @@ describe("a release whose run has ended", () => {
     const all = await runs(database);
     expect(all.map(({ id }) => id)).toEqual(ids);
     expect(all.slice(1).map((run) => run.idempotency_key.split(":after:")[1])).toEqual(ids.slice(0, -1));
+  });
+
+  test("is applied after all where its run met an older head, which the publisher had put back for a while", async () => {
+    const { database, store, process } = await site(tableMigrations(1));
+    const one = await process();
+    await one.wake();
+    const older = await readFile(store.head);
+    await store.publish(tableMigrations(2));
+    const newer = await readFile(store.head);
+    const id = await accepted(one, database);
+    await writeFile(store.head, older);
+    await one.active.pickUp(one.target);
+    await one.active.ended(id);
+    expect((await runs(database)).at(-1)).toMatchObject({ id, status: "succeeded", outcome: "noop" });
+    await writeFile(store.head, newer);
+    expect(await one.wake()).toMatchObject({ kind: "run" });
+    expect(await tables(database)).toEqual(["t1", "t2"]);
+    expect(await one.sweep()).toEqual({ target: "t", kind: "up-to-date" });
   });
 
   test("because a person stopped it does not begin again by itself", async () => {

@@ -1,3 +1,4 @@
+import path from "node:path";
 import { onTestFinished } from "vitest";
 import { type DriverOptions, openDriver } from "../../src/driver/open.ts";
 import type { RunEvent } from "../../src/executor/event.ts";
@@ -43,6 +44,8 @@ export async function openTarget(
 /** A folder of signed releases, and the requests it was asked. */
 export interface SignedStore {
   readonly requests: string[];
+  /** path of the file that names its newest release */
+  readonly head: string;
   /** Publishes these migrations as the next release, and gives its digest. */
   publish(texts: readonly MigrationText[], environments?: readonly string[]): Promise<string>;
   /** Another target on the same releases. */
@@ -57,6 +60,7 @@ export async function signedStore(texts: readonly MigrationText[]): Promise<Sign
   const { source, requests } = recorded(folder.source);
   const store: SignedStore = {
     requests,
+    head: path.join(folder.path, "head.json"),
     async publish(next, environments = ["default"]) {
       const files = next.flatMap(({ path, up, down }) => [
         [path, up],
