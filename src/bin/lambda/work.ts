@@ -1,4 +1,4 @@
-import { lineOf } from "../../dispatch/received.ts";
+import { receive } from "../../dispatch/received.ts";
 import { targetsOf } from "../../dispatch/watched.ts";
 import type { WokenBy } from "../../dispatch/waker.ts";
 import { RunnerError } from "../../error.ts";
@@ -56,22 +56,11 @@ export async function doEvent(
   invocation: Invocation,
 ): Promise<Done | BatchAnswer> {
   const decoded = decodeEvent(event);
-  const contents = decoded.kind === "batch" ? decoded.messages.map(({ content }) => content) : [decoded];
-  for (const content of contents) {
-    const line = lineOf(content, senderOf(invocation, content.kind === "unknown" ? "unknown" : content.via));
-    if (line !== undefined) host.log(line);
-  }
-  const events = contents.flatMap((content) => (content.kind === "events" ? content.events : []));
-  const [first] = contents.flatMap((content) => (content.kind === "events" ? [content.via] : []));
+  const { events, via } = receive(decoded, (path) => senderOf(invocation, path), host.log);
   const woken =
-    first === undefined || events.length === 0
+    via === undefined || events.length === 0
       ? []
-      : await wake(
-          events,
-          { ...senderOf(invocation, first), trigger: "event", via: first },
-          host,
-          invocation,
-        );
+      : await wake(events, { ...senderOf(invocation, via), trigger: "event", via }, host, invocation);
   if (decoded.kind !== "batch") return doneUnlessUnreachable(woken);
   return answerBatch(decoded.messages, unreachableOf(decoded.messages, woken, host));
 }

@@ -1,5 +1,5 @@
 import type { Hono } from "hono";
-import { lineOf, lineOfNobody } from "../../dispatch/received.ts";
+import { lineOfNobody, receive } from "../../dispatch/received.ts";
 import type { Woken } from "../../dispatch/waker.ts";
 import { targetsOf } from "../../dispatch/watched.ts";
 import { RunnerError, type RunnerErrorCode } from "../../error.ts";
@@ -30,21 +30,14 @@ const paths = ["/", "/events"];
  * learns nothing of the others.
  */
 export function addWakeRoutes(app: Hono<HttpEnv>, parts: HttpParts): void {
-  for (const path of paths) app.post(path, (c) => receive(c, parts));
+  for (const path of paths) app.post(path, (c) => answer(c, parts));
 }
 
-async function receive(c: HttpContext, parts: HttpParts): Promise<Response> {
+async function answer(c: HttpContext, parts: HttpParts): Promise<Response> {
   await identify(c, parts);
   assertMayWake(c);
-  const decoded = await read(c, parts);
-  const contents = decoded.kind === "batch" ? decoded.messages.map(({ content }) => content) : [decoded];
-  for (const content of contents) {
-    const line = lineOf(content, c.get("principal"));
-    if (line !== undefined) parts.log(line);
-  }
-  const events = contents.flatMap((content) => (content.kind === "events" ? content.events : []));
-  const via = contents.flatMap((content) => (content.kind === "events" ? [content.via] : []))[0] ?? "pubsub";
-  const woken = await wake(c, parts, events, via);
+  const { events, via } = receive(await read(c, parts), () => c.get("principal"), parts.log);
+  const woken = via === undefined ? [] : await wake(c, parts, events, via);
   const unreachable = woken.find(({ kind }) => kind === "unreachable");
   if (unreachable?.kind === "unreachable") throw later(unreachable.target, unreachable.code);
   return c.body(null, 204);
