@@ -1,6 +1,7 @@
 import { RunnerError, type RunnerErrorCode, toRunnerError, traits } from "../error.ts";
 import { isEnded, type RunRecord } from "../history/run.ts";
 import { orderOf } from "../run/order.ts";
+import { stickyFailures } from "../run/usable.ts";
 import { newRunId, planRun, type Target } from "../runner.ts";
 import type { ActiveRuns } from "./active-runs.ts";
 import type { RunOrder } from "./begun.ts";
@@ -16,6 +17,12 @@ const newestRuns = 50;
 const readMs = 8_000;
 /** milliseconds to fetch, verify and plan a release */
 const lookCloserMs = 20_000;
+/**
+ * Milliseconds after which a refused release is tried again, where no look shows whether what was wrong with it is mended:
+ * bytes that somebody had replaced in the bucket, or a configuration. Then only after as long as it has been refused already, so
+ * that one that stays refused has a dozen rows in a year.
+ */
+const leastRefusedMs = 3_600_000;
 /** Runs begun for one release, as far as they are followed at once: each wake adds one at the most. */
 const maxFollowed = 64;
 
@@ -26,8 +33,8 @@ const maxFollowed = 64;
  * The run is not pinned to the release: it converges to what the bucket offers when it has the lease. A bucket's word for
  * its newest release decides nothing, and a pinned one would need nobody who vouches for it.
  *
- * A further run, whose key names the one before, begins only where that one ended by what another moment may bring, or the
- * database has been moved since.
+ * A further run, whose key names the one before, begins only where that one ended by what another moment may bring, or by
+ * what may have been mended meanwhile, or the database has been moved since.
  *
  * @param seen - what was pending
  * @throws RunnerError what database and bucket throw; `RATE_LIMITED`, `STOPPING`, `HAND_OVER_FAILED`, `AUDIT_UNAVAILABLE`
@@ -41,13 +48,15 @@ export async function beginRelease(
   const { name } = target;
   const first = `event:${seen.offered}`;
   let key = first;
+  let firstAt: Date | undefined;
   for (let followed = 0; followed < maxFollowed; followed++) {
     const begun = await active.begin(runOrder(target, seen.offered, key, by), target);
     if (begun.kind !== "existing") return { target: name, kind: "run", run: { id: begun.runId } };
+    firstAt ??= begun.run.createdAt;
     const run = key === first ? await newestOf(target, seen.offered, begun.run, signal) : begun.run;
     // One that was begun since is somebody's answer to what was seen here.
     if (!isEnded(run.status) || run.createdAt >= seen.at) return { target: name, kind: "run", run };
-    const further = await whatNext(target, seen, run, signal);
+    const further = await whatNext(target, seen, { firstAt, ended: run }, signal);
     if (further !== "again") return further;
     key = `${first}:after:${run.id}`;
   }
@@ -60,7 +69,7 @@ export async function beginRelease(
 async function whatNext(
   target: Target,
   seen: Extract<Look, { readonly kind: "pending" }>,
-  run: RunRecord,
+  { firstAt, ended: run }: { readonly firstAt: Date; readonly ended: RunRecord },
   signal: AbortSignal,
 ): Promise<Woken | "again"> {
   const { name } = target;
@@ -74,7 +83,10 @@ async function whatNext(
   const code = run.error?.code ?? "INTERNAL";
   if (mendedByPeople.has(code)) return lookCloser(target, code, signal);
   // Whoever stopped it would not have it begin again by itself.
-  return code !== "CANCELED" && isWorthAnother(code) ? "again" : { target: name, kind: "left-alone", code };
+  const isOver = code === "CANCELED" || stickyFailures.has(code);
+  const againAfterMs = Math.max(leastRefusedMs, run.createdAt.getTime() - firstAt.getTime());
+  const isDue = seen.at.getTime() - run.createdAt.getTime() >= againAfterMs;
+  return !isOver && (isDue || isWorthAnother(code)) ? "again" : { target: name, kind: "left-alone", code };
 }
 
 /**

@@ -1,4 +1,5 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, test } from "vitest";
@@ -237,6 +238,42 @@ describe("a release whose run has ended", () => {
     expect(await one.wake()).toMatchObject({ kind: "run" });
     expect(await tables(database)).toEqual(["t1", "t2"]);
     expect(await one.sweep()).toEqual({ target: "t", kind: "up-to-date" });
+  });
+
+  test("by bytes that somebody has replaced is tried again after an hour, and then after ever longer times", async () => {
+    const { database, store, process } = await site(tableMigrations(1));
+    const one = await process();
+    const later = (hours: number): Promise<unknown> =>
+      database.query(
+        `UPDATE lockkeeper.runs SET created_at = created_at - interval '${hours} h', ended_at = ended_at - interval '${hours} h'`,
+      );
+    const blobs = path.join(path.dirname(store.head), "blobs");
+    const whole = new Map<string, Buffer>();
+    for (const name of await readdir(blobs)) {
+      const file = path.join(blobs, name);
+      const bytes = await readFile(file);
+      whole.set(file, bytes);
+      await writeFile(file, Buffer.alloc(bytes.length, "-"));
+    }
+    expect(await one.wake()).toMatchObject({ kind: "run" });
+    const leftAlone = { target: "t", kind: "left-alone", code: "BLOB_DIGEST" };
+    expect(await one.wake()).toEqual(leftAlone);
+    await later(1);
+    expect(await one.wake()).toMatchObject({ kind: "run" });
+    await later(2);
+    expect(await one.sweep()).toMatchObject({ kind: "run" });
+    for (const [file, bytes] of whole) await writeFile(file, bytes);
+    await later(2);
+    expect(await one.sweep()).toEqual(leftAlone);
+    await later(2);
+    expect(await one.sweep()).toMatchObject({ kind: "run" });
+    expect(await tables(database)).toEqual(["t1"]);
+    expect((await runs(database)).map(({ outcome }) => outcome)).toEqual([
+      "refused",
+      "refused",
+      "refused",
+      "applied",
+    ]);
   });
 
   test("because a person stopped it does not begin again by itself", async () => {
