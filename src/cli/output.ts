@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from "node:util";
 
 import type { RunnerError } from "../error.ts";
+import { harmlessJson } from "../report/harmless-json.ts";
 import { redactText } from "../report/redact.ts";
 import type { Sink } from "../report/sink.ts";
 
@@ -55,9 +56,10 @@ export function makeOutput(
     get hasResult() {
       return hasResult;
     },
-    result: (document, text) => write(options.isJson ? escaped(JSON.stringify(document, null, 2)) : text()),
+    result: (document, text) =>
+      write(options.isJson ? harmlessJson(JSON.stringify(document, null, 2)) : text()),
     results: (documents, text) =>
-      write(options.isJson ? documents.map((one) => escaped(JSON.stringify(one))).join("\n") : text()),
+      write(options.isJson ? documents.map((one) => harmlessJson(JSON.stringify(one))).join("\n") : text()),
     note(line) {
       if (!options.isJson) stderr.write(`${line}\n`);
     },
@@ -66,26 +68,25 @@ export function makeOutput(
       const told = { at: new Date().toISOString(), kind: "waiting", code, message: what, hint: next };
       stderr.write(
         options.isJson
-          ? `${escaped(JSON.stringify(told))}\n`
+          ? `${harmlessJson(JSON.stringify(told))}\n`
           : `waiting: ${what}${next === null ? "" : `; ${next}`}\n`,
       );
     },
   };
 }
 
-/** JSON without the characters that a terminal takes for commands, which `JSON.stringify` lets through: C1, and what turns a line round. */
-function escaped(json: string): string {
-  return json.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    Array.from(
-      { length: character.length },
-      (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`,
-    ).join(""),
-  );
-}
-
 /** Text that somebody else wrote, as one line that cannot act on a terminal: whatever is not printable ASCII is spelled out. */
 export function printable(text: string): string {
-  return text.replace(/[^ -~]/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16) ?? ""}}`);
+  return text.replace(/[^ -~]/gu, spelled);
+}
+
+/** Text that somebody else wrote, as one line that neither a terminal nor GitHub (`##[`) takes for a command. */
+export function oneLine(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]|#(?=#\[)/gu, spelled);
+}
+
+function spelled(character: string): string {
+  return `\\u{${character.codePointAt(0)?.toString(16) ?? ""}}`;
 }
 
 /** Columns as wide as their widest cell, two spaces between; numbers go to the right. */

@@ -4,11 +4,12 @@ import { RunnerError } from "../error.ts";
 import { formatChainEnd } from "../release/chain.ts";
 import { askUntil, type AskOptions } from "../status/ask-until.ts";
 import type { Wanted } from "../status/await-applied.ts";
+import { line } from "./remote-run.ts";
 import type { Patience, RemoteServer } from "./remote-server.ts";
 
 const openSchema = v.object({
-  position: v.object({ version: v.nullable(v.string()), length: v.number(), chain: v.nullable(v.string()) }),
-  completed: v.nullable(v.string()),
+  position: v.object({ version: v.nullable(line), length: v.number(), chain: v.nullable(line) }),
+  completed: v.nullable(line),
 });
 
 /** What a server says of a database that has what was asked for. */

@@ -1,6 +1,10 @@
 import * as v from "valibot";
 import { RunnerError, traits } from "../error.ts";
 import type { ErrorFields, RunnerErrorCode } from "../error.ts";
+import { oneLine } from "./output.ts";
+
+/** Words of a server's, which go to terminals and to the logs of jobs. Those of an error become harmless where it is made. */
+export const line = v.pipe(v.string(), v.transform(oneLine));
 
 const fieldsSchema = v.optional(
   v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.null()])),
@@ -16,22 +20,22 @@ const errorSchema = v.looseObject({
 
 /** A run as the server shows it; what the command line reads of it is checked, the rest is passed on. */
 export const runSchema = v.looseObject({
-  id: v.string(),
-  target: v.string(),
-  status: v.string(),
+  id: line,
+  target: line,
+  status: line,
   done: v.boolean(),
-  outcome: v.nullable(v.string()),
-  release: v.nullable(v.looseObject({ digest: v.string(), version: v.nullable(v.number()) })),
-  from: v.nullable(v.string()),
-  to: v.nullable(v.string()),
+  outcome: v.nullable(line),
+  release: v.nullable(v.looseObject({ digest: line, version: v.nullable(v.number()) })),
+  from: v.nullable(line),
+  to: v.nullable(line),
   progress: v.looseObject({
     applied: v.number(),
     total: v.number(),
-    current: v.nullable(v.string()),
-    message: v.optional(v.string(), ""),
+    current: v.nullable(line),
+    message: v.optional(line, ""),
   }),
   error: v.nullable(errorSchema),
-  links: v.optional(v.looseObject({ self: v.optional(v.string()) }), {}),
+  links: v.optional(v.looseObject({ self: v.optional(line) }), {}),
 });
 
 /** A run as the server shows it. */
@@ -39,18 +43,18 @@ export type RemoteRun = v.InferOutput<typeof runSchema>;
 
 const entrySchema = v.object({
   id: v.number(),
-  version: v.string(),
-  path: v.string(),
+  version: line,
+  path: line,
   direction: v.picklist(["up", "down"]),
-  status: v.string(),
-  origin: v.string(),
+  status: line,
+  origin: line,
   durationMs: v.number(),
 });
 
 /** A page of a run's history. */
 export const historySchema = v.object({
   history: v.array(entrySchema),
-  nextPageToken: v.nullable(v.string()),
+  nextPageToken: v.nullable(line),
 });
 
 /** One migration that a run has begun. */
@@ -60,8 +64,8 @@ export type RemoteEntry = v.InferOutput<typeof entrySchema>;
 export const leaseSchema = v.object({
   lease: v.nullable(
     v.object({
-      run: v.string(),
-      holder: v.string(),
+      run: line,
+      holder: line,
       acquiredAt: v.pipe(
         v.string(),
         v.isoTimestamp(),
@@ -73,20 +77,20 @@ export const leaseSchema = v.object({
 
 /** What `POST /v1/runs` with the action `plan` answers. */
 export const plannedSchema = v.looseObject({
-  target: v.string(),
+  target: line,
   plan: v.looseObject({
-    digest: v.string(),
-    release: v.looseObject({ digest: v.string() }),
-    from: v.nullable(v.string()),
-    to: v.nullable(v.string()),
+    digest: line,
+    release: v.looseObject({ digest: line }),
+    from: v.nullable(line),
+    to: v.nullable(line),
     steps: v.array(
       v.looseObject({
-        version: v.string(),
-        path: v.string(),
+        version: line,
+        path: line,
         direction: v.picklist(["up", "down"]),
-        sha256: v.string(),
-        tx: v.string(),
-        locks: v.array(v.string()),
+        sha256: line,
+        tx: line,
+        locks: v.array(line),
         breaking: v.optional(v.boolean(), false),
       }),
     ),

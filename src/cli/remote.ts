@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type * as v from "valibot";
 import { RunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
@@ -40,6 +41,10 @@ export interface Followed {
 
 /** Seconds one request asks the server to wait: short, so that progress is seen; the server answers at once when the run ends. */
 const pollSeconds = 2;
+/** Milliseconds from one look to the next at the least: a server that is about to stop, or a cache before it, answers at once. */
+const minLookMs = 500;
+/** Pages of history that are read at one look; the next one goes on. */
+const maxPages = 100;
 /** Before a run is known, a server that does not answer is most likely not the one that was meant. */
 const beginning: Patience = { attempts: 5, outageMs: 300_000, refusals: 1 };
 /** Milliseconds: servers are replaced, gateways and networks fail, and a run goes on all the same. */
@@ -77,7 +82,9 @@ export async function triggerRun(
     let entries = await tell(run);
     while (!run.done && leftMs() > 0) {
       const patience = { attempts: Infinity, outageMs: Math.min(outageMs, leftMs()), refusals };
+      const next = performance.now() + Math.min(minLookMs, leftMs());
       run = await look(server, run.id, Math.max(1, wait()), patience, signal);
+      if (!run.done) await sleep(Math.max(0, next - performance.now()), undefined, { signal });
       entries = await tell(run);
     }
     return { run, entries };
@@ -168,11 +175,13 @@ function makeTeller(
     }
   };
   const readEntries = async (run: RemoteRun): Promise<void> => {
-    for (;;) {
-      const query = new URLSearchParams({ run: run.id, pageToken: String(entries.at(-1)?.id ?? 0) });
+    for (let pages = 0; pages < maxPages; pages += 1) {
+      const last = entries.at(-1)?.id ?? 0;
+      const query = new URLSearchParams({ run: run.id, pageToken: String(last) });
       const page = await ask(`${path}/history?${query.toString()}`, historySchema);
       const under = page?.history.findIndex(({ status }) => status === "started") ?? -1;
-      const news = page?.history.slice(0, under === -1 ? undefined : under) ?? [];
+      const told = page?.history.slice(0, under === -1 ? undefined : under) ?? [];
+      const news = told.filter(({ id }) => id > last);
       for (const entry of news) {
         entries.push(entry);
         if (entry.status !== "done" || entry.origin === "covered") continue;

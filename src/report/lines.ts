@@ -1,5 +1,6 @@
 import type { Emit, RunEvent } from "../executor/event.ts";
 import { formatDuration } from "./duration.ts";
+import { harmlessJson } from "./harmless-json.ts";
 import { redactText } from "./redact.ts";
 import type { Reporter, Sink } from "./sink.ts";
 
@@ -12,7 +13,8 @@ const backfillMs = 10_000;
 /** One JSON object a line, for programs: `{"at":"…","kind":"step.succeeded",…}`. */
 export function jsonLines(sink: Sink, now: () => Date): Reporter {
   const write = (line: object): void => {
-    sink.write(`${JSON.stringify({ at: now().toISOString(), ...line }, redactValue)}\n`);
+    const json = JSON.stringify({ at: now().toISOString(), ...line }, redactValue);
+    sink.write(`${harmlessJson(json)}\n`);
   };
   return {
     emit: write,

@@ -153,27 +153,33 @@ function resourceOf(variables: Variables, version: string): Resource {
   }).merge(detectResources({ detectors: [resourceAttributesEnvDetector, serviceNameEnvDetector] }));
 }
 
-const samplers: Readonly<Record<string, (ratio: number) => Sampler>> = {
-  always_on: () => new AlwaysOnSampler(),
-  always_off: () => new AlwaysOffSampler(),
-  traceidratio: (ratio) => new TraceIdRatioBasedSampler(ratio),
-  parentbased_always_on: () => new ParentBasedSampler({ root: new AlwaysOnSampler() }),
-  parentbased_always_off: () => new ParentBasedSampler({ root: new AlwaysOffSampler() }),
-  parentbased_traceidratio: (ratio) => new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(ratio) }),
-};
+const samplers = new Map<string, (ratio: number) => Sampler>([
+  ["always_on", () => new AlwaysOnSampler()],
+  ["always_off", () => new AlwaysOffSampler()],
+  ["traceidratio", (ratio) => new TraceIdRatioBasedSampler(ratio)],
+  ["parentbased_always_on", () => new ParentBasedSampler({ root: new AlwaysOnSampler() })],
+  ["parentbased_always_off", () => new ParentBasedSampler({ root: new AlwaysOffSampler() })],
+  [
+    "parentbased_traceidratio",
+    (ratio) => new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(ratio) }),
+  ],
+]);
 
 /** What is not known is as if nothing were said, as the standard wants it. */
 function samplerOf(variables: Variables): Sampler {
   const ratio = Number(variables["OTEL_TRACES_SAMPLER_ARG"] || 1);
   const isRatio = ratio >= 0 && ratio <= 1;
-  const named = samplers[variables["OTEL_TRACES_SAMPLER"] ?? ""];
+  const named = samplers.get(variables["OTEL_TRACES_SAMPLER"] ?? "");
   return named?.(isRatio ? ratio : 1) ?? new ParentBasedSampler({ root: new AlwaysOnSampler() });
 }
+
+/** Milliseconds: a timer that is told more goes off at once. */
+const longestMs = 2 ** 31 - 1;
 
 /** What is no time is as if nothing were said. */
 function timeOf(text: string | undefined): number | undefined {
   const ms = Number(text);
-  return ms > 0 && Number.isFinite(ms) ? ms : undefined;
+  return ms > 0 && ms <= longestMs ? ms : undefined;
 }
 
 function parentOf(variables: Variables, isOneRun: boolean) {

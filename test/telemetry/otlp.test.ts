@@ -124,6 +124,22 @@ describe("a run in a pipeline", { timeout: 180_000 }, () => {
     expect(stderr).not.toMatch(/of-a-tenant|\n\s+at /);
   });
 
+  test("takes rubbish in the variables as if nothing were said", async () => {
+    const collector = await startCollector();
+    const { code, stderr } = await up({
+      ...tracedTo(collector),
+      OTEL_TRACES_SAMPLER: "__proto__",
+      OTEL_TRACES_SAMPLER_ARG: "most",
+      OTEL_BSP_SCHEDULE_DELAY: "99999999999",
+      OTEL_METRIC_EXPORT_INTERVAL: "99999999999",
+      TRACEPARENT: `00-${"0".repeat(32)}-${parent}-01`,
+    });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.not.stringMatching(/warning/i) });
+    expect(collector.spans().find(({ name }) => name.startsWith("lockkeeper.run "))?.parentSpanId).toBe(
+      undefined,
+    );
+  });
+
   test("is told to nobody where no end point is named, or the SDK is disabled, and nothing is loaded", async () => {
     const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4318" };
     for (const variables of [{}, { OTEL_SERVICE_NAME: "x" }, { ...endpoint, OTEL_SDK_DISABLED: "TRUE" }]) {
