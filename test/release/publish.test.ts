@@ -234,6 +234,23 @@ describe("a publication", () => {
       digest: mended.digest,
     });
   });
+
+  test("with a corrected migration of the very first release continues none, and follows it all the same", async () => {
+    await using bucket = await tempFolder();
+    const { key, trust } = makeKeys();
+    const first = await publishTo(bucket.source, files, { keys: [key] });
+    const corrected = { ...files, "2_email.up.sql": "alter table users add email text default '';" };
+    await expect(publishTo(bucket.source, corrected, { keys: [key] })).rejects.toMatchObject({
+      code: "CHANGED_FILE",
+      hint: expect.stringContaining("none where it was the first"),
+    });
+    await expect(publishTo(bucket.source, corrected, { keys: [key], follow: "it" })).rejects.toMatchObject({
+      code: "USAGE",
+    });
+    const mended = await publishTo(bucket.source, corrected, { keys: [key], follow: "none" });
+    expect(mended).toMatchObject({ published: true, epoch: 1, version: 2 });
+    expect(await fetchFrom(bucket.source, trust)).toMatchObject({ previous: first.digest });
+  });
 });
 
 describe("what the release before says of bodies", () => {

@@ -24,7 +24,7 @@ const epoch = countFlag("epoch", {
 });
 const follow = textFlag("follow", {
   placeholder: "<digest>",
-  text: "the release to continue, where it is not the newest: what came after it is left out",
+  text: "the release to continue, where it is not the newest: what came after it is left out; none begins anew, to correct the first one",
   explained: "the newest",
 });
 const registryOf = listFlag("registry-of", {

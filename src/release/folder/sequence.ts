@@ -91,7 +91,8 @@ export function findVersion<F extends { readonly version: string }>(
 /** The one case in which what is settled may change. */
 const unlessUnapplied = {
   database: "",
-  release: "; where no database has applied it, --follow <the release before it>",
+  release:
+    "; where no database has applied it, --follow <the release before it>, or none where it was the first",
 } as const satisfies Record<SettledBy, string>;
 
 function missing(

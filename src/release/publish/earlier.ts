@@ -56,7 +56,7 @@ export interface Claim extends Omit<Expectations, "trust" | "environment"> {
  *
  * It is verified though it is only continued: whoever writes the bucket could else choose the order that the next signer signs.
  *
- * @throws RunnerError `WRONG_STREAM` — the prefix is of another stream; what the judge refuses it for; the codes of `verify.ts`
+ * @throws RunnerError `USAGE` — `follow` is no digest; `WRONG_STREAM` — the prefix is of another stream; what the judge refuses it for; the codes of `verify.ts`
  */
 export async function readEarlier(
   source: Source,
@@ -67,12 +67,13 @@ export async function readEarlier(
   if (object === undefined) return undefined;
   const head = readHead(object.bytes);
   const digest = expectations.follow ?? head.digest;
-  const bytes = await readPart(
-    source,
-    layout.release(parseDigest(digest) ?? ""),
-    releaseLimits.releaseBytes,
-    signal,
-  );
+  const sha256 = parseDigest(digest);
+  if (sha256 === undefined) {
+    throw new RunnerError("USAGE", "--follow: expected a release's digest, sha256:…, or none", {
+      hint: "lockkeeper release show tells which release is the newest, and which was before it",
+    });
+  }
+  const bytes = await readPart(source, layout.release(sha256), releaseLimits.releaseBytes, signal);
   // Read before its signatures are counted, to say of which stream it is and to judge it by its own time; refusing needs no proof.
   const claimed = readStatement(readEnvelopes(bytes)[0]?.payload ?? Buffer.alloc(0));
   const { engine, judge, stream } = expectations;

@@ -25,7 +25,7 @@ export interface PublishOptions extends Terms {
   readonly engine: Engine;
   /** default: what the files look like */
   readonly format?: ChooseFormat;
-  /** digest of the release to continue in place of the newest, whose further migrations are left out */
+  /** digest of the release to continue in place of the newest, whose further migrations are left out; `none`: all of them */
   readonly follow?: string | undefined;
   readonly allowLate: boolean;
   /** prefixes of other services' releases, to look for cycles with the folder's registry */
@@ -77,11 +77,14 @@ export async function publishRelease(options: PublishOptions, signal: AbortSigna
   const trusts = await readTerms(options, signal);
   const own = keys.map((key) => key.public);
   const judge = signedByOneOf(knownSigners(trusts, own));
-  const before = await readPredecessor(destination, { ...options, judge }, trusts, signal);
+  const isAnew = options.follow === "none";
+  const follow = isAnew ? undefined : options.follow;
+  const before = await readPredecessor(destination, { ...options, follow, judge }, trusts, signal);
   // the trust may have got other signers since, or want more of them: then it is continued all the same, but not believed
-  const believesBefore = before === undefined || isMet(readEnvelopes(before.continued.bytes), trusts);
+  const believesBefore =
+    isAnew || before === undefined || isMet(readEnvelopes(before.continued.bytes), trusts);
   const composing = { ...options, format: options.format ?? detectedFormat(options), believesBefore };
-  const composition = await composeRelease(composing, before?.continued.release, signal);
+  const composition = await composeRelease(composing, isAnew ? undefined : before?.continued.release, signal);
   const unchecked = await checkRegistry(composition, options.otherServices ?? [], signal);
   const newest = before?.newest;
   const leftOut = leavesOut(composition, newest?.release);
