@@ -1,4 +1,5 @@
 import { RunnerError } from "../error.ts";
+import { inTime } from "./in-time.ts";
 
 /** What a token is for. */
 export const scopes = {
@@ -24,10 +25,8 @@ export function googleTokens(scope: string): () => Promise<string> {
     auth ??= import("google-auth-library").then(
       ({ GoogleAuth }) => new GoogleAuth({ scopes: [scope], projectId }),
     );
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => late.reject(new Error(`none within ${patienceMs} ms`)), patienceMs);
     try {
-      const token = await Promise.race([(await auth).getAccessToken(), late.promise]);
+      const token = await inTime((await auth).getAccessToken(), patienceMs);
       if (typeof token === "string" && token !== "") return token;
       throw new Error("the token is empty");
     } catch (cause) {
@@ -40,8 +39,6 @@ export function googleTokens(scope: string): () => Promise<string> {
           cause,
         },
       );
-    } finally {
-      clearTimeout(timer);
     }
   };
 }

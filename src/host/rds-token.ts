@@ -1,4 +1,5 @@
 import { RunnerError } from "../error.ts";
+import { inTime } from "./in-time.ts";
 
 /** What a token lets somebody log in to, and as whom. */
 export interface LogIn {
@@ -45,7 +46,7 @@ export function rdsTokens(region: string | undefined): (to: LogIn) => Promise<st
       );
     signers.set(key, signer);
     try {
-      return await inTime((await signer).getAuthToken());
+      return await inTime((await signer).getAuthToken(), patienceMs);
     } catch (cause) {
       signers.delete(key);
       throw new RunnerError(
@@ -58,14 +59,4 @@ export function rdsTokens(region: string | undefined): (to: LogIn) => Promise<st
       );
     }
   };
-}
-
-async function inTime(token: Promise<string>): Promise<string> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`none within ${patienceMs} ms`)), patienceMs);
-  try {
-    return await Promise.race([token, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,13 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { createDatabase } from "../support/database.ts";
 import { needs } from "../support/parts.ts";
-import { folderSource, makeKeys, publishTo } from "../support/release.ts";
-import { createIssuer, testAudience } from "../support/token.ts";
 import { startCollector } from "../telemetry/collector.ts";
 import { readMetrics, valueOf } from "../telemetry/readers.ts";
-import { folderWith, run, start, type Running } from "./program.ts";
+import { run, start, type Running } from "./program.ts";
+import { servedFolder } from "./served.ts";
 
 needs("telemetry");
 
@@ -35,51 +33,17 @@ async function lineOf(server: Running, event: string): Promise<Line> {
 
 /** A server for the target `orders`, whose metrics can be asked for, and which tells a collector. */
 async function observed(variables: Readonly<Record<string, string>> = {}) {
-  const database = await createDatabase();
-  const issuer = await createIssuer();
-  const { key } = makeKeys();
-  const policy = {
-    schema: "urn:lockkeeper:policy:v1",
-    audience: testAudience,
-    issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
-    rules: [
-      {
-        id: "deploy",
-        issuer: "ci",
-        match: { sub: "ci" },
-        allow: { targets: ["orders"], actions: ["apply", "status"] },
-      },
-    ],
-  };
-  const folder = await folderWith({
-    "jwks.json": issuer.jwks,
-    "policy.json": JSON.stringify(policy),
-    "alice.pub": key.publicPem,
-    "db-url": database.url,
-    "bucket/.keep": "",
-    "lockkeeper.yaml": `version: 1
-policy: policy.json
-metrics: 127.0.0.1:0
-trust: { team: { keys: [alice.pub] } }
-targets:
-  orders: { engine: postgres, stream: orders, source: ./bucket, trust: team, database: { urlFile: db-url } }
-`,
-  });
-  const source = folderSource(join(folder, "bucket"));
-  await publishTo(source, first, { keys: [key] });
+  const { folder, argv, database, issuer, publish } = await servedFolder("metrics: 127.0.0.1:0");
+  await publish(first);
   const collector = await startCollector();
-  const server = start(
-    ["serve", "--config", join(folder, "lockkeeper.yaml"), "--listen", "127.0.0.1:0"],
-    folder,
-    { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...variables },
-  );
+  const server = start(argv, folder, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...variables });
   const { url, metrics } = await lineOf(server, "server.started");
   return {
     database,
     folder,
     collector,
     server,
-    publish: () => publishTo(source, second, { keys: [key] }),
+    publish: () => publish(second),
     async apply(body: Readonly<Record<string, unknown>> = {}) {
       const answer = await fetch(`${String(url)}/v1/runs`, {
         method: "POST",

@@ -1,10 +1,7 @@
 import { once } from "node:events";
-import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { createDatabase } from "../support/database.ts";
-import { folderSource, makeKeys, publishTo } from "../support/release.ts";
-import { createIssuer, testAudience } from "../support/token.ts";
-import { folderWith, start, type Running } from "./program.ts";
+import { start, type Running } from "./program.ts";
+import { servedFolder } from "./served.ts";
 
 /** Version 2 waits for a lock that the test holds. */
 const migrations = {
@@ -28,37 +25,8 @@ describe("a server that is replaced in the middle of a run", () => {
     "by %s: a caller who polls sees the end under the same id, and each migration is done once",
     { timeout: 120_000 },
     async (signal) => {
-      const database = await createDatabase();
-      const issuer = await createIssuer();
-      const { key } = makeKeys();
-      const policy = {
-        schema: "urn:lockkeeper:policy:v1",
-        audience: testAudience,
-        issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
-        rules: [
-          {
-            id: "deploy",
-            issuer: "ci",
-            match: { sub: "ci" },
-            allow: { targets: ["orders"], actions: ["apply", "status"] },
-          },
-        ],
-      };
-      const folder = await folderWith({
-        "jwks.json": issuer.jwks,
-        "policy.json": JSON.stringify(policy),
-        "alice.pub": key.publicPem,
-        "db-url": database.url,
-        "bucket/.keep": "",
-        "lockkeeper.yaml": `version: 1
-policy: policy.json
-trust: { team: { keys: [alice.pub] } }
-targets:
-  orders: { engine: postgres, stream: orders, source: ./bucket, trust: team, database: { urlFile: db-url } }
-`,
-      });
-      await publishTo(folderSource(join(folder, "bucket")), migrations, { keys: [key] });
-      const serve = ["serve", "--config", join(folder, "lockkeeper.yaml"), "--listen", "127.0.0.1:0"];
+      const { folder, argv, database, issuer, publish } = await servedFolder();
+      await publish(migrations);
       const ask = async (url: string, body?: unknown): Promise<Record<string, unknown>> => {
         const authorization = `Bearer ${await issuer.token()}`;
         const headers = { authorization, "content-type": "application/json", prefer: "respond-async" };
@@ -69,7 +37,7 @@ targets:
 
       const gate = await database.connect();
       await gate.query("select pg_advisory_lock(42)");
-      const first = start(serve, folder);
+      const first = start(argv, folder);
       const run = await ask(`${await listening(first)}/v1/runs`, { target: "orders", action: "apply" });
       const waiting = `select from pg_locks where locktype = 'advisory' and objid = 42 and not granted
         and database = (select oid from pg_database where datname = current_database())`;
@@ -87,7 +55,7 @@ targets:
       expect(row?.status).toBe(signal === "SIGTERM" ? "handing_over" : "running");
       if (signal === "SIGTERM") expect(await first.ended).toBe(0);
 
-      const second = start(serve, folder);
+      const second = start(argv, folder);
       onTestFinished(() => void second.child.kill("SIGKILL"));
       const url = `${await listening(second)}/v1/runs/${String(run["id"])}`;
       await gate.query("select pg_advisory_unlock(42)");

@@ -9,23 +9,18 @@ import { testAudience } from "../support/token.ts";
 import { folderWith, start } from "../bin/program.ts";
 import { call } from "./terminal.ts";
 
+/** The words that ask a server, with a token that the platform gives for it. */
+function triggerAt(url: string): readonly string[] {
+  return ["trigger", "--url", url, "--audience", testAudience, "--target", "orders"];
+}
+
 describe("trigger on GitHub", () => {
   test("asks for its own tokens, tells each migration, and writes outputs and a summary", async () => {
     const { world, issuer } = await platformWorld("github");
     const github = await playGithub(issuer);
     const release = await world.bucket.publish({ ...users, ...orders });
     const { url, tokens } = await front(world);
-    const argv = [
-      "trigger",
-      "--url",
-      url,
-      "--audience",
-      testAudience,
-      "--target",
-      "orders",
-      "--release",
-      release,
-    ];
+    const argv = [...triggerAt(url), "--release", release];
     const done = await call(argv, { variables: github.variables });
     expect(done.code).toBe(0);
     const [group, stop, ...rest] = done.stderr.trim().split("\n");
@@ -68,7 +63,7 @@ describe("trigger on GitHub", () => {
       "1_bad.down.sql": "select 1;",
     });
     const { url } = await front(world);
-    const argv = ["trigger", "--url", url, "--audience", testAudience, "--target", "orders"];
+    const argv = triggerAt(url);
     const failed = await call([...argv, "--release", release, "--dir", "db/migrations"], {
       variables: github.variables,
     });
@@ -116,17 +111,7 @@ describe("trigger on GitHub", () => {
     const github = await playGithub(issuer);
     const release = await world.bucket.publish({ ...users, ...orders });
     const { url } = await front(world);
-    const argv = [
-      "trigger",
-      "--url",
-      url,
-      "--audience",
-      testAudience,
-      "--target",
-      "orders",
-      "--release",
-      release,
-    ];
+    const argv = [...triggerAt(url), "--release", release];
     const planned = await call([...argv, "--action", "plan"], { variables: github.variables });
     expect(planned.code).toBe(0);
     expect(planned.stdout).toMatch(/^2 steps: orders from 0 to 2$/m);
@@ -170,17 +155,7 @@ describe("trigger elsewhere", () => {
     const release = await world.bucket.publish(users);
     const { url } = await front(world);
     const { variables, asked } = await playCodefresh(world);
-    const argv = [
-      "trigger",
-      "--url",
-      url,
-      "--audience",
-      testAudience,
-      "--target",
-      "orders",
-      "--release",
-      release,
-    ];
+    const argv = [...triggerAt(url), "--release", release];
     expect((await call(argv, { variables })).code).toBe(0);
     expect(asked[0]).toBe(`the-build /?audience=${encodeURIComponent(testAudience)}`);
   });
@@ -327,21 +302,10 @@ describe("trigger elsewhere", () => {
     });
     const interrupt = new AbortController();
     const { variables } = await playCodefresh(world);
-    const running = call(
-      [
-        "trigger",
-        "--url",
-        url,
-        "--target",
-        "orders",
-        "--release",
-        release,
-        "--audience",
-        testAudience,
-        "--cancel-on-interrupt",
-      ],
-      { variables, signal: interrupt.signal },
-    );
+    const running = call([...triggerAt(url), "--release", release, "--cancel-on-interrupt"], {
+      variables,
+      signal: interrupt.signal,
+    });
     await barrier.reached();
     while (!paths.some((path) => path.startsWith("GET /v1/runs"))) await pause(20);
     interrupt.abort();
