@@ -11,9 +11,9 @@ import type { Woken, WokenBy } from "./waker.ts";
 
 /** Which release a run was begun for; a label that no caller can write, since theirs have no slash. */
 const offeredLabel = "lockkeeper/offered";
-/** runs of a target that are searched for the newest one that was begun for a release */
-const newestRuns = 50;
-/** milliseconds to read them */
+/** runs of a target that are searched at a time for the newest one that was begun for a release */
+const pageRuns = 100;
+/** milliseconds to read them all */
 const readMs = 8_000;
 /** milliseconds to fetch, verify and plan a release */
 const lookCloserMs = 20_000;
@@ -23,7 +23,7 @@ const lookCloserMs = 20_000;
  * that one that stays refused has a dozen rows in a year.
  */
 const leastRefusedMs = 3_600_000;
-/** Runs begun for one release, as far as they are followed at once: each wake adds one at the most. */
+/** Runs begun for one release while it is being woken, as far as they are followed: each wake adds one at the most. */
 const maxFollowed = 64;
 
 /**
@@ -139,7 +139,7 @@ export function isWorthAnother(code: RunnerErrorCode): boolean {
   return traits[code].retry || traits[code].exit === traits.DATABASE_UNAVAILABLE.exit;
 }
 
-/** The newest run that was begun for the release, as far as the newest runs of the target tell; `known` is one of them. */
+/** The newest run that was begun for the release; `known` is the first of them. */
 async function newestOf(
   { name, driver }: Target,
   offered: string,
@@ -147,12 +147,19 @@ async function newestOf(
   signal: AbortSignal,
 ): Promise<RunRecord> {
   if (!isEnded(known.status)) return known;
-  const runs = await within(
+  return within(
     readMs,
-    (patience) => driver.runs({ target: name, limit: newestRuns }, patience),
+    async (patience) => {
+      let page = await driver.runs({ target: name, limit: pageRuns }, patience);
+      for (;;) {
+        const found = page.find(({ id, labels }) => labels[offeredLabel] === offered || id === known.id);
+        const last = page.at(-1);
+        if (found !== undefined || last === undefined) return found ?? known;
+        page = await driver.runs({ target: name, limit: pageRuns, beforeId: last.id }, patience);
+      }
+    },
     signal,
   );
-  return runs.find(({ labels }) => labels[offeredLabel] === offered) ?? known;
 }
 
 function runOrder(target: Target, offered: string, idempotencyKey: string, by: WokenBy): RunOrder {

@@ -276,6 +276,29 @@ describe("a release whose run has ended", () => {
     ]);
   });
 
+  test("by unreachable infrastructure a hundred times is tried once more, however many runs others have asked for since", async () => {
+    const { database, process } = await site(tableMigrations(1));
+    const one = await process();
+    let last = await accepted(one, database);
+    await endAs(database, last, "LOCK_TIMEOUT");
+    const copies = (count: number, change: string): Promise<unknown> =>
+      database.query(`DO $$ DECLARE last text := '${last}'; next lockkeeper.runs; BEGIN
+ FOR n IN 1..${count} LOOP
+  SELECT * INTO next FROM lockkeeper.runs ORDER BY created_at DESC, id DESC LIMIT 1;
+  next.id := regexp_replace(next.id, '.{6}$', lpad((${change === "" ? 500 : 0} + n)::text, 6, '0')); next.created_at := clock_timestamp(); ${change}
+  INSERT INTO lockkeeper.runs SELECT next.*; last := next.id;
+ END LOOP; END $$`);
+    await copies(
+      100,
+      "next.idempotency_key := regexp_replace(next.idempotency_key, ':after:.*', '') || ':after:' || last;",
+    );
+    last = (await runs(database)).at(-1)?.id ?? "";
+    await copies(300, "next.idempotency_key := NULL; next.labels := '{}'; next.id := next.id || n;");
+    expect(await one.wake()).toMatchObject({ kind: "run" });
+    expect((await runs(database)).at(-1)?.idempotency_key).toMatch(`:after:${last}`);
+    expect(await tables(database)).toEqual(["t1"]);
+  });
+
   test("because a person stopped it does not begin again by itself", async () => {
     const { database, process } = await site(tableMigrations(1));
     const one = await process();
