@@ -20,9 +20,13 @@ export async function readSecretFile(path: string, what: string): Promise<string
   } catch (cause) {
     if (cause instanceof RunnerError) throw cause;
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown reason";
-    throw new RunnerError("USAGE", `${what}: "${path}" cannot be read (${code})`, { cause });
+    throw new RunnerError("USAGE", `${what}: "${path}" cannot be read (${code})`, {
+      hint: "check the path, and that this user may read it",
+      cause,
+    });
   }
   const secret = text.replace(/\r?\n$/, "");
-  if (secret === "") throw new RunnerError("USAGE", `${what}: "${path}" is empty`);
+  if (secret === "")
+    throw new RunnerError("USAGE", `${what}: "${path}" is empty`, { hint: "write the secret into it" });
   return secret;
 }
