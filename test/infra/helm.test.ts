@@ -204,6 +204,7 @@ describe("infra/helm/lockkeeper", () => {
       '"order-prod" is not in config.targets; there are orders-prod',
     ],
     [["--set-json=config={}"], "config.targets is empty"],
+    [["--set-json=config=null"], "config.targets is empty"],
     [["--set=server.enabled=true"], "policy is missing"],
     [["--set=server.enabled=true", '--set-json=policy={"rules":[]}'], "config.publicUrl is missing"],
     [["--set=secrets=null"], "add secrets.orders-db with the name of the Secret"],

@@ -142,7 +142,7 @@ policy.json: |
 {{/* What values.schema.json cannot see: names that must be found elsewhere. */}}
 {{- define "lockkeeper.check" -}}
 {{- if not .Values.existingConfigMap -}}
-{{- $targets := default dict .Values.config.targets -}}
+{{- $targets := default dict (default dict .Values.config).targets -}}
 {{- if not $targets -}}
 {{- fail "config.targets is empty: say which databases there are, or name a ConfigMap with existingConfigMap" -}}
 {{- end -}}
