@@ -14,37 +14,8 @@ import type { RunnerError, RunnerErrorCode } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { RunResult } from "../executor/result.ts";
 import { redactText } from "../report/redact.ts";
-import type { ObservedRun, RunObserver, RunWatch } from "../run/observer.ts";
-import { parseTraceParent, type TraceParent } from "../run/trace-parent.ts";
-
-/** Makes spans of runs, and knows which span a run's log lines belong to. */
-export class RunTracer implements RunObserver {
-  readonly #tracer: Tracer;
-  readonly #parent: TraceParent | undefined;
-  /** of the runs begun last, also ended ones: lines may come late */
-  readonly #places = new Map<string, TraceParent>();
-
-  /** @param parent - of runs that nobody names one for, such as the pipeline that started this process */
-  constructor(tracer: Tracer, parent: TraceParent | undefined) {
-    this.#tracer = tracer;
-    this.#parent = parent;
-  }
-
-  begin(run: ObservedRun): RunWatch {
-    const watch = new RunSpans(run, this.#tracer, parseTraceParent(run.traceparent) ?? this.#parent);
-    this.#places.set(run.id, watch.place);
-    const [oldest] = this.#places.keys();
-    if (this.#places.size > mostPlaces && oldest !== undefined) this.#places.delete(oldest);
-    return watch;
-  }
-
-  /** Where in which trace a run is. */
-  placeOf(runId: string): TraceParent | undefined {
-    return this.#places.get(runId);
-  }
-}
-
-const mostPlaces = 1_000;
+import type { ObservedRun, RunWatch } from "../run/observer.ts";
+import type { TraceParent } from "../run/trace-parent.ts";
 
 interface BegunStep {
   readonly path: string;
@@ -56,7 +27,7 @@ interface BegunStep {
  * One run as spans: `lockkeeper.run` over release, lock, backup and each migration. Statements are none, and no SQL text
  * is anywhere.
  */
-class RunSpans implements RunWatch {
+export class RunSpans implements RunWatch {
   readonly #tracer: Tracer;
   readonly #root: Span;
   readonly #below: Context;

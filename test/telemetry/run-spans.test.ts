@@ -7,7 +7,7 @@ import {
 } from "@opentelemetry/sdk-trace";
 import { describe, expect, test } from "vitest";
 import { RunnerError } from "../../src/error.ts";
-import { RunTracer } from "../../src/telemetry/run-spans.ts";
+import { RunTracer } from "../../src/telemetry/run-tracer.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import type { MigrationText } from "../support/plain-release.ts";
 import { openTarget, tableMigrations, type PlainTarget } from "../support/target.ts";
