@@ -45,10 +45,10 @@ const policy = {
   ],
 };
 
-/** A target `orders`, its releases in a new bucket of `s3`. `more` is added to the configuration's targets. */
+/** A target `orders`, its releases in a new bucket of `s3`. `more` is added to the configuration's targets, `config` to the rest of it. */
 export async function deploy(
   s3: S3Server,
-  options: { readonly more?: string; readonly atEnd?: AtEnd } = {},
+  options: { readonly more?: string; readonly config?: string; readonly atEnd?: AtEnd } = {},
 ): Promise<Deployed> {
   const { atEnd = onTestFinished } = options;
   const database = await createDatabase({ endsWith: "file" });
@@ -66,7 +66,8 @@ policy: policy.json
 trust: { team: { keys: [alice.pub] } }
 targets:
   orders: { engine: postgres, stream: orders, source: "${bucket}/orders", trust: team, database: { urlFile: db-url } }
-${options.more ?? ""}`,
+${options.more ?? ""}
+${options.config ?? ""}`,
   };
   for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
   const destination = await openSource(`${bucket}/orders`, s3.options);

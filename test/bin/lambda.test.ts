@@ -1,6 +1,8 @@
+import { randomBytes } from "node:crypto";
 import path from "node:path";
 import { readFile, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { receiver } from "../notify/receiver.ts";
 import { startS3, type S3Server } from "../support/bucket.ts";
 import { needs } from "../support/parts.ts";
 import { deploy, functionArn, functionUrlEvent, localFunction, s3Event } from "./lambda-rig.ts";
@@ -124,6 +126,20 @@ describe("a function that a bucket's event wakes", () => {
         "select trigger, caller ->> 'issuer' as issuer, caller ->> 'subject' as subject from lockkeeper.runs",
       ),
     ).toEqual([{ trigger: "event", issuer: "urn:lockkeeper:event:s3", subject: functionArn }]);
+  });
+
+  test("tells who is to be told before it answers, also one who is slow to take it", async () => {
+    const slow = await receiver(() => ({ status: 204, afterMs: 1_500 }));
+    const webhook = `{ url: "${slow.url}", secretFile: hook.secret }`;
+    const deployed = await deploy(s3, { config: `notify: [{ webhook: ${webhook}, on: [succeeded] }]` });
+    await writeFile(path.join(deployed.folder, "hook.secret"), `whsec_${randomBytes(32).toString("base64")}`);
+    await deployed.publish(one);
+    const { invoke, log } = await localFunction(deployed.variables);
+    await invoke(s3Event(deployed));
+    await deployed.publish(two);
+    await invoke(s3Event(deployed));
+    expect(slow.received.map(({ json }) => json.data.to)).toEqual(["1", "2"]);
+    expect(log.filter(({ event }) => event === "notification.lost")).toEqual([]);
   });
 
   test("has the worker execute it where another function is the worker, and never itself", async () => {

@@ -17,6 +17,8 @@ export type Said =
   | {
       readonly status: number;
       readonly body?: string;
+      /** milliseconds before it says so; default 0 */
+      readonly afterMs?: number;
       readonly headers?: Readonly<Record<string, string>>;
     };
 
@@ -43,7 +45,7 @@ export async function receiver(
       const said = say(one, received.length);
       received.push(one);
       if (said === "hang") return;
-      response.writeHead(said.status, said.headers).end(said.body);
+      setTimeout(() => response.writeHead(said.status, said.headers).end(said.body), said.afterMs ?? 0);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -4,13 +4,15 @@ import { toRunnerError, type RunnerError } from "../../error.ts";
 import type { LogRecord } from "../../report/log.ts";
 import { logTo } from "../../report/log-writer.ts";
 import { originOf } from "../../report/origin.ts";
+import { lastFlushMs } from "../open-observers.ts";
 import { gatewayOf, type Gateway } from "./gateway.ts";
 import { openLambdaHost, type Invocation, type LambdaHost } from "./host.ts";
 import type { LambdaHttp } from "./http.ts";
 import { ownMessageOf } from "./message.ts";
 
-/** milliseconds to send what observers saw, at the most */
-const flushMs = 1_000;
+/** milliseconds to send what observers saw, at the most; few runs are a caller's, who would wait as long for the answer */
+const flushMs = lastFlushMs;
+const callersFlushMs = 1_000;
 /** milliseconds to leave to Lambda itself */
 const lastMs = 200;
 /** milliseconds; of less than this, what a run leaves for its end is a large part */
@@ -74,7 +76,7 @@ async function answer(
     const { answerProblem } = await import("./http.ts");
     return await answerProblem(gateway, error);
   } finally {
-    await instance.rests(invocation);
+    await instance.rests(invocation, gateway === undefined ? flushMs : callersFlushMs);
   }
 }
 
@@ -131,10 +133,10 @@ class Instance {
    * closed. After an hour in the ice the other side has forgotten them, and the next invocation would wait for an answer
    * that nobody sends.
    */
-  async rests(invocation: Invocation): Promise<void> {
+  async rests(invocation: Invocation, mostMs: number): Promise<void> {
     this.#underWay -= 1;
     const host = await this.#opening?.catch(() => undefined);
-    const ms = Math.min(flushMs, invocation.msLeft() - lastMs);
+    const ms = Math.min(mostMs, invocation.msLeft() - lastMs);
     if (ms > 0) await host?.observers.flush(ms);
     if (this.#underWay === 0) await host?.disconnect();
   }
