@@ -68,19 +68,23 @@ read_json() { jq -r "$shared $1" "$work/body"; }
 seconds_of() {
   [[ $1 =~ ^([0-9]{1,6})(s|m|h)?$ ]] || fail "LOCKKEEPER_WAIT: expected a duration such as 10m, got $1" 2
   case ${BASH_REMATCH[2]} in
-    h) echo $((BASH_REMATCH[1] * 3600)) ;;
-    m) echo $((BASH_REMATCH[1] * 60)) ;;
-    *) echo "${BASH_REMATCH[1]}" ;;
+    h) echo $((10#${BASH_REMATCH[1]} * 3600)) ;;
+    m) echo $((10#${BASH_REMATCH[1]} * 60)) ;;
+    *) echo $((10#${BASH_REMATCH[1]})) ;;
   esac
 }
 
 # In the background, because bash hears a signal only while it waits. Leaves the answer in body and headers.
+# An answer has at most 4 MiB; many a curl holds only those to it that say how long they are.
 fetch() {
-  curl -sS --proto =http,https --max-time 60 --max-filesize 4194304 -o "$work/body" -D "$work/headers" -w '%{http_code}' "$@" \
-    >"$work/status" 2>"$work/curl" &
+  (
+    trap '' XFSZ
+    ulimit -f 4096 2>/dev/null || true
+    exec curl -sS --proto =http,https --max-time 60 --max-filesize 4194304 -o "$work/body" -D "$work/headers" -w '%{http_code}' "$@"
+  ) >"$work/status" 2>"$work/curl" &
   request=$!
-  wait "$request" || true
-  status=$(cat "$work/status")
+  # an answer that broke off is none
+  if wait "$request"; then status=$(cat "$work/status"); else status=000; fi
   case $status in [1-5][0-9][0-9]) ;; *) status=000 ;; esac
 }
 
@@ -261,11 +265,11 @@ jq -r --slurpfile past "$work/history" "$shared"'
   "### lockkeeper: \(.target | md): \(.status | md)\(if .outcome then " (\(.outcome | md))" else "" end)\n",
   "|  |  |\n| --- | --- |",
   "| run | \(.id | md) |",
-  "| release | \(.release.digest // "" | code)\(if .release.version then ", version \(.release.version)" else "" end) |",
+  "| release | \(.release.digest // "" | code)\(if .release.version then ", version \(.release.version | md)" else "" end) |",
   "| database | \(if .status == "succeeded" then "from \(.from // "0" | md) to \(.to // "0" | md)" else "was at \(.from // "0" | md), wanted is \(.to // "the newest" | md)" end) |",
-  "| done | \(.progress.applied) of \(.progress.total) |",
+  "| done | \(.progress.applied | md) of \(.progress.total | md) |",
   ($past[0].history[-100:] | select(length > 0) | "\n| migration |  | took |\n| --- | --- | --- |",
-    (.[] | "| \(.path | code) | \(if .status != "done" then "**\(.status | md)**" elif .direction == "up" then "applied" else "taken back" end) | \(.durationMs | took) |")),
+    (.[] | "| \(.path | code) | \(if .status != "done" then "**\(.status | md)**" elif .direction == "up" then "applied" else "taken back" end) | \(.durationMs | numbers // 0 | took) |")),
   (.error | select(. != null) | "\n**\(.code | md)**\(if .fields.migration then " at \([.fields.migration, .fields.line, .fields.column] | map(select(. != null) | tostring) | join(":") | code)" else "" end)\n\n\(.message | md)",
     (select(.hint) | "\nNext: \(.hint | md)")),
   ""' "$work/run" | summary

@@ -219,18 +219,46 @@ describe("the action for GitHub", () => {
     }
   });
 
+  test("asks again where an answer broke off, or has no end", async () => {
+    const { world, issuer } = await platformWorld("github");
+    const release = await world.bucket.publish(users);
+    const chunk = Buffer.alloc(1024 * 1024, " ");
+    let sent = 0;
+    const server = await front(world, (_, response, count) => {
+      if (count > 2) return false;
+      response.writeHead(200, count === 1 ? { "content-length": "100" } : {});
+      if (count === 1) {
+        response.write('{"id":"orders.1",', () => response.destroy());
+        return true;
+      }
+      const pour = (): void => {
+        if (response.destroyed) return;
+        sent += chunk.length;
+        response.write(chunk, pour);
+      };
+      pour();
+      return true;
+    });
+    // digits that a shell could take for octal ones
+    const said = await act(await playGithub(issuer), server, { release, wait: "099s" });
+    expect(said).toMatchObject({ code: 0, text: expect.stringContaining("1/1 applied") });
+    expect(said.text.match(/no answer from the server .* trying again/g)).toHaveLength(2);
+    expect(sent).toBeLessThan(100 * 1024 * 1024);
+    expect(new Set(server.keys).size).toBe(1);
+  });
+
   test("takes nothing that a server says for a command of GitHub, or for Markdown", async () => {
     const { issuer, world } = await platformWorld("github");
     const github = await playGithub(issuer);
     const evil =
       "x\n::set-output name=status::succeeded\n##[set-output name=status]succeeded | `a` <b> @acme";
-    const server = await front(world, (_, response) => {
-      const progress = { applied: 0, total: 1, current: evil, message: evil };
+    const server = await front(world, ({ url }, response) => {
+      const progress = { applied: evil, total: evil, current: evil, message: evil };
       const error = { code: evil, message: evil, hint: evil, fields: { migration: evil, line: evil } };
       const run = { id: evil, target: evil, status: evil, done: true, outcome: evil, from: evil, to: evil };
-      response
-        .writeHead(200)
-        .end(JSON.stringify({ ...run, release: { digest: evil, version: null }, progress, error }));
+      const past = { history: [{ path: evil, status: evil, direction: evil, durationMs: evil }] };
+      const shown = { ...run, release: { digest: evil, version: evil }, progress, error };
+      response.writeHead(200).end(JSON.stringify(url?.includes("/history") === true ? past : shown));
       return true;
     });
     const said = await act(github, server, {});
