@@ -1,4 +1,5 @@
 import type { Driver } from "../driver/driver.ts";
+import { questionsBy } from "../driver/questions.ts";
 import type { ReleaseProvider } from "../release/release.ts";
 
 /**
@@ -10,32 +11,9 @@ import type { ReleaseProvider } from "../release/release.ts";
 export function lazyDriver(shown: string, open: () => Promise<Driver>): Driver {
   const opened = onceOpen(open);
   return {
+    ...questionsBy(async (question) => question(await opened.get())),
     get url() {
       return opened.now()?.url ?? shown;
-    },
-    state: async (...given) => (await opened.get()).state(...given),
-    history: async (...given) => (await opened.get()).history(...given),
-    withLease: async (...given) => (await opened.get()).withLease(...given),
-    acceptRun: async (...given) => (await opened.get()).acceptRun(...given),
-    spendUse: async (...given) => (await opened.get()).spendUse(...given),
-    run: async (...given) => (await opened.get()).run(...given),
-    runs: async (...given) => (await opened.get()).runs(...given),
-    pickUpRuns: async (...given) => (await opened.get()).pickUpRuns(...given),
-    audit: {
-      append: async (...given) => (await opened.get()).audit.append(...given),
-      read: async (...given) => (await opened.get()).audit.read(...given),
-    },
-    roots: async (...given) => (await opened.get()).roots(...given),
-    setPaused: async (...given) => (await opened.get()).setPaused(...given),
-    resetTrust: async (...given) => (await opened.get()).resetTrust(...given),
-    updateRun: async (...given) => (await opened.get()).updateRun(...given),
-    requestCancel: async (...given) => (await opened.get()).requestCancel(...given),
-    unlock: async (...given) => (await opened.get()).unlock(...given),
-    foreign: {
-      tables: async (...given) => (await opened.get()).foreign.tables(...given),
-      rows: async (...given) => (await opened.get()).foreign.rows(...given),
-      begin: async (...given) => (await opened.get()).foreign.begin(...given),
-      withLock: async (...given) => (await opened.get()).foreign.withLock(...given),
     },
     close: async () => (await opened.forget())?.close(),
   };

@@ -1,11 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type * as v from "valibot";
 import { RunnerError } from "../error.ts";
-import type { Emit } from "../executor/event.ts";
-import { historySchema, leaseSchema, plannedSchema, runSchema } from "./remote-run.ts";
+import { plannedSchema, runSchema } from "./remote-run.ts";
 import type { RemoteEntry, RemotePlan, RemoteRun } from "./remote-run.ts";
 import type { Patience, RemoteServer } from "./remote-server.ts";
+import { makeTeller, type Listener } from "./remote-teller.ts";
 
 /** What a server is asked for. */
 export interface RunWish {
@@ -22,15 +21,12 @@ export interface RunWish {
 }
 
 /** How a run is followed. */
-export interface FollowOptions {
+export interface FollowOptions extends Listener {
   readonly signal: AbortSignal;
   /** whether an abort also asks the server to stop the run */
   readonly cancelsOnAbort: boolean;
   /** milliseconds without any answer after which a run that has begun is not followed any longer */
   readonly outageMs?: number;
-  /** told what happens, as a run of this process would tell it */
-  readonly emit: Emit;
-  onProgress(run: RemoteRun): void;
 }
 
 /** A run and what it did. */
@@ -43,18 +39,14 @@ export interface Followed {
 const pollSeconds = 2;
 /** Milliseconds from one look to the next at the least: a server that is about to stop, or a cache before it, answers at once. */
 const minLookMs = 500;
-/** Pages of history that are read at one look; the next one goes on. */
-const maxPages = 100;
 /** Before a run is known, a server that does not answer is most likely not the one that was meant. */
 const beginning: Patience = { attempts: 5, outageMs: 300_000, refusals: 1 };
 /** Milliseconds: servers are replaced, gateways and networks fail, and a run goes on all the same. */
 const defaultOutageMs = 300_000;
 /** Of a refused token: one that has expired is replaced where it comes from. */
 const refusals = 5;
-/** What is only shown is not worth a second try. */
+/** Where the error that came before says what there is to say. */
 const once: Patience = { attempts: 1, outageMs: 0, refusals: 1 };
-/** Milliseconds between two looks at who has the lease. */
-const leaseLookMs = 10_000;
 /** Milliseconds for the request that stops a run: GitHub ends a step's processes 7.5 s after it has interrupted them. */
 const cancelMs = 6_000;
 
@@ -151,68 +143,6 @@ function look(
 ): Promise<RemoteRun> {
   const path = `/v1/runs/${encodeURIComponent(id)}?wait=${wait}`;
   return server.send({ path, answer: runSchema, patience }, signal);
-}
-
-/**
- * Tells of a run, each time it was looked at, what is new; gives all of its entries that are done. What it asks the
- * server besides is only told: where there is no answer, nothing is missing but words.
- */
-function makeTeller(
-  server: RemoteServer,
-  target: string,
-  { emit, onProgress, signal }: FollowOptions,
-): (run: RemoteRun) => Promise<readonly RemoteEntry[]> {
-  const entries: RemoteEntry[] = [];
-  let counted = 0;
-  let lookedAt = -Infinity;
-  const path = `/v1/targets/${encodeURIComponent(target)}`;
-  const ask = async <T>(where: string, answer: v.GenericSchema<unknown, T>): Promise<T | undefined> => {
-    try {
-      return await server.send({ path: where, answer, patience: once }, signal);
-    } catch {
-      signal.throwIfAborted();
-      return undefined;
-    }
-  };
-  const readEntries = async (run: RemoteRun): Promise<void> => {
-    for (let pages = 0; pages < maxPages; pages += 1) {
-      const last = entries.at(-1)?.id ?? 0;
-      const query = new URLSearchParams({ run: run.id, pageToken: String(last) });
-      const page = await ask(`${path}/history?${query.toString()}`, historySchema);
-      const under = page?.history.findIndex(({ status }) => status === "started") ?? -1;
-      const told = page?.history.slice(0, under === -1 ? undefined : under) ?? [];
-      const news = told.filter(({ id }) => id > last);
-      for (const entry of news) {
-        entries.push(entry);
-        if (entry.status !== "done" || entry.origin === "covered") continue;
-        counted += 1;
-        const { version, direction, durationMs } = entry;
-        const total = Math.max(run.progress.total, counted);
-        emit({
-          kind: "step.succeeded",
-          path: entry.path,
-          version,
-          direction,
-          durationMs,
-          done: counted,
-          total,
-        });
-      }
-      if (page?.nextPageToken === null || news.length === 0 || under !== -1) return;
-    }
-  };
-  return async (run) => {
-    if (run.done || run.progress.applied > counted) await readEntries(run);
-    if (run.status === "waiting_lock" && performance.now() - lookedAt > leaseLookMs) {
-      lookedAt = performance.now();
-      const lease = (await ask(path, leaseSchema))?.lease;
-      if (lease !== undefined && lease !== null && lease.run !== run.id) {
-        emit({ kind: "lease.waiting", holder: lease.holder, runId: lease.run, since: lease.acquiredAt });
-      }
-    }
-    onProgress(run);
-    return entries;
-  };
 }
 
 /** Nobody knows what becomes of the run: that, too, is to be said. */

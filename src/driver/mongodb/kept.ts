@@ -1,6 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import type { DatabaseAccess } from "../access.ts";
 import type { Driver } from "../driver.ts";
+import { questionsBy } from "../questions.ts";
 
 /**
  * A driver for a URL that is kept elsewhere: read with the first question, and again when the server refuses its user or
@@ -33,12 +34,12 @@ export function keptMongo(access: DatabaseAccess, open: (url: string) => Driver)
     }
   }
 
+  const questions = questionsBy((question) => ask(question));
   return {
+    ...questions,
     get url() {
       return latest?.url ?? access.shown;
     },
-    state: (...given) => ask((driver) => driver.state(...given)),
-    history: (...given) => ask((driver) => driver.history(...given)),
     withLease(options, work) {
       let isWorking = false;
       return ask(
@@ -50,25 +51,8 @@ export function keptMongo(access: DatabaseAccess, open: (url: string) => Driver)
         () => !isWorking,
       );
     },
-    acceptRun: (...given) => ask((driver) => driver.acceptRun(...given)),
-    spendUse: (...given) => ask((driver) => driver.spendUse(...given)),
-    run: (...given) => ask((driver) => driver.run(...given)),
-    runs: (...given) => ask((driver) => driver.runs(...given)),
-    pickUpRuns: (...given) => ask((driver) => driver.pickUpRuns(...given)),
-    audit: {
-      append: (...given) => ask((driver) => driver.audit.append(...given)),
-      read: (...given) => ask((driver) => driver.audit.read(...given)),
-    },
-    roots: (...given) => ask((driver) => driver.roots(...given)),
-    setPaused: (...given) => ask((driver) => driver.setPaused(...given)),
-    resetTrust: (...given) => ask((driver) => driver.resetTrust(...given)),
-    updateRun: (...given) => ask((driver) => driver.updateRun(...given)),
-    requestCancel: (...given) => ask((driver) => driver.requestCancel(...given)),
-    unlock: (...given) => ask((driver) => driver.unlock(...given)),
     foreign: {
-      tables: (...given) => ask((driver) => driver.foreign.tables(...given)),
-      rows: (...given) => ask((driver) => driver.foreign.rows(...given)),
-      begin: (...given) => ask((driver) => driver.foreign.begin(...given)),
+      ...questions.foreign,
       withLock(place, options, work) {
         let isWorking = false;
         return ask(
