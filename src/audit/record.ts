@@ -209,7 +209,7 @@ export function writeRecord(record: AuditRecord): string {
 }
 
 /** Hex sha256 over `seq direction path sha256\n` of each. */
-export function digestOfMigrations(migrations: readonly AuditedMigration[]): string {
+function digestOfMigrations(migrations: readonly AuditedMigration[]): string {
   const hash = createHash("sha256");
   for (const { seq, direction, path, sha256 } of migrations)
     hash.update(`${seq} ${direction} ${path} ${sha256}\n`);

@@ -79,7 +79,7 @@ export function parseConfig(
 }
 
 /** All problems as one error: one is told in the message, several stand under it, one a line. */
-export function configError(file: string, problems: readonly ConfigProblem[]): RunnerError {
+function configError(file: string, problems: readonly ConfigProblem[]): RunnerError {
   const told = problems.map(
     ({ line, column, path, message }) =>
       `${file}:${line}:${column} ${path === "" ? "" : `${path}: `}${message}`,

@@ -28,15 +28,15 @@ export const passwordFile = textFlag("password-file", {
   placeholder: "<file>",
   text: "file whose content is the database password, in place of one in the URL",
 });
-export const databaseSecret = textFlag("database-secret", {
+const databaseSecret = textFlag("database-secret", {
   placeholder: "<name>",
   text: "in place of --database: a secret that holds the URL, or what RDS keeps; arn:aws:secretsmanager:… or projects/…/secrets/…",
 });
-export const passwordSecret = textFlag("password-secret", {
+const passwordSecret = textFlag("password-secret", {
   placeholder: "<name>",
   text: "a secret whose content is the password, or what RDS keeps, in place of one in the URL",
 });
-export const databaseIam = choiceFlag("database-iam", {
+const databaseIam = choiceFlag("database-iam", {
   text: "log in with a token of the platform's IAM in place of a password",
   choices: ["rds", "cloud-sql"],
 });
@@ -69,7 +69,7 @@ export const trust = listFlag("trust", {
   text: "public key or trust file whose signatures count; can be repeated",
 });
 /** Typed each time: no variable and no configuration key can switch signatures off. */
-export const unsigned = switchFlag("unsigned", {
+const unsigned = switchFlag("unsigned", {
   text: "take plain migration files without a signature; refused for production and after a signed release",
   hasVariable: false,
 });
@@ -108,11 +108,11 @@ export const wait = durationFlag("wait", {
   text: "how long to wait for another run's lease",
   fallback: "10m",
 });
-export const lockTimeout = durationFlag("lock-timeout", {
+const lockTimeout = durationFlag("lock-timeout", {
   text: "how long a statement may wait for a table lock; 0 for ever",
   fallback: "5s",
 });
-export const statementTimeout = durationFlag("statement-timeout", {
+const statementTimeout = durationFlag("statement-timeout", {
   text: "how long a statement may take; 0 for ever",
   fallback: "0",
 });
@@ -121,11 +121,11 @@ export const deadline = durationFlag("deadline", {
   fallback: "0",
 });
 
-export const orphans = choiceFlag("orphans", {
+const orphans = choiceFlag("orphans", {
   text: "when a statement of a runner that died is still under way on the server: wait for it, as long as --wait says (the default), or cancel it",
   choices: ["wait", "cancel"],
 });
-export const dependencies = choiceFlag("dependencies", {
+const dependencies = choiceFlag("dependencies", {
   text: "when a service that a migration depends on is not at its version yet: refuse the run (the default), or wait for it, as long as --wait says",
   choices: ["wait", "refuse"],
 });
@@ -138,36 +138,36 @@ export const onFailure = choiceFlag("on-failure", {
   text: "when a migration fails: keep what was applied before it, or go back to where the run began by the down files; then each needs one",
   choices: ["keep", "rollback"],
 });
-export const backupCommand = argvFlag("backup-command", {
+const backupCommand = argvFlag("backup-command", {
   text: "program that makes a backup before the first step, run without a shell; its failure stops the run",
 });
-export const backupUrl = textFlag("backup-url", {
+const backupUrl = textFlag("backup-url", {
   placeholder: "<url>",
   text: "webhook that makes a backup before the first step, in place of --backup-command",
 });
-export const backupHeaderFile = textFlag("backup-header-file", {
+const backupHeaderFile = textFlag("backup-header-file", {
   placeholder: "<file>",
   text: "file with a header for --backup-url, such as Authorization: Bearer …",
 });
-export const backupTimeout = durationFlag("backup-timeout", {
+const backupTimeout = durationFlag("backup-timeout", {
   text: "how long the backup may take; 0 for ever",
   fallback: "1h",
 });
 
-export const s3Endpoint = textFlag("s3-endpoint", {
+const s3Endpoint = textFlag("s3-endpoint", {
   placeholder: "<url>",
   text: "an S3-compatible server",
   explained: "$AWS_ENDPOINT_URL_S3, or AWS",
 });
-export const s3PathStyle = switchFlag("s3-path-style", {
+const s3PathStyle = switchFlag("s3-path-style", {
   text: "bucket in the path instead of the host name",
 });
-export const s3Region = textFlag("s3-region", {
+const s3Region = textFlag("s3-region", {
   placeholder: "<region>",
   text: "region of the bucket",
   explained: "$AWS_REGION",
 });
-export const gcsEndpoint = textFlag("gcs-endpoint", {
+const gcsEndpoint = textFlag("gcs-endpoint", {
   placeholder: "<url>",
   text: "a server that speaks the GCS JSON API",
   explained: "$STORAGE_EMULATOR_HOST, or Google",

@@ -82,7 +82,7 @@ export function openServer(
 }
 
 /** What one request came to. */
-type Answer<T> =
+export type Answer<T> =
   | { readonly kind: "value"; readonly value: T }
   | {
       readonly kind: "error";
@@ -133,7 +133,7 @@ async function call<T>(
 }
 
 /** An answer: what was asked for, or the error that the server names. */
-function readAnswer<T>(
+export function readAnswer<T>(
   response: Response,
   text: string,
   base: string,

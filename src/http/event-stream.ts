@@ -22,7 +22,7 @@ export const eventTypes = {
 } as const satisfies Record<EventFormat, string>;
 
 /** An update of a run as the event that watchers see. */
-export function eventOf(update: Update, parts: Pick<HttpParts, "links">): StreamEvent {
+function eventOf(update: Update, parts: Pick<HttpParts, "links">): StreamEvent {
   switch (update.kind) {
     case "run":
       return { id: null, event: "run.status", data: viewRun(update.run, parts.links) };

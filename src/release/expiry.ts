@@ -15,6 +15,6 @@ export function assertNotExpired(release: Release, now: Date): void {
 }
 
 /** Whether a release may no longer be applied. A plain folder never expires. */
-export function isExpired(release: Release, now: Date): boolean {
+function isExpired(release: Release, now: Date): boolean {
   return release.expires !== undefined && now >= release.expires;
 }

@@ -24,7 +24,7 @@ export interface ReleaseStatement {
 }
 
 /** Our predicate's name in an in-toto Statement. */
-export const releasePredicateType = "urn:lockkeeper:release:v1";
+const releasePredicateType = "urn:lockkeeper:release:v1";
 
 /** The bytes to sign. One line; two calls with equal statements give equal bytes. */
 export function writeStatement(statement: ReleaseStatement): Buffer {

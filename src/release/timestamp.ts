@@ -19,7 +19,7 @@ export interface Timestamp extends HighWaterMark {
 }
 
 /** Our predicate's name in an in-toto Statement: nothing signed as this passes for a release or a root. */
-export const timestampPredicateType = "urn:lockkeeper:timestamp:v1";
+const timestampPredicateType = "urn:lockkeeper:timestamp:v1";
 
 /** Longest time from issue to expiry: whoever wants longer has a release's own expiry. */
 export const maxTimestampHours = 30 * 24;
@@ -49,7 +49,7 @@ export function writeTimestamp({ stream, epoch, version, digest, issued, expires
  *
  * @throws RunnerError `JSON_…`, `PREDICATE_TYPE`, `SCHEMA`
  */
-export function readTimestamp(payload: Uint8Array): Timestamp {
+function readTimestamp(payload: Uint8Array): Timestamp {
   const { sha256, predicate } = readInToto(payload, {
     what: "the signed timestamp",
     kind: "a timestamp",

@@ -71,7 +71,7 @@ function seldom(now: () => number, show: Reporter["progress"]): Reporter["progre
 }
 
 /** `3/7 done, running 000004_orders.up.sql` */
-export function describeProgress(done: number, total: number, current: string | null): string {
+function describeProgress(done: number, total: number, current: string | null): string {
   return `${done}/${total} done${current === null ? "" : `, running ${current}`}`;
 }
 

@@ -60,7 +60,7 @@ function isBefore(one: ReleaseRank, other: ReleaseRank): boolean {
 }
 
 /** What a database remembers of roots; they are asked for only where that is news. */
-export function knownRoots(
+function knownRoots(
   { driver, stream }: Pick<Place, "driver" | "stream">,
   { rootVersion }: Pick<StreamState, "rootVersion">,
   signal: AbortSignal,

@@ -22,7 +22,7 @@ export interface Process {
 }
 
 /** The object that every target of these tests watches. */
-export const watched = { provider: "s3", bucket: "releases", key: "orders/head.json" } as const;
+const watched = { provider: "s3", bucket: "releases", key: "orders/head.json" } as const;
 
 /** Its event. */
 export const event: BucketEvent = { ...watched, version: null, id: null };
@@ -37,7 +37,7 @@ export const bySqs: WokenBy = {
 };
 
 /** Who sweeps. */
-export const bySchedule: WokenBy = {
+const bySchedule: WokenBy = {
   ...bySqs,
   trigger: "converge",
   via: "schedule",

@@ -1,7 +1,7 @@
 import type { Random } from "../crash/random.ts";
 
 /** No input is larger: what every bound of time is said for. */
-export const maxInputBytes = 65_536;
+const maxInputBytes = 65_536;
 
 /**
  * Another input, near to one of the corpus: flipped and cut like a broken line, and spliced, nested, doubled and

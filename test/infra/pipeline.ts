@@ -13,7 +13,7 @@ import { createIssuer, testAudience, type TestIssuer } from "../support/token.ts
 export const infra = join(import.meta.dirname, "../../infra");
 
 /** Claims of a job on GitHub, as `infra/callers.md` shows them. */
-export const githubClaims = claimsOf("github");
+const githubClaims = claimsOf("github");
 /** Claims of a job on GitLab, from there as well. */
 export const gitlabClaims = claimsOf("gitlab");
 

@@ -19,7 +19,7 @@ export interface CommandError {
 /**
  * What the driver answers for success although it is none: `writeErrors` of a raw command.
  */
-export class WriteErrors extends Error {
+class WriteErrors extends Error {
   readonly error: CommandError;
 
   constructor(error: CommandError) {

@@ -16,7 +16,7 @@ const endedStatuses: readonly RunStatus[] = ["succeeded", "failed", "canceled"];
 const hasNotEnded = { status: { $nin: [...endedStatuses] } };
 
 /** What no two runs may have: each of them belongs to the run that had it first. */
-export function claimsOf({ id, idempotencyKey, singleUse }: NewRun): readonly string[] {
+function claimsOf({ id, idempotencyKey, singleUse }: NewRun): readonly string[] {
   return [
     `run ${id}`,
     ...(idempotencyKey === null ? [] : [keyClaim(idempotencyKey)]),

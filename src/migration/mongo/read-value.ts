@@ -133,7 +133,7 @@ function unclosed(json: JsonText, start: number, bracket: string): RunnerError {
 }
 
 /** What does not belong at this place, told as the mistake it most likely is. */
-export function strangeText(json: JsonText, expected: string): RunnerError {
+function strangeText(json: JsonText, expected: string): RunnerError {
   if (Number.isNaN(json.peek()))
     return json.error(json.index, `the file ends where ${expected} was expected`, "complete it");
   const rest = json.text.slice(json.index, json.index + 40);

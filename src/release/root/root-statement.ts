@@ -14,7 +14,7 @@ export interface RootStatement {
 }
 
 /** Our predicate's name for roots. */
-export const rootPredicateType = "urn:lockkeeper:root:v1";
+const rootPredicateType = "urn:lockkeeper:root:v1";
 
 /** The bytes to sign for a root document; equal documents give equal bytes. */
 export function writeRootStatement(

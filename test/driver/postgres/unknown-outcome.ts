@@ -102,7 +102,7 @@ async function cut(kind: OutcomeCase, moment: Moment, isDead: boolean): Promise<
 }
 
 /** A run that finds what the one before has left, as the runner hands it over. */
-export async function next(
+async function next(
   database: TestDatabase,
   text: string,
   verdicts: ProbeVerdict[],
