@@ -109,6 +109,7 @@ async function fetchRelease(
     throw new RunnerError(
       "RELEASE_NOT_FOUND",
       "the release asked for is not named by a digest sha256:<64 hex digits>",
+      { hint: "publish prints it, and release show tells the newest" },
     );
   }
   const question = { ...options, known: context.knownRoots ?? noKnownRoots, now: context.now };
