@@ -191,7 +191,8 @@ describe.concurrent("under Lambda's own emulator and runtime", () => {
       errorMessage: expect.stringContaining('target "nobody" is not in'),
       trace: [expect.stringMatching(/^UNKNOWN_TARGET: /)],
     });
-    expect(output()).toContain('"event":"function.failed"');
+    // What a process says may come after what it answers.
+    await expect.poll(output, { timeout: 60_000 }).toContain('"event":"function.failed"');
     expect(output()).toMatch(/"aws_request_id":"[0-9a-f-]{36}"/);
     await lastEnd(deployed);
     const runs = "select status, count(*)::int as n from lockkeeper.runs group by 1";
