@@ -1,6 +1,7 @@
 import { RunnerError } from "../error.ts";
+import { inTime } from "./in-time.ts";
 
-/** milliseconds to connect, and for the whole answer with what the client tries again */
+/** milliseconds to connect, and for the whole answer with what the client tries again and its look for credentials */
 const connectMs = 3_000;
 const patienceMs = 10_000;
 
@@ -20,7 +21,7 @@ export async function readAwsSecret(arn: string, region: string): Promise<string
     const asked = client.send(new GetSecretValueCommand({ SecretId: arn }), {
       abortSignal: AbortSignal.timeout(patienceMs),
     });
-    value = (await asked).SecretString;
+    value = (await inTime(asked, patienceMs)).SecretString;
   } catch (cause) {
     throw failure(cause, arn);
   } finally {

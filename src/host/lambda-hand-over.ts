@@ -1,6 +1,7 @@
 import type { LambdaClient } from "@aws-sdk/client-lambda";
 import type { HandOver } from "../dispatch/hand-over.ts";
 import { RunnerError } from "../error.ts";
+import { inTime } from "./in-time.ts";
 
 /** Milliseconds for Lambda to take a request, all tries together: what a run leaves of its function's time has to be enough. */
 const invokeMs = 5_000;
@@ -25,7 +26,7 @@ export function lambdaHandOver(functionName: string): HandOver {
         Payload: JSON.stringify({ lockkeeper: { work: { target } } }),
       });
       try {
-        await client.send(command, { abortSignal: AbortSignal.timeout(invokeMs) });
+        await inTime(client.send(command, { abortSignal: AbortSignal.timeout(invokeMs) }), invokeMs);
       } catch (cause) {
         throw notInvoked(functionName, cause);
       }
