@@ -1,15 +1,15 @@
 /** What our bundles have in common, for AWS Lambda and for the container image. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Metafile, Plugin } from "esbuild";
+import type { BuildOptions, Metafile, Plugin } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
 
 /** Packages of the old kind ask for Node's own modules by `require`, and try whether others are there. */
-export const banner = `const require=n=>{const m=process.getBuiltinModule(n);if(m)return m;throw Object.assign(new Error("Cannot find module '"+n+"'"),{code:"MODULE_NOT_FOUND"})};`;
+const banner = `const require=n=>{const m=process.getBuiltinModule(n);if(m)return m;throw Object.assign(new Error("Cannot find module '"+n+"'"),{code:"MODULE_NOT_FOUND"})};`;
 
 /** The bundle has no package file to read its version from. */
-export const version: Plugin = {
+const version: Plugin = {
   name: "version",
   setup({ onLoad }) {
     onLoad({ filter: /[/\\]src[/\\]build\.ts$/ }, () => ({
@@ -17,6 +17,25 @@ export const version: Plugin = {
     }));
   },
 };
+
+/** How they are made: in pieces, each loaded when it is needed. */
+export const bundling = {
+  absWorkingDir: root,
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  platform: "node",
+  target: "node24",
+  // Modules as they were written can be left out where nobody uses them.
+  mainFields: ["module", "main"],
+  minify: true,
+  legalComments: "none",
+  chunkNames: "chunks/[name]-[hash]",
+  banner: { js: banner },
+  plugins: [version],
+  metafile: true,
+  logLevel: "error",
+} satisfies BuildOptions;
 
 /** The licences of the packages whose code is in it, as they ask for. */
 export function licencesOf({ outputs }: Metafile): string {

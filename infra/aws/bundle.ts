@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { build, type Metafile } from "esbuild";
 import { zipSync, type Zippable } from "fflate";
-import { banner, licencesOf, version } from "../bundled.ts";
+import { bundling, licencesOf } from "../bundled.ts";
 
 /** What was made. */
 export interface LambdaBundle {
@@ -32,26 +32,12 @@ export async function bundleLambda(out: string): Promise<LambdaBundle> {
   const folder = resolve(out);
   makeRoom(folder);
   const { metafile, outputFiles } = await build({
-    absWorkingDir: root,
+    ...bundling,
     entryPoints: { index: "src/bin/lambda.ts" },
     outdir: folder,
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    platform: "node",
-    target: "node24",
-    // Modules as they were written can be left out where nobody uses them.
-    mainFields: ["module", "main"],
-    minify: true,
-    legalComments: "none",
     outExtension: { ".js": ".mjs" },
-    chunkNames: "chunks/[name]-[hash]",
-    banner: { js: banner },
     external,
-    plugins: [version],
-    metafile: true,
     write: false,
-    logLevel: "error",
   });
   const files = new Map<string, Uint8Array>(
     outputFiles.map(({ path, contents }) => [path.slice(folder.length + 1).replaceAll("\\", "/"), contents]),

@@ -7,7 +7,7 @@
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { build } from "esbuild";
-import { banner, licencesOf, version } from "../bundled.ts";
+import { bundling, licencesOf } from "../bundled.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -34,26 +34,12 @@ if (out === undefined || rest.length > 0) throw new Error("usage: node infra/ima
 const folder = resolve(out);
 mkdirSync(folder, { recursive: true });
 const { metafile } = await build({
-  absWorkingDir: root,
+  ...bundling,
   entryPoints: { cli: "src/bin/cli.ts" },
   outdir: folder,
-  bundle: true,
-  splitting: true,
-  format: "esm",
-  platform: "node",
-  target: "node24",
-  // Modules as they were written can be left out where nobody uses them.
-  mainFields: ["module", "main"],
-  minify: true,
   // An error's stack names functions all the same.
   keepNames: true,
-  legalComments: "none",
-  chunkNames: "chunks/[name]-[hash]",
-  banner: { js: banner },
   external: [...packages, ...absent],
-  plugins: [version],
-  metafile: true,
-  logLevel: "error",
 });
 for (const name of packages)
   cpSync(join(root, "node_modules", name), join(folder, "node_modules", name), { recursive: true });
