@@ -46,6 +46,7 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
   for (let runs = 1; ; runs += 1) {
     const { state, newest } = await awaitReady(target, release, {
       timeoutMs: Math.min(patienceMs, msLeft()),
+      deadlineMs: msLeft(),
       pollMs,
       signal,
       onWaiting: (why) => output.waiting(why),

@@ -43,18 +43,23 @@ export async function askUntil<T>(
 }
 
 /** milliseconds after which a look at a database is given up, and another connection tried */
-const lookMs = 20_000;
+const mostLookMs = 20_000;
+/** milliseconds that a look has also where the time is over: a server that is well needs far less */
+const leastLookMs = 1_000;
 
 /**
  * One look at a database, as {@link askUntil} takes it: what passes by itself is a reason to ask again.
  *
  * @param isPassing - which errors are
+ * @param msLeft - for everything; a look that hangs ends with it
  */
 export async function lookAt<T>(
   look: (signal: AbortSignal) => Promise<T | RunnerError>,
   signal: AbortSignal,
   isPassing: (error: RunnerError) => boolean,
+  msLeft = Infinity,
 ): Promise<T | RunnerError> {
+  const lookMs = Math.ceil(Math.max(leastLookMs, Math.min(mostLookMs, msLeft)));
   const patience = AbortSignal.timeout(lookMs);
   try {
     return await look(AbortSignal.any([signal, patience]));
@@ -62,8 +67,12 @@ export async function lookAt<T>(
     signal.throwIfAborted();
     if (error instanceof RunnerError && isPassing(error)) return error;
     if (!patience.aborted) throw error;
-    return new RunnerError("DATABASE_UNAVAILABLE", `the database does not answer within ${lookMs / 1000} s`, {
-      cause: error,
-    });
+    return new RunnerError(
+      "DATABASE_UNAVAILABLE",
+      `the database does not answer within ${Math.round(lookMs / 1000)} s`,
+      {
+        cause: error,
+      },
+    );
   }
 }

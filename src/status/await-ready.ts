@@ -38,13 +38,15 @@ export interface Ready {
  * Waits until a target's database answers, and its bucket too, where the database does not have `release` already.
  *
  * @param release - digest that is wanted; undefined for the newest
+ * @param options - `deadlineMs`: also for a look that hangs
  * @throws RunnerError what is no matter of time; `DATABASE_UNAVAILABLE`, `SOURCE_UNAVAILABLE` … when the time is over
  */
 export function awaitReady(
   target: Pick<Target, "driver" | "releases" | "stream">,
   release: string | undefined,
-  options: AskOptions,
+  options: AskOptions & { readonly deadlineMs?: number },
 ): Promise<Ready> {
+  const deadline = performance.now() + (options.deadlineMs ?? Infinity);
   const identityBy = performance.now() + Math.min(identityMs, options.timeoutMs);
   const maySettle = (error: RunnerError): boolean =>
     isPassing(error) || (error.code === "SOURCE_DENIED" && performance.now() < identityBy);
@@ -52,11 +54,20 @@ export function awaitReady(
     const state = await target.driver.state(target.stream, signal);
     if (release !== undefined && state.completed === release) return { state, newest: undefined };
     const newest = await target.releases.head(signal).catch((error: unknown) => {
+      if (signal.aborted) throw hangs(target.releases.url, error);
       // A release that is named needs no head: its bucket only has to be there.
       if (release === undefined || !(error instanceof RunnerError) || maySettle(error)) throw error;
       return undefined;
     });
     return { state, newest };
   };
-  return askUntil((signal) => lookAt(look, signal, maySettle), options);
+  return askUntil((signal) => lookAt(look, signal, maySettle, deadline - performance.now()), options);
+}
+
+/** The database has answered by then. */
+function hangs(url: string, cause: unknown): RunnerError {
+  return new RunnerError("SOURCE_UNAVAILABLE", `${url} does not answer`, {
+    hint: "check the network to the bucket: a NetworkPolicy, a proxy, a private endpoint",
+    cause,
+  });
 }

@@ -1,5 +1,6 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -77,6 +78,21 @@ describe("lockkeeper golang-migrate-entrypoint", () => {
     expect(await theirs("up")).toMatchObject({ code: 0 });
     expect(await entry()).toMatchObject({ code: 0 });
     expect(await database.query("select seq from lockkeeper.history order by id")).toHaveLength(3);
+  });
+
+  test("waits for an older image that is at work no longer than its deadline", async () => {
+    const { entry, theirs, write, database } = await makeContainer(pairs("1"));
+    expect(await theirs("up")).toMatchObject({ code: 0 });
+    await write({ "2_slow.up.sql": "select pg_sleep(600);", "2_slow.down.sql": "select 1;" });
+    const working = theirs("up");
+    const sleeping = "from pg_stat_activity where query like 'select pg_sleep(600)%' and state = 'active'";
+    while ((await database.query(`select pid ${sleeping}`)).length === 0) await pause(20);
+    expect(await entry({}, "--deadline", "2s")).toMatchObject({
+      code: 30,
+      stderr: expect.stringContaining("golang-migrate holds its lock"),
+    });
+    await database.query(`select pg_terminate_backend(pid) ${sleeping}`);
+    expect((await working).code).not.toBe(0);
   });
 
   test("leaves golang-migrate's table as it is with --keep-in-step off", async () => {

@@ -49,6 +49,23 @@ describe("waiting for a target to answer", () => {
     expect(told).toEqual([]);
   });
 
+  test.for([undefined, pinned])(
+    "says of a bucket that never answers that it is the bucket, and ends with the deadline (release %s)",
+    async (release) => {
+      const { driver, stream, releases } = await openTarget((await createDatabase()).url, tableMigrations(1));
+      const head: ReleaseProvider["head"] = (signal) =>
+        new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("aborted"))));
+      const target = { driver, stream, releases: { ...releases, url: "s3://releases/orders", head } };
+      const began = performance.now();
+      const asked = { timeoutMs: 0, pollMs: 10, deadlineMs: 1, signal: never, onWaiting: () => undefined };
+      await expect(awaitReady(target, release, asked)).rejects.toMatchObject({
+        code: "SOURCE_UNAVAILABLE",
+        message: "s3://releases/orders does not answer",
+      });
+      expect(performance.now() - began).toBeLessThan(20_000);
+    },
+  );
+
   test("needs no head for a release that is named", async () => {
     expect(await (await makeTarget("SCHEMA")).ask(pinned)).toMatchObject({ newest: undefined });
     expect(await (await makeTarget("SOURCE_DENIED")).ask(pinned, 0)).toMatchObject({ newest: undefined });

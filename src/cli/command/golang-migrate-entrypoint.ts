@@ -3,7 +3,7 @@ import type { Emit } from "../../executor/event.ts";
 import { placeName } from "../../history/foreign.ts";
 import { compareVersions } from "../../migration/version.ts";
 import type { Goal } from "../../plan/plan.ts";
-import type { Target } from "../../runner.ts";
+import type { Limits, Target } from "../../runner.ts";
 import { bringUp, type BroughtUp } from "../bring-up.ts";
 import { runChange, whoAmI } from "../change.ts";
 import { choiceFlag, switchFlag } from "../flag.ts";
@@ -112,7 +112,13 @@ async function bring(
     signal,
     output,
     run: async (limits) => {
-      const adoption = await takeOverRecord(invocation, target, wish, emit);
+      const began = performance.now();
+      const adoption = await takeOverRecord(
+        invocation,
+        { ...target, limits: endingWaits(limits) },
+        wish,
+        emit,
+      );
       if (adoption !== undefined) output.note(describeTakeOver(adoption));
       const goal = await goalOf(target, wish, signal);
       if (goal.isDown && !get(allowDown)) {
@@ -122,9 +128,21 @@ async function bring(
         return `version ${wish.version ?? ""}`;
       }
       const trigger = goal.isDown ? "cli" : "init";
-      return runChange(invocation, target, { goal: goal.goal, trigger, emit, limits });
+      const left = lessTime(limits, performance.now() - began);
+      return runChange(invocation, target, { goal: goal.goal, trigger, emit, limits: left });
     },
   });
+}
+
+/** What waits for the old image no longer than the deadline, which is a run's alone. */
+function endingWaits(limits: Limits): Limits {
+  const { waitMs, deadlineMs } = limits;
+  return deadlineMs === 0 ? limits : { ...limits, waitMs: Math.min(waitMs, deadlineMs) };
+}
+
+function lessTime(limits: Limits, tookMs: number): Limits {
+  const { deadlineMs } = limits;
+  return deadlineMs === 0 ? limits : { ...limits, deadlineMs: Math.max(1, deadlineMs - tookMs) };
 }
 
 async function takeOverRecord(
