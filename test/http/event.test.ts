@@ -1,8 +1,10 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, test } from "vitest";
 
+import { createApp } from "../../src/http/app.ts";
 import { parsePolicy } from "../../src/http/auth/policy.ts";
 import { recordsOf } from "../audit/records.ts";
 import { runsOf } from "../support/runs-of.ts";
@@ -44,6 +46,12 @@ const callers: OtherCallers = {
       match: { role: "hourly" },
       allow: { targets: ["orders"], actions: ["wake"] },
       limit: { perHour: 1 },
+    },
+    {
+      id: "hourly-elsewhere",
+      issuer: "ci",
+      match: { role: "hourly" },
+      allow: { targets: ["billing"], actions: ["wake"] },
     },
   ],
 };
@@ -260,6 +268,37 @@ describe("a sender of events", () => {
     expect((await send()).status).toBe(204);
     const second = await send();
     expect([second.status, second.body.code]).toEqual([429, "RATE_LIMITED"]);
+  });
+
+  test("is answered when every target that it wakes has been looked at, also where one of them is too much for this hour", async () => {
+    const one = await world();
+    const asked = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    const head = async (signal: AbortSignal): Promise<string | undefined> => {
+      asked.resolve();
+      await gate.promise;
+      return one.target.releases.head(signal);
+    };
+    const billing = { ...one.target, name: "billing", releases: { ...one.target.releases, head } };
+    const app = createApp({
+      ...one.deps,
+      targets: new Map([
+        ["orders", one.target],
+        ["billing", billing],
+      ]),
+    });
+    const send = async (): Promise<number> => {
+      const { headers, text } = vector("pubsub_push_finalize");
+      const authorization = `Bearer ${await one.token({ role: "hourly" })}`;
+      const init = { method: "POST", headers: { ...headers, authorization }, body: text ?? "" };
+      return (await app.hono.request("/events", init)).status;
+    };
+    const first = send();
+    await asked.promise;
+    const second = send();
+    const known = await Promise.race([second, pause(500).then(() => "looking")]);
+    gate.resolve();
+    expect([known, await first, await second]).toEqual(["looking", 204, 429]);
   });
 
   test("of Google's needs an issuer that is believed for an hour, as the policy's reader says", () => {

@@ -79,7 +79,12 @@ async function wake(
     onFailure: null,
     allow: [],
   });
-  return Promise.all(allowed.map((access) => wakeOne(c, parts, access, via)));
+  // All of them first: where an answer ends the process, nothing may be half begun.
+  const woken = await Promise.allSettled(allowed.map((access) => wakeOne(c, parts, access, via)));
+  return woken.map((one) => {
+    if (one.status === "rejected") throw one.reason;
+    return one.value;
+  });
 }
 
 async function wakeOne(
