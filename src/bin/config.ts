@@ -134,13 +134,26 @@ export function chooseStorage(
   });
 }
 
-function namedTarget(name: string, config: Config): TargetSettings {
+/**
+ * A target of the configuration.
+ *
+ * @throws RunnerError `UNKNOWN_TARGET`
+ */
+export function namedTarget(name: string, config: Config): TargetSettings {
   const found = config.targets.get(name);
-  if (found !== undefined) return found;
-  const names = [...config.targets.keys()];
-  const meant = nearest(name, names);
-  throw new RunnerError("UNKNOWN_TARGET", `target "${name}" is not in ${config.file}`, {
-    hint: meant === undefined ? `there are ${names.join(", ")}` : `did you mean ${meant}?`,
+  if (found === undefined) throw unknownTarget(name, config);
+  return found;
+}
+
+/** Says which targets there are, or which one was meant. */
+export function unknownTarget(
+  name: string,
+  { targets, file }: Pick<Config, "targets" | "file">,
+): RunnerError {
+  const known = [...targets.keys()];
+  const meant = nearest(name, known);
+  return new RunnerError("UNKNOWN_TARGET", `target "${name}" is not in ${file}`, {
+    hint: meant === undefined ? `there are ${known.join(", ")}` : `did you mean ${meant}?`,
   });
 }
 

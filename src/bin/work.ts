@@ -1,16 +1,14 @@
 import type { Variables } from "../cli/context.ts";
 import { exitOf } from "../cli/exit-code.ts";
-import { nearest } from "../cli/nearest.ts";
 import { work, workTimes } from "../dispatch/work.ts";
 import { RunnerError, traits } from "../error.ts";
 import type { RunResult } from "../executor/result.ts";
 import type { RunObserver } from "../run/observer.ts";
-import { loadConfig, type Config } from "./config.ts";
+import { loadConfig, namedTarget } from "./config.ts";
 import { openHandOver } from "./open-hand-over.ts";
 import { openLog } from "./open-log.ts";
 import { lastFlushMs, openObservers } from "./open-observers.ts";
 import { lazyTarget } from "./open-target.ts";
-import type { TargetSettings } from "./settings.ts";
 
 /** milliseconds before the end in which runs are put down, recorded and handed over, or a fifth of a shorter time */
 const lastMs = 10_000;
@@ -34,7 +32,8 @@ export async function workOn(
 ): Promise<number> {
   const startedAt = performance.now();
   const config = await loadConfig(choice.config);
-  const settings = chosen(config, choice.target);
+  const settings =
+    choice.target === undefined ? [...config.targets.values()] : [namedTarget(choice.target, config)];
   const now = (): Date => new Date();
   const { observers, flush, log } = await openObservers({
     variables,
@@ -90,17 +89,6 @@ export async function workOn(
     clearTimeout(timer);
     await Promise.allSettled([...targets.map(({ driver }) => driver.close()), flush(lastFlushMs)]);
   }
-}
-
-function chosen({ targets, file }: Config, name: string | undefined): readonly TargetSettings[] {
-  if (name === undefined) return [...targets.values()];
-  const found = targets.get(name);
-  if (found !== undefined) return [found];
-  const known = [...targets.keys()];
-  const meant = nearest(name, known);
-  throw new RunnerError("UNKNOWN_TARGET", `target "${name}" is not in ${file}`, {
-    hint: meant === undefined ? `there are ${known.join(", ")}` : `did you mean ${meant}?`,
-  });
 }
 
 function names(targets: readonly { readonly name: string }[]): string {

@@ -1,9 +1,8 @@
 import type { Variables } from "../../cli/context.ts";
-import { RunnerError } from "../../error.ts";
 import type { HandOver } from "../../dispatch/hand-over.ts";
 import type { LogRecord } from "../../report/log.ts";
 import type { Target } from "../../runner.ts";
-import { loadConfig, type Config } from "../config.ts";
+import { loadConfig, unknownTarget, type Config } from "../config.ts";
 import type { Observers } from "../observers.ts";
 import { openObservers } from "../open-observers.ts";
 import { lazyTarget } from "../open-target.ts";
@@ -95,11 +94,13 @@ export function marginMs(msLeft: number): number {
   return Math.min(Math.max(msLeft / 5, 6_000), 15_000);
 }
 
-/** The target that a message names. */
+/**
+ * The target that a message names.
+ *
+ * @throws RunnerError `UNKNOWN_TARGET`
+ */
 export function targetNamed(name: string, { targets, config }: LambdaHost): Target {
   const target = targets.get(name);
-  if (target !== undefined) return target;
-  throw new RunnerError("UNKNOWN_TARGET", `target "${name}" is not in ${config.file}`, {
-    hint: `there are ${[...targets.keys()].join(", ")}`,
-  });
+  if (target === undefined) throw unknownTarget(name, config);
+  return target;
 }
