@@ -9,6 +9,7 @@ import type {
 } from "../cli/context.ts";
 import { openSource } from "../source/open.ts";
 import { chooseSettings, chooseStorage, loadConfig, type Config } from "./config.ts";
+import type { Observers } from "./observers.ts";
 import { lastFlushMs, openObservers } from "./open-observers.ts";
 import { accessTo, openDatabase, streamOf } from "./open-database.ts";
 import {
@@ -28,15 +29,17 @@ import type { TargetSettings } from "./settings.ts";
  * @param warn - told what went wrong beside a run, such as that nobody takes its traces
  */
 export function makeWiring(variables: Variables, warn: (message: string) => void = () => undefined): Wiring {
+  const observersOf = (config: () => Promise<Config | undefined>): Promise<Observers> =>
+    openObservers({
+      variables,
+      config,
+      log: ({ fields }) => warn(String(fields["message"])),
+      isOneRun: true,
+    });
   return {
     async openTarget(choice, directions): Promise<OpenTarget> {
       const settings = await chooseSettings(choice, variables);
-      const { observers, flush } = await openObservers({
-        variables,
-        config: () => configIfThere(choice),
-        log: ({ fields }) => warn(String(fields["message"])),
-        isOneRun: true,
-      });
+      const { observers, flush } = await observersOf(() => configIfThere(choice));
       const others = (): ReturnType<typeof targetsBeside> => targetsBeside(choice);
       const opened = await openTarget(settings, { variables, directions, others, observers });
       // Whoever types the command runs programs of their own; a server would run those of others.
@@ -48,12 +51,7 @@ export function makeWiring(variables: Variables, warn: (message: string) => void
     },
     async openTargets(choice): Promise<OpenTargets> {
       const config = await loadConfig(choice.config);
-      const { observers, flush } = await openObservers({
-        variables,
-        config: async () => config,
-        log: ({ fields }) => warn(String(fields["message"])),
-        isOneRun: true,
-      });
+      const { observers, flush } = await observersOf(async () => config);
       return {
         names: [...config.targets.keys()],
         async open(name) {

@@ -76,14 +76,10 @@ export async function workOn(
       unreachable: unreachable.map(({ target }) => target).join(" "),
     };
     log({ level: "info", event: "work.ended", fields });
-    const stopped = isStopped ? [stopCode(signal)] : [];
     return worst([
-      ...results.flatMap(({ status, error }) =>
-        error === null || status === "handing_over" ? [] : [exitOf(error)],
-      ),
+      ...results.flatMap(exitsOf),
       ...unreachable.map(({ code }) => traits[code].exit),
-      ...(results.some(({ status }) => status === "handing_over") ? [traits.HANDED_OVER.exit] : []),
-      ...stopped,
+      ...(isStopped ? [stopCode(signal)] : []),
     ]);
   } finally {
     clearTimeout(timer);
@@ -98,6 +94,11 @@ function names(targets: readonly { readonly name: string }[]): string {
 /** The last that each run came to in this process. */
 function remembering(results: Map<string, RunResult>): RunObserver {
   return { begin: ({ id }) => ({ event: () => undefined, ended: (result) => results.set(id, result) }) };
+}
+
+function exitsOf({ status, error }: RunResult): readonly number[] {
+  if (status === "handing_over") return [traits.HANDED_OVER.exit];
+  return error === null ? [] : [exitOf(error)];
 }
 
 /** By which signal it was stopped, or that its own time was over. */

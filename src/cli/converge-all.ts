@@ -13,9 +13,11 @@ import type { Invocation } from "./verb.ts";
 /** Each may hold the bodies of its release in memory. */
 const defaultAtOnce = 4;
 
+/** On `converge`: what makes it {@link convergeAll}. */
 export const all = switchFlag("all", {
   text: "every target of the configuration file, for what no event has told; ends with the exit code of the worst",
 });
+/** How many targets {@link convergeAll} opens at the same time. */
 export const atOnce = countFlag("at-once", {
   placeholder: "<n>",
   text: "with --all: targets worked on at the same time",
