@@ -28,16 +28,17 @@ const orderSchema = v.object({
   onFailure: v.optional(v.picklist(["keep", "rollback"])),
   allow: v.optional(v.array(v.picklist(["breaking"]))),
   traceparent: v.optional(v.string()),
+  isPinned: v.optional(v.boolean(), true),
 });
 
 /** What of a request another process needs, beside the run's row, to go on with the run. */
-type RunOrder = v.InferOutput<typeof orderSchema>;
+type RunOrder = v.InferInput<typeof orderSchema>;
 
 /** The order of a request, for `NewRun.order`. */
 export function orderOf(
-  request: Pick<RunRequest, "goal" | "plan" | "limits" | "onFailure" | "allow" | "traceparent">,
+  request: Pick<RunRequest, "goal" | "release" | "plan" | "limits" | "onFailure" | "allow" | "traceparent">,
 ): RunOrder {
-  const { goal, plan, limits, onFailure, allow, traceparent } = request;
+  const { goal, release, plan, limits, onFailure, allow, traceparent } = request;
   return {
     goal,
     plan,
@@ -45,12 +46,14 @@ export function orderOf(
     ...(onFailure === undefined ? {} : { onFailure }),
     ...(allow === undefined ? {} : { allow: [...allow] }),
     ...(traceparent === undefined ? {} : { traceparent }),
+    // An approved plan is of the release that it was made from.
+    isPinned: release !== null || plan !== null,
   };
 }
 
 /**
- * The request that goes on with a run where its last executor left it: the release that was pinned, the same goal and
- * caller, what is left of its deadline and of its wait.
+ * The request that goes on with a run where its last executor left it: the release that was asked for, or has begun, the
+ * same goal and caller, what is left of its deadline and of its wait.
  *
  * @throws RunnerError `INTERNAL` - the order is not one of ours: another version of this program wrote it
  */
@@ -62,13 +65,14 @@ export function requestOf({ run, order, ageMs, hasBegun }: PickedUpRun): RunRequ
       fields: { run: run.id },
     });
   }
-  const { goal, plan, limits, onFailure, allow, traceparent } = read.output;
+  const { goal, plan, limits, onFailure, allow, traceparent, isPinned } = read.output;
   const { deadlineMs, waitMs } = limits;
   return {
     id: run.id,
     action: run.action,
     goal: hasBegun ? remaining(goal, run) : goal,
-    release: run.releaseDigest,
+    // One that was only looked at may have been followed by a newer one since.
+    release: isPinned || hasBegun ? run.releaseDigest : null,
     plan,
     trigger: run.trigger,
     caller: run.caller,

@@ -299,6 +299,26 @@ describe("a release whose run has ended", () => {
     expect(await tables(database)).toEqual(["t1"]);
   });
 
+  test("is no refusal where its run was passed on before it began, and the run of the next one was faster", async () => {
+    const { database, store, process } = await site(tableMigrations(1));
+    const one = await process();
+    const id = await accepted(one, database);
+    // As an executor leaves it whose time was over while it waited for the lease.
+    const digest = await one.target.releases.head(never);
+    await database.query(
+      "UPDATE lockkeeper.runs SET status = 'handing_over', release_digest = $2, release_version = 1 WHERE id = $1",
+      [id, digest],
+    );
+    await store.publish(tableMigrations(2));
+    expect(await one.wake()).toMatchObject({ kind: "run" });
+    await one.active.pickUp(one.target);
+    await one.active.ended(id);
+    expect((await runs(database)).map(({ status, outcome }) => [status, outcome])).toEqual([
+      ["succeeded", "noop"],
+      ["succeeded", "applied"],
+    ]);
+  });
+
   test("because a person stopped it does not begin again by itself", async () => {
     const { database, process } = await site(tableMigrations(1));
     const one = await process();
