@@ -5,6 +5,7 @@ import type { Document, Node } from "yaml";
 import { RunnerError } from "../error.ts";
 import { nearest } from "../cli/nearest.ts";
 import { redactText } from "../report/redact.ts";
+import { referenceProblems } from "./config-references.ts";
 import { configSchema } from "./config-schema.ts";
 import type { ConfigText } from "./config-schema.ts";
 
@@ -72,7 +73,11 @@ export function parseConfig(
     return { kind: "problems", problems: [{ line: 1, column: 1, path: "", message: whole }] };
   const result = v.safeParse(configSchema, whole.value);
   const problems = result.success
-    ? referenceProblems(result.output, document, lines)
+    ? referenceProblems(result.output).map(({ keys, message }) => ({
+        ...placeOfNode(document, lines, keys),
+        path: keys.join("."),
+        message,
+      }))
     : result.issues.flatMap((issue) => problemsOf(issue, document, lines));
   if (result.success && problems.length === 0) return { kind: "config", config: result.output };
   return { kind: "problems", problems: problems.toSorted((a, b) => a.line - b.line || a.column - b.column) };
@@ -157,84 +162,6 @@ function shown(value: unknown, keys: readonly unknown[]): string {
   if (keys.includes("database") && typeof value === "string") return "another text";
   const text = redactText(JSON.stringify(value) ?? "nothing");
   return text.length <= 80 ? text : `${text.slice(0, 77)}…`;
-}
-
-/** What the schema cannot see: names that must be found elsewhere in the file. */
-function referenceProblems(
-  config: ConfigText,
-  document: Document,
-  lines: LineCounter,
-): readonly ConfigProblem[] {
-  const problems: ConfigProblem[] = [];
-  if (Object.keys(config.targets).length === 0) {
-    problems.push({
-      ...placeOfNode(document, lines, ["targets"]),
-      path: "targets",
-      message: "expected at least one target",
-    });
-  }
-  problems.push(...serviceProblems(config, document, lines), ...notifyProblems(config, document, lines));
-  const trusts = Object.keys(config.trust);
-  for (const [name, target] of Object.entries(config.targets)) {
-    if (target.trust === undefined || trusts.includes(target.trust)) continue;
-    const keys = ["targets", name, "trust"];
-    const meant = nearest(target.trust, trusts);
-    const hint =
-      meant === undefined
-        ? trusts.length === 0
-          ? "there is no trust section"
-          : `there are ${trusts.join(", ")}`
-        : `did you mean ${meant}?`;
-    problems.push({
-      ...placeOfNode(document, lines, keys),
-      path: keys.join("."),
-      message: `"${target.trust}" is not in trust; ${hint}`,
-    });
-  }
-  return problems;
-}
-
-/** Targets that somebody is to be told of, and that are not in the file. */
-function notifyProblems(
-  config: ConfigText,
-  document: Document,
-  lines: LineCounter,
-): readonly ConfigProblem[] {
-  const names = Object.keys(config.targets);
-  return config.notify.flatMap(({ targets = [] }, entry) =>
-    targets.flatMap((name, index): ConfigProblem[] => {
-      if (names.includes(name)) return [];
-      const keys = ["notify", entry, "targets", index];
-      const meant = nearest(name, names);
-      const hint = meant === undefined ? `there are ${names.join(", ")}` : `did you mean ${meant}?`;
-      return [
-        {
-          ...placeOfNode(document, lines, keys),
-          path: keys.join("."),
-          message: `"${name}" is not in targets; ${hint}`,
-        },
-      ];
-    }),
-  );
-}
-
-/** Services whose target is not in the file. */
-function serviceProblems(
-  config: ConfigText,
-  document: Document,
-  lines: LineCounter,
-): readonly ConfigProblem[] {
-  const names = Object.keys(config.targets);
-  return Object.entries(config.targets).flatMap(([name, { services }]) =>
-    Object.entries(services).flatMap(([service, target]) => {
-      if (names.includes(target)) return [];
-      const keys = ["targets", name, "services", service];
-      const meant = nearest(target, names);
-      const hint = meant === undefined ? `there are ${names.join(", ")}` : `did you mean ${meant}?`;
-      const message = `"${target}" is not in targets; ${hint}`;
-      return [{ ...placeOfNode(document, lines, keys), path: keys.join("."), message }];
-    }),
-  );
 }
 
 /** Keys that the schema has at a place; names of targets and trusts are anybody's. */
