@@ -1,5 +1,4 @@
 import { toRunnerError } from "../error.ts";
-import { isEnded } from "../history/run.ts";
 import type { LogRecord } from "../report/log.ts";
 import { originOf } from "../report/origin.ts";
 import type { Target } from "../runner.ts";
@@ -16,8 +15,6 @@ import type { Woken, Waker, WokenBy } from "./waker.ts";
 const atOnce = 8;
 /** milliseconds to ask for runs that nobody works on */
 const readMs = 8_000;
-/** runs of a target among which those are looked for */
-const newestRuns = 20;
 
 /** What a waker needs. */
 export interface WakerOptions {
@@ -97,12 +94,12 @@ async function startLeftOpen(
   if (handOver === undefined || target.isPaused === true) return;
   const { name, driver } = target;
   try {
-    const runs = await within(
+    const open = await within(
       readMs,
-      (patience) => driver.runs({ target: name, limit: newestRuns }, patience),
+      (patience) => driver.runs({ target: name, isOpen: true, limit: 1 }, patience),
       signal,
     );
-    if (runs.some(({ status }) => !isEnded(status))) await handOver.start(name);
+    if (open.length > 0) await handOver.start(name);
   } catch (thrown) {
     const { code, message } = toRunnerError(thrown);
     log({ level: "warn", event: "pickup.failed", fields: { target: name, code, message } });

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { toRunnerError, type RunnerErrorCode } from "../error.ts";
-import { isEnded } from "../history/run.ts";
 import type { Target } from "../runner.ts";
 import { ActiveRuns, type ActiveRunsOptions } from "./active-runs.ts";
 import { within } from "./patience.ts";
@@ -33,8 +32,6 @@ const perTarget = 8;
 const atOnce = 8;
 /** milliseconds */
 const readMs = 10_000;
-/** runs of a target among which open ones are looked for */
-const newestRuns = 20;
 
 /**
  * Executes the open runs of targets to their end: those that nobody works on, and, when they are not renewed any more, those
@@ -93,12 +90,12 @@ async function lookAt(target: Target, active: ActiveRuns, { log, signal }: WorkO
   if (target.isPaused === true) return { target: name, kind: "done" };
   try {
     await active.pickUp(target);
-    const runs = await within(
+    const open = await within(
       readMs,
-      (patience) => driver.runs({ target: name, limit: newestRuns }, patience),
+      (patience) => driver.runs({ target: name, isOpen: true, limit: 1 }, patience),
       signal,
     );
-    return { target: name, kind: runs.some(({ status }) => !isEnded(status)) ? "open" : "done" };
+    return { target: name, kind: open.length > 0 ? "open" : "done" };
   } catch (thrown) {
     const { code, message } = toRunnerError(thrown);
     if (!signal.aborted)

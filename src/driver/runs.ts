@@ -88,6 +88,8 @@ export interface PickedUpRun {
 export interface RunQuery {
   readonly target: string;
   readonly status?: RunStatus;
+  /** only runs that have not ended */
+  readonly isOpen?: true;
   readonly since?: Date;
   /** only runs created before the one with this id */
   readonly beforeId?: string;

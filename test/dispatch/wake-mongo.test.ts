@@ -38,4 +38,20 @@ describe("waking on MongoDB", () => {
       expect(names).toEqual(expect.arrayContaining(["users", "orders"]));
     },
   );
+
+  test("a sweep has another execution started as long as a run is open, and no longer", async () => {
+    const database = await createMongoDatabase();
+    const target = await openTarget(database.url, [text("users", 1)]);
+    const started: string[] = [];
+    const handOver = { start: async (name: string) => void started.push(name) };
+    const host = processOf(target, { handOver, beginsElsewhere: true });
+    const woken = await host.wake();
+    await host.sweep();
+    expect(started).toEqual(["t", "t"]);
+    const execution = processOf(target);
+    await execution.active.pickUp(target);
+    await execution.active.ended(woken.kind === "run" ? woken.run.id : "");
+    await host.sweep();
+    expect(started).toEqual(["t", "t"]);
+  });
 });

@@ -476,6 +476,14 @@ describe("a sweep", () => {
     expect(await host.sweep()).toMatchObject({ kind: "run", run: { id, status: "queued" } });
     expect(started).toEqual(["t"]);
     expect(await runsOf(database)).toBe(1);
+    // However many runs of people, who work by themselves, there have been since.
+    const columns = "target, stream, action, attempt, trigger, caller, labels";
+    await database.query(
+      `INSERT INTO lockkeeper.runs (id, status, ended_at, ${columns}) SELECT 'since.' || n, 'succeeded', clock_timestamp(), ${columns}
+ FROM lockkeeper.runs, generate_series(1, 30) n`,
+    );
+    await host.sweep();
+    expect(started).toEqual(["t", "t"]);
     // What was started picks it up.
     const execution = await process();
     await execution.active.pickUp(execution.target);

@@ -11,9 +11,10 @@ const limit = { maxTimeMS: answerMs } as const;
 /** Newest first. Ids tell no order: they hold the time of a clock that may be wrong. */
 export async function listRuns(database: MongoDatabase, query: RunQuery): Promise<readonly RunRecord[]> {
   const { runs } = database.collections;
-  const { target, status, since, beforeId } = query;
+  const { target, status, isOpen, since, beforeId } = query;
   const filter: Filter<RunDocument>[] = [{ target }];
   if (status !== undefined) filter.push({ status });
+  if (isOpen === true) filter.push({ endedAt: { $exists: false } });
   if (since !== undefined) filter.push({ createdAt: { $gte: since } });
   if (beforeId !== undefined) {
     const before = await runs.findOne({ _id: beforeId }, { projection: { createdAt: 1 }, ...limit });

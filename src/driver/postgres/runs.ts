@@ -64,6 +64,7 @@ function appliedOf(t: TableNames): string {
 export function runConditions(t: TableNames, query: RunQuery): string {
   const conditions = [`r.target = ${literal(query.target)}`];
   if (query.status !== undefined) conditions.push(`r.status = ${literal(query.status)}`);
+  if (query.isOpen === true) conditions.push("r.ended_at IS NULL");
   if (query.since !== undefined) conditions.push(`r.created_at >= ${literal(query.since)}`);
   if (query.beforeId !== undefined) {
     const before = `SELECT b.created_at, b.id FROM ${t.runs} b WHERE b.id = ${literal(query.beforeId)}`;
