@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import type { RunResult } from "../executor/result.ts";
@@ -30,6 +32,8 @@ export type BroughtUp =
 const usualPollMs = 1_000;
 /** Runs of one call: a migration under which the server falls over would do so again and again. */
 const maxRuns = 3;
+/** Milliseconds between two tries at a server that takes no writes yet: in a failover that may last, and nothing can have run. */
+const readOnlyPauseMs = 3_000;
 
 /**
  * Brings a target up as a container needs it that starts whenever its platform likes: waits for the database, leaves one
@@ -43,7 +47,17 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
   const { deadlineMs } = target.limits;
   const msLeft = (): number =>
     deadlineMs === 0 ? Infinity : Math.max(0, deadlineMs - (performance.now() - began));
-  for (let runs = 1; ; runs += 1) {
+  let runs = 0;
+  let readOnlyBy: number | undefined;
+  const mayRetry = (error: RunnerError): boolean => {
+    if (!isPassing(error) || signal.aborted) return false;
+    const now = performance.now();
+    if (isReadOnly(error)) return now < (readOnlyBy ??= now + patienceMs);
+    readOnlyBy = undefined;
+    runs += 1;
+    return runs < maxRuns;
+  };
+  for (let isFirst = true; ; isFirst = false) {
     const { state, newest } = await awaitReady(target, release, {
       timeoutMs: Math.min(patienceMs, msLeft()),
       deadlineMs: msLeft(),
@@ -51,15 +65,20 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
       signal,
       onWaiting: (why) => output.waiting(why),
     });
-    if (newest !== undefined && release === undefined && runs === 1)
+    if (newest !== undefined && release === undefined && isFirst)
       output.note(`release ${newest} is the newest of ${target.releases.url}`);
     const left = msLeft();
     if (left === 0) throw late(deadlineMs);
     const limits = { ...target.limits, deadlineMs: left === Infinity ? 0 : left };
-    const end = await tryOnce(target, state, wish, limits, runs === maxRuns);
+    const end = await tryOnce(target, state, wish, limits, mayRetry);
     if (!(end instanceof RunnerError)) return end;
     output.waiting(end);
+    if (isReadOnly(end)) await sleep(Math.min(readOnlyPauseMs, msLeft()), undefined, { signal });
   }
+}
+
+function isReadOnly({ code }: RunnerError): boolean {
+  return code === "DATABASE_READ_ONLY";
 }
 
 /** The end, or why it is worth another try. */
@@ -68,9 +87,8 @@ async function tryOnce(
   state: StreamState,
   { release, signal, run }: BringUp,
   limits: Limits,
-  isLast: boolean,
+  mayRetry: (error: RunnerError) => boolean,
 ): Promise<BroughtUp | RunnerError> {
-  const mayRetry = (error: RunnerError): boolean => isPassing(error) && !isLast && !signal.aborted;
   try {
     if (release !== undefined && (await isAhead(target, state, release, signal)))
       return { kind: "ahead", state, what: `release ${release}` };

@@ -204,6 +204,27 @@ describe("lockkeeper init", () => {
     expect(await pod.database.query("select from slow")).toEqual([]);
   });
 
+  test("waits for a server that takes no writes yet, as in a failover, and for none with --database-wait 0", async () => {
+    const pod = await makePod();
+    await pod.publish(first);
+    expect(await pod.run("init")).toMatchObject({ code: 0 });
+    await pod.publish(second);
+    const alter = (change: string) =>
+      pod.database.query(`begin read write;
+        do $$ begin execute format('alter database %I ${change}', current_database()); end $$;
+        select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
+        commit`);
+    await alter("set default_transaction_read_only = on");
+    const once = await pod.run("init", "--database-wait", "0");
+    expect(once).toMatchObject({ code: 31, stderr: expect.stringContaining("DATABASE_READ_ONLY") });
+    const running = start(["init"], pod.folder, pod.variables);
+    while ((running.said().stderr.match(/^waiting: .*(read-only|no writes)/gm) ?? []).length < 3)
+      await pause(20);
+    await alter("reset default_transaction_read_only");
+    expect({ code: await running.ended, ...running.said() }).toMatchObject({ code: 0 });
+    expect(await pod.message()).toMatch(/^lockkeeper OK orders 1 -> 2 /);
+  });
+
   test("stops at SIGTERM with 143 and says so; the next start goes on", { timeout: 60_000 }, async () => {
     const pod = await makePod();
     const gate = await pod.database.connect();
