@@ -9,6 +9,8 @@ import { textFlag } from "./flag.ts";
 const usualFile = "/dev/termination-log";
 /** Bytes: the kubelet takes 4 KiB of a container, and 12 KiB of all in a pod together. */
 const maxBytes = 1024;
+/** Characters of a run's id, which a server may have made up; more than any of ours has. */
+const mostRunChars = 160;
 
 /** On verbs that are a container's only program. */
 export const terminationLog = textFlag("termination-log", {
@@ -76,7 +78,7 @@ export function formatEnding(ending: Ending): string {
   const facts = [
     `code=${error.code}`,
     `exit=${exit}`,
-    ...(typeof run === "string" ? [`run=${oneLine(run)}`] : []),
+    ...(typeof run === "string" ? [`run=${oneLine(run).slice(0, mostRunChars)}`] : []),
   ];
   return fit(
     `lockkeeper FAILED ${target === undefined ? "" : `${target}: `}${oneLine(words)}`,

@@ -39,6 +39,10 @@ describe("a termination message", () => {
         expect(text).toMatch(/^lockkeeper FAILED orders: [^\uFFFD]+…; code=DATABASE_UNAVAILABLE exit=31\n$/u);
       }
     }
+    const madeUp = new RunnerError("DEADLINE", "still running", { fields: { run: "r".repeat(9_000) } });
+    expect(formatEnding({ kind: "failed", error: madeUp, exit: 32, target: "orders" })).toMatch(
+      /^lockkeeper FAILED orders: still running; code=DEADLINE exit=32 run=r{160}\n$/,
+    );
     const leaky = new RunnerError("CONFIG", "postgres://me:sesame@db/x: no");
     expect(formatEnding({ kind: "failed", error: leaky, exit: 2 })).not.toContain("sesame");
     expect(Buffer.byteLength(formatEnding({ kind: "done", words: "ä".repeat(2_000) }))).toBeLessThanOrEqual(
