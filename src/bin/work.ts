@@ -1,5 +1,5 @@
 import type { Variables } from "../cli/context.ts";
-import { exitOf } from "../cli/exit-code.ts";
+import { compareExits, exitOf } from "../cli/exit-code.ts";
 import { work, workTimes } from "../dispatch/work.ts";
 import { RunnerError, traits } from "../error.ts";
 import type { RunResult } from "../executor/result.ts";
@@ -76,11 +76,12 @@ export async function workOn(
       unreachable: unreachable.map(({ target }) => target).join(" "),
     };
     log({ level: "info", event: "work.ended", fields });
-    return worst([
+    const exits = [
       ...results.flatMap(exitsOf),
       ...unreachable.map(({ code }) => traits[code].exit),
       ...(isStopped ? [stopCode(signal)] : []),
-    ]);
+    ];
+    return exits.toSorted(compareExits)[0] ?? 0;
   } finally {
     clearTimeout(timer);
     await Promise.allSettled([...targets.map(({ driver }) => driver.close()), flush(lastFlushMs)]);
@@ -104,11 +105,4 @@ function exitsOf({ status, error }: RunResult): readonly number[] {
 /** By which signal it was stopped, or that its own time was over. */
 function stopCode(signal: AbortSignal): number {
   return signal.reason instanceof RunnerError ? exitOf(signal.reason) : traits.HANDED_OVER.exit;
-}
-
-/** Most in need of a person first; what is stopped may have to come again, so it says so before what was merely busy. */
-const order = [1, 22, 21, 20, 2, 23, 31, 143, 130, 32, 30];
-
-function worst(codes: readonly number[]): number {
-  return order.find((code) => codes.includes(code)) ?? codes[0] ?? 0;
 }

@@ -3,7 +3,7 @@ import type { RunResult } from "../executor/result.ts";
 import { formatDuration } from "../report/duration.ts";
 import { runChange } from "./change.ts";
 import type { OpenTargets } from "./context.ts";
-import { exitOf } from "./exit-code.ts";
+import { compareExits, exitOf } from "./exit-code.ts";
 import { describeFailure, formatFailure } from "./failure.ts";
 import { countFlag, switchFlag, type Flag } from "./flag.ts";
 import * as flags from "./flags.ts";
@@ -30,9 +30,6 @@ const ofOneTarget: readonly Flag<unknown>[] = [
   ...flags.targetFlags.filter((flag) => flag !== flags.config && !flags.storageFlags.includes(flag)),
   flags.plan,
 ];
-
-/** The worst first: what needs a person, and the more the sooner; then what another try may mend. An exit code that is not here is worse. */
-const byWeight: readonly number[] = [143, 130, 1, 22, 21, 20, 2, 31, 30, 32, 0];
 
 /** What became of one target. */
 interface Converged {
@@ -97,7 +94,7 @@ function outcomeOf({ status, outcome, error }: RunResult): Pick<Converged, "outc
 
 function show(results: readonly Converged[], { output, ended }: Invocation): number {
   const worst = results.reduce<Converged | undefined>(
-    (one, other) => (one === undefined || weightOf(other.exit) < weightOf(one.exit) ? other : one),
+    (one, other) => (one === undefined || compareExits(other.exit, one.exit) < 0 ? other : one),
     undefined,
   );
   const exit = worst?.exit ?? 0;
@@ -110,10 +107,6 @@ function show(results: readonly Converged[], { output, ended }: Invocation): num
   if (worst === undefined || error === null || exit === 0) ended({ kind: "done", words: counted });
   else ended({ kind: "failed", error, exit, target: worst.target, state: counted });
   return exit;
-}
-
-function weightOf(exit: number): number {
-  return byWeight.indexOf(exit);
 }
 
 function describe({ target, outcome, result, error, exit }: Converged): Record<string, unknown> {

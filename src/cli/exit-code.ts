@@ -22,6 +22,14 @@ export const exitCodes = {
 /** Exit codes that shells expect of a program that a signal ended. */
 export const signalExits = { SIGINT: 130, SIGTERM: 143 } as const;
 
+/** The worst first: what needs a person; then what another try may mend, and what was stopped before what was merely busy. */
+const byWeight: readonly number[] = [1, 22, 21, 20, 2, 23, 31, 143, 130, 32, 30, 0];
+
+/** Below 0 where exit code `a` is worse than `b`; one that nobody knows is the worst. */
+export function compareExits(a: number, b: number): number {
+  return byWeight.indexOf(a) - byWeight.indexOf(b);
+}
+
 /** The exit code for a failure. */
 export function exitOf(error: RunnerError): number {
   const { signal } = error.fields;
