@@ -2,7 +2,7 @@ import * as v from "valibot";
 
 import { RunnerError } from "../error.ts";
 import { formatChainEnd } from "../release/chain.ts";
-import { askUntil, type AskOptions } from "../status/ask-until.ts";
+import { askUntil, lookAt, type AskOptions } from "../status/ask-until.ts";
 import type { Wanted } from "../status/await-applied.ts";
 import { line } from "./remote-run.ts";
 import type { Patience, RemoteServer } from "./remote-server.ts";
@@ -33,16 +33,22 @@ export function awaitGate(
   options: AskOptions,
 ): Promise<OpenGate> {
   const path = `/v1/targets/${encodeURIComponent(target)}/gate?${new URLSearchParams(questionOf(wanted)).toString()}`;
-  const look = async (signal: AbortSignal): Promise<OpenGate | RunnerError> => {
-    try {
-      return await server.send({ path, answer: openSchema, patience }, signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      if (error instanceof RunnerError && error.retryable) return error;
-      throw error;
-    }
-  };
-  return askUntil(look, options);
+  const deadline = performance.now() + (options.timeoutMs || Infinity);
+  const look = (signal: AbortSignal): Promise<OpenGate> =>
+    server.send({ path, answer: openSchema, patience }, signal).catch((error: unknown) => {
+      throw signal.aborted ? hangs(server, error) : error;
+    });
+  return askUntil(
+    (signal) => lookAt(look, signal, ({ retryable }) => retryable, deadline - performance.now()),
+    options,
+  );
+}
+
+function hangs({ url }: RemoteServer, cause: unknown): RunnerError {
+  return new RunnerError("SERVER_UNAVAILABLE", `${url} does not answer`, {
+    hint: "check --url and the network",
+    cause,
+  });
 }
 
 function questionOf(wanted: Wanted): Record<string, string> {

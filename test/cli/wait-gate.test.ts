@@ -5,7 +5,7 @@ import { setTimeout as pause } from "node:timers/promises";
 
 import { describe, expect, onTestFinished, test } from "vitest";
 
-import { front } from "../http/front.ts";
+import { front, listen } from "../http/front.ts";
 import { createWorld, orders, users, type World } from "../http/world.ts";
 import { createIssuer, testAudience, type TestIssuer } from "../support/token.ts";
 import { call } from "./terminal.ts";
@@ -160,6 +160,18 @@ describe("wait by a server's gate", () => {
     );
     stop.abort();
     expect(await waiting).toMatchObject({ code: 32 });
+  });
+
+  test("waits for a server that never answers no longer than --timeout", async () => {
+    const url = await listen(() => undefined);
+    const began = performance.now();
+    const argv = ["wait", "--url", url, "--target", "orders", "--min", "1", "--timeout", "1s"];
+    expect(await call(argv, { variables: { LOCKKEEPER_TOKEN: "of-a-pod" } })).toMatchObject({
+      code: 31,
+      stderr: expect.stringContaining(`${url} does not answer`),
+    });
+    // a request alone would wait for a minute
+    expect(performance.now() - began).toBeLessThan(30_000);
   });
 
   test("needs a target, and neither a database nor a token file on its own", async () => {
