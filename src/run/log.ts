@@ -2,7 +2,7 @@ import type { Hold, LeaseHolder, StreamState } from "../driver/stream-state.ts";
 import type { LeasedSession } from "../driver/session.ts";
 import type { Orphan } from "../driver/driver.ts";
 import type { RunChange } from "../driver/runs.ts";
-import { RunnerError, toRunnerError } from "../error.ts";
+import type { RunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult } from "../executor/result.ts";
 import type { Position } from "../history/entry.ts";
@@ -11,9 +11,10 @@ import type { Plan, Step } from "../plan/plan.ts";
 import { whyNotFresh } from "../release/freshness.ts";
 import type { Release } from "../release/release.ts";
 import { AuditTrail } from "./audit-trail.ts";
-import { auditedStep, doneIn, type DoneStep, KnownSteps, resultOf } from "./done-step.ts";
+import { auditedStep, type DoneStep, KnownSteps, resultOf } from "./done-step.ts";
+import { positionNow, recordEnd, stepsInHistory } from "./last-word.ts";
 import { observedRun } from "./observed-run.ts";
-import { entryError, isStop, outcomeOf, shortError } from "./outcome.ts";
+import { entryError, isStop, outcomeOf, shortError, whatStopped } from "./outcome.ts";
 import { watchAll, type RunWatch } from "./observer.ts";
 import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
@@ -21,9 +22,6 @@ import type { Target } from "./target.ts";
 import { TimeLimit } from "./time-limit.ts";
 import { stickyFailures } from "./usable.ts";
 import { WaitNotice } from "./wait-notice.ts";
-
-/** milliseconds to record how a run ended once its own signal has fired */
-const lastWordMs = 5_000;
 
 /**
  * What is known of one run so far: says it as events, records its end in the database, and makes its result.
@@ -237,7 +235,7 @@ export class RunLog {
   ): Promise<RunResult> {
     // At once: a database that does not answer is waited for only once.
     const [done, to] = this.#hasBegun
-      ? await Promise.all([this.#stepsDone(), this.#positionNow()])
+      ? await Promise.all([this.#stepsDone(), positionNow(this.#target)])
       : [[], this.#from];
     if (this.#hasBegun && to === null) this.#isAway = true;
     const left = this.#leftAt(to, done.length);
@@ -262,21 +260,8 @@ export class RunLog {
     return this.#rollback === "whole" ? "rolled_back" : outcomeOf(error, this.#hasBegun);
   }
 
-  /** An abort surfaces as whatever the interrupted call throws; the signal's reason is what happened. */
   #named(cause: unknown): RunnerError {
-    if (
-      cause instanceof RunnerError &&
-      cause.code !== "DATABASE_UNAVAILABLE" &&
-      cause.code !== "SOURCE_UNAVAILABLE"
-    )
-      return cause;
-    const signal = this.#session?.signal.aborted === true ? this.#session.signal : this.signal;
-    if (!signal.aborted) return toRunnerError(cause);
-    if (signal.reason instanceof RunnerError) return signal.reason;
-    return new RunnerError("CANCELED", "the run was interrupted", {
-      hint: "run again to go on where it stopped",
-      cause,
-    });
+    return whatStopped(cause, this.#session?.signal.aborted === true ? this.#session.signal : this.signal);
   }
 
   /** Ends the run's row, if there is one and the database can be reached; the row of a lost run is ended by whoever looks next. */
@@ -292,11 +277,7 @@ export class RunLog {
       attempt: this.#session?.attempt.number ?? this.#request.resumed?.attempt ?? 0,
       ...(at === undefined || this.#hasBegun ? {} : { fromVersion: at.version, toVersion: at.version }),
     };
-    await this.#target.driver
-      .updateRun(this.#request.id, change, AbortSignal.timeout(lastWordMs))
-      .catch(() => {
-        this.#isAway = true;
-      });
+    if (!(await recordEnd(this.#target, this.#request.id, change))) this.#isAway = true;
   }
 
   #change(status: RunStatus, outcome: RunOutcome | null, error: RunnerError | null): RunChange {
@@ -312,11 +293,7 @@ export class RunLog {
 
   /** After a failure the history knows best: a message may have committed although its answer was lost. */
   async #stepsDone(): Promise<readonly DoneStep[]> {
-    const query = { runId: this.#request.id };
-    const entries = await this.#target.driver
-      .history(this.#target.stream, query, AbortSignal.timeout(lastWordMs))
-      .catch(() => undefined);
-    return entries === undefined ? this.#done : doneIn(entries);
+    return (await stepsInHistory(this.#target, this.#request.id)) ?? this.#done;
   }
 
   /** Steps that were taken back are left again. */
@@ -325,13 +302,6 @@ export class RunLog {
     if (to !== null && (this.#rollback !== "none" || this.#request.resumed !== undefined))
       return Math.abs(this.#plan.to.length - to.length);
     return this.#plan.steps.length - done;
-  }
-
-  async #positionNow(): Promise<Position | null> {
-    const state = await this.#target.driver
-      .state(this.#target.stream, AbortSignal.timeout(lastWordMs))
-      .catch(() => undefined);
-    return state?.position ?? null;
   }
 
   async #end({

@@ -1,4 +1,4 @@
-import type { RunnerError } from "../error.ts";
+import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { EntryError } from "../history/entry.ts";
 import type { RunOutcome } from "../history/run.ts";
@@ -6,6 +6,20 @@ import type { RunOutcome } from "../history/run.ts";
 /** A stop that was asked for, and no fault. */
 export function isStop({ code }: RunnerError): boolean {
   return code === "CANCELED" || code === "DEADLINE" || code === "HANDED_OVER";
+}
+
+/**
+ * Why a run stopped. An abort surfaces as whatever the interrupted call throws; the signal's reason is what happened.
+ */
+export function whatStopped(cause: unknown, signal: AbortSignal): RunnerError {
+  const isWord = cause instanceof RunnerError;
+  if (isWord && cause.code !== "DATABASE_UNAVAILABLE" && cause.code !== "SOURCE_UNAVAILABLE") return cause;
+  if (!signal.aborted) return toRunnerError(cause);
+  if (signal.reason instanceof RunnerError) return signal.reason;
+  return new RunnerError("CANCELED", "the run was interrupted", {
+    hint: "run again to go on where it stopped",
+    cause,
+  });
 }
 
 /** What a run that failed came to. */
