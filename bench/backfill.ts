@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import pg from "pg";
 import { startPostgres } from "../test/support/postgres.ts";
 import { finish, measure, type Command, type Cost } from "./measure.ts";
-import { postgresSettings } from "./site.ts";
+import { postgresSettings } from "./postgres/site.ts";
 
 const { values: options } = parseArgs({
   options: { rows: { type: "string", default: "10000000" }, batch: { type: "string", default: "1000" } },

@@ -1,13 +1,14 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import pg from "pg";
-import { type S3Server, startS3 } from "../test/support/bucket.ts";
-import { startPostgres } from "../test/support/postgres.ts";
-import { finish } from "./measure.ts";
+import { type S3Server, startS3 } from "../../test/support/bucket.ts";
+import { startPostgres } from "../../test/support/postgres.ts";
+import { finish } from "../measure.ts";
+import { lockkeeper, type Ours } from "../scene.ts";
 import { appliedTables, listMigrations, writeMigrations } from "./migrations.ts";
-import { lockkeeper, s3Flags, type Ours, type Place } from "./tool.ts";
+import { s3Flags, s3Variables, type Place } from "./tool.ts";
 
 /** PostgreSQL as it comes, so a commit waits for the disk; the same server for every tool. */
 export const postgresSettings = { fsync: "on", full_page_writes: "on", max_wal_size: "4GB" };
@@ -19,7 +20,7 @@ const uploads = 16;
 export interface Site extends AsyncDisposable {
   readonly postgresPort: number;
   readonly bucketPort: number;
-  readonly postgresVersion: string;
+  readonly description: { readonly versions: Readonly<Record<string, string>>; readonly settings: string };
   /** Writes `count` migrations into folders and the bucket, plain and as a signed release. */
   place(count: number): Promise<Place>;
   /** Makes a database empty, and lets the server finish what the last run left it to do. */
@@ -64,7 +65,12 @@ export async function openSite(ours: Ours): Promise<Site> {
   return {
     postgresPort: postgres.port,
     bucketPort: Number(new URL(s3.endpoint).port),
-    postgresVersion: String(server?.["server_version"]),
+    description: {
+      versions: { PostgreSQL: String(server?.["server_version"]), ...pinnedVersions() },
+      settings: Object.entries(postgresSettings)
+        .map(([name, value]) => `${name}=${value}`)
+        .join(", "),
+    },
     place: (count) => place(ours, s3, folder, privateKey, count),
     async createDatabase(name) {
       await ask(
@@ -117,7 +123,7 @@ async function place(
     "--key",
     privateKey,
   ];
-  await finish(lockkeeper(ours, [...publish, ...s3Flags(bucket)], bucket));
+  await finish(lockkeeper(ours, [...publish, ...s3Flags(bucket)], s3Variables(bucket)));
   return { folders, bucket, publicKey: `${privateKey}.pub` };
 }
 
@@ -129,4 +135,21 @@ async function upload(s3: S3Server, url: string, folder: string): Promise<void> 
     }
   };
   await Promise.all(Array.from({ length: uploads }, worker));
+}
+
+/** What the scripts that build the other programs ask for. */
+function pinnedVersions(): Readonly<Record<string, string>> {
+  const script = (name: string): string =>
+    readFileSync(path.join(import.meta.dirname, "..", "..", "test", "parts", name), "utf8");
+  return {
+    "golang-migrate": pinned(script("go-peers.sh"), /^migrate=(\S+)/m),
+    goose: pinned(script("go-peers.sh"), /^goose=(\S+)/m),
+    versitygw: pinned(script("install.sh"), /versitygw@(\S+)/),
+  };
+}
+
+function pinned(script: string, pattern: RegExp): string {
+  const [, version] = pattern.exec(script) ?? [];
+  if (version === undefined) throw new Error(`no version by ${pattern.source}`);
+  return version;
 }

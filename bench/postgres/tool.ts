@@ -1,6 +1,7 @@
 import path from "node:path";
-import { partsFolder } from "../test/support/parts.ts";
-import type { Command } from "./measure.ts";
+import { partsFolder } from "../../test/support/parts.ts";
+import type { Command } from "../measure.ts";
+import { lockkeeper, type Ours } from "../scene.ts";
 import type { Layout } from "./migrations.ts";
 
 /** Where one set of migrations can be had, in every form that a tool takes. */
@@ -27,12 +28,6 @@ export interface Tool {
   up(place: Place, database: string): Command;
 }
 
-/** How Node runs lockkeeper: the compiled program, as installed. */
-export interface Ours {
-  /** `dist/bin/cli.js` */
-  readonly cli: string;
-}
-
 /** Every tool of the comparison, in the order in which they take turns. */
 export function tools(ours: Ours): readonly Tool[] {
   return [
@@ -48,7 +43,7 @@ export function tools(ours: Ours): readonly Tool[] {
       up: ({ bucket, publicKey }, database) => {
         const source = `s3://${bucket.name}/${bucket.releasePrefix}`;
         const what = ["--source", source, "--stream", "bench", "--trust", publicKey, "--database", database];
-        return lockkeeper(ours, ["up", ...what, ...s3Flags(bucket)], bucket);
+        return lockkeeper(ours, ["up", ...what, ...s3Flags(bucket)], s3Variables(bucket));
       },
     },
     {
@@ -62,7 +57,7 @@ export function tools(ours: Ours): readonly Tool[] {
           "--database",
           database,
         ];
-        return lockkeeper(ours, ["up", ...what, ...s3Flags(bucket)], bucket);
+        return lockkeeper(ours, ["up", ...what, ...s3Flags(bucket)], s3Variables(bucket));
       },
     },
     {
@@ -79,7 +74,7 @@ export function tools(ours: Ours): readonly Tool[] {
       up: ({ bucket }, database) => ({
         program: peer("golang-migrate-s3"),
         args: [bucket.endpoint, bucket.name, bucket.plainPrefix, database],
-        env: awsVariables(bucket),
+        env: s3Variables(bucket),
       }),
     },
     {
@@ -98,15 +93,6 @@ export function peer(name: string): string {
   return path.join(partsFolder, "peers", name);
 }
 
-/** lockkeeper with these words, by this process's own Node. */
-export function lockkeeper(ours: Ours, args: readonly string[], bucket?: Place["bucket"]): Command {
-  return {
-    program: process.execPath,
-    args: [ours.cli, ...args],
-    ...(bucket === undefined ? {} : { env: awsVariables(bucket) }),
-  };
-}
-
 /** The flags by which lockkeeper reaches an S3 server that is not Amazon's. */
 export function s3Flags({ endpoint }: Place["bucket"]): readonly string[] {
   return ["--s3-endpoint", endpoint, "--s3-region", region, "--s3-path-style"];
@@ -114,7 +100,8 @@ export function s3Flags({ endpoint }: Place["bucket"]): readonly string[] {
 
 const region = "us-east-1";
 
-function awsVariables({ credentials }: Place["bucket"]): Readonly<Record<string, string>> {
+/** The environment by which lockkeeper and others reach an S3 server. */
+export function s3Variables({ credentials }: Place["bucket"]): Readonly<Record<string, string>> {
   return {
     AWS_REGION: region,
     AWS_ACCESS_KEY_ID: credentials.accessKeyId,
