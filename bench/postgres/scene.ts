@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { findPart, partsFolder } from "../../test/support/parts.ts";
+import { openWire, type Wire } from "../../test/support/wire.ts";
 import { measure } from "../measure.ts";
 import { openMemoryLimit } from "../memory-limit.ts";
-import { startProxy, type Proxy } from "../proxy.ts";
 import type { Bench } from "../scene.ts";
 import type { PostgresRun } from "./result.ts";
 import { openSite, type Site } from "./site.ts";
@@ -34,8 +34,8 @@ export async function measurePostgres(bench: Bench): Promise<void> {
     await noop(round, runs.noop);
     if (size >= slowFrom) await limited(round);
   }
-  await using database = await startProxy(site.postgresPort, "postgres", delays.databaseMs);
-  await using bucket = await startProxy(site.bucketPort, "http", delays.bucketMs);
+  await using database = await openWire(site.postgresPort, "postgres", { roundTripMs: delays.databaseMs });
+  await using bucket = await openWire(site.bucketPort, "http", { roundTripMs: delays.bucketMs });
   for (const [size, nearPlace] of places) {
     const place = {
       ...nearPlace,
@@ -56,7 +56,7 @@ interface Round {
   readonly size: number;
   readonly distance: PostgresRun["distance"];
   readonly contestants: readonly Tool[];
-  readonly proxies?: { readonly database: Proxy; readonly bucket: Proxy };
+  readonly proxies?: { readonly database: Wire; readonly bucket: Wire };
 }
 
 /** Brings an empty database up, the tools in turns. The databases of the last turn stay. */
