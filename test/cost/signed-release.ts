@@ -1,0 +1,137 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import type { BucketServer } from "../support/bucket.ts";
+import type { Files } from "../support/release.ts";
+import { migrations, openSite, startBuckets, type BucketKind, type Cost } from "./site.ts";
+
+/** GETs that are under way at once where there are many bodies, at the least (`design.md` 8). */
+const leastAtOnce = 32;
+/** head, release, manifest */
+const beforeBodies = 3;
+/** Bytes of a manifest per migration, which one that is pending has to fetch whole: it says in which order all stand. */
+const manifestBytes = 300;
+/** What one run with one step asks of the database, less what it would ask for more steps. Lower it when it can be lowered. */
+const roundTripsOfAStep = 9;
+
+/** What the program costs on a signed release of so many migrations. */
+interface Costs {
+  readonly fresh: Cost;
+  readonly idle: Cost;
+  readonly init: Cost;
+  readonly status: Cost;
+  readonly wait: Cost;
+  /** one more migration, on top of the others */
+  readonly onePending: Cost;
+}
+
+/** The guard of what a signed release costs: the same on every machine, and on every kind of bucket. */
+export function describeSignedRelease(kind: BucketKind): void {
+  let server: BucketServer;
+  let few: Costs;
+  let many: Costs;
+  beforeAll(async () => {
+    server = await startBuckets(kind);
+    [few, many] = await Promise.all([costsOf(server, 10), costsOf(server, 1_000)]);
+  });
+
+  describe(`a signed release in ${kind}`, () => {
+    test("costs one request and one round trip on one connection when there is nothing to do, of 10 migrations and of 1,000", () => {
+      for (const { idle } of [few, many]) {
+        expect(idle.said).toMatchObject({ outcome: "noop" });
+        expect(idle.bucket.asked).toEqual([expect.stringMatching(/^GET \S*head\.json/)]);
+        expect(idle.database.asked).toHaveLength(1);
+        expect(idle.database.connections).toBe(1);
+      }
+    });
+
+    test("costs as many bytes when there is nothing to do, whether it has 10 migrations or 1,000", () => {
+      // Digits of a version and of a time.
+      const digits = 32;
+      for (const at of ["bucket", "database"] as const) {
+        expect(Math.abs(many.idle[at].bytesDown - few.idle[at].bytesDown)).toBeLessThanOrEqual(digits);
+        expect(Math.abs(many.idle[at].bytesUp - few.idle[at].bytesUp)).toBeLessThanOrEqual(digits);
+      }
+      expect(many.idle.bucket.bytesDown).toBeLessThanOrEqual(1_024);
+      expect(many.idle.database.bytesDown).toBeLessThanOrEqual(6 * 1_024);
+    });
+
+    test("costs `init` two requests and two round trips when there is nothing to do, `wait` no request", () => {
+      for (const { init, wait } of [few, many]) {
+        expect(init.said).toMatchObject({ outcome: "noop" });
+        expect(init.bucket.exchanges).toBeLessThanOrEqual(2);
+        expect(init.database.exchanges).toBeLessThanOrEqual(2);
+        expect(wait.bucket.exchanges).toBe(0);
+        expect(wait.database.exchanges).toBe(1);
+      }
+    });
+
+    test("costs `status` three requests and two round trips, of 10 migrations and of 1,000", () => {
+      for (const { status } of [few, many]) {
+        expect(status.bucket.exchanges).toBeLessThanOrEqual(beforeBodies);
+        expect(status.database.exchanges).toBeLessThanOrEqual(2);
+      }
+    });
+
+    test("costs at most four requests for all of its bodies, however many, and as many bytes as they and the manifest have", () => {
+      expect(few.fresh.bucket.exchanges).toBeLessThanOrEqual(beforeBodies + 1);
+      expect(many.fresh.bucket.exchanges).toBeLessThanOrEqual(beforeBodies + 1);
+      expect(many.fresh.bucket.bytesDown).toBeLessThanOrEqual(1_000 * (manifestBytes + 40));
+    });
+
+    test("costs one pending migration as many round trips on top of 1,000 as on top of 10, and one request more than there are before bodies", () => {
+      for (const { onePending } of [few, many]) {
+        expect(onePending.said).toMatchObject({ outcome: "applied" });
+        expect(onePending.bucket.exchanges).toBeLessThanOrEqual(beforeBodies + 1);
+      }
+      expect(many.onePending.database.asked).toHaveLength(few.onePending.database.asked.length);
+      expect(many.onePending.database.asked.length).toBeLessThanOrEqual(roundTripsOfAStep);
+      expect(many.onePending.database.bytesDown - few.onePending.database.bytesDown).toBeLessThanOrEqual(256);
+      expect(many.onePending.bucket.bytesDown).toBeLessThanOrEqual(1_001 * manifestBytes);
+    });
+  });
+
+  describe(`bodies in ${kind} that are not worth their pack`, () => {
+    test(`cost a request each, ${leastAtOnce} of them at a time`, async () => {
+      const under: (() => void)[] = [];
+      let isOver = false;
+      const hold = (asked: string): Promise<void> =>
+        isOver || !/blobs(%2F|\/)/.test(asked)
+          ? Promise.resolve()
+          : new Promise((resolve) => void under.push(resolve));
+      const site = await openSite(server, hold);
+      const pending = 40;
+      // The first alone is most of the pack.
+      const big: Files = { "000000_big.up.sql": `-- ${"x".repeat(100_000)}\nCREATE TABLE big (id int);\n` };
+      await site.publish(big);
+      isOver = true;
+      await site.cost(["up"]);
+      isOver = false;
+      await site.publish({ ...big, ...migrations(pending) });
+      const running = site.cost(["up"]);
+      // None of them is answered before so many are there: one after another, or in groups, they never would be.
+      await Promise.race([
+        running,
+        expect.poll(() => under.length, { timeout: 20_000 }).toBeGreaterThanOrEqual(leastAtOnce),
+      ]);
+      isOver = true;
+      for (const go of under) go();
+      const { said, bucket } = await running;
+      expect(under.length).toBeGreaterThanOrEqual(leastAtOnce);
+      expect(said).toMatchObject({ outcome: "applied" });
+      expect(bucket.exchanges).toBeLessThanOrEqual(beforeBodies + pending);
+    });
+  });
+}
+
+/** Everything once, in the order in which it happens to a database. */
+async function costsOf(server: BucketServer, count: number): Promise<Costs> {
+  const site = await openSite(server);
+  await site.publish(migrations(count));
+  const fresh = await site.cost(["up"]);
+  const idle = await site.cost(["up"]);
+  const init = await site.cost(["init"]);
+  const status = await site.cost(["status"]);
+  const wait = await site.cost(["wait", "--min", "1", "--stream", "orders"], []);
+  await site.publish(migrations(count + 1));
+  const onePending = await site.cost(["up"]);
+  return { fresh, idle, init, status, wait, onePending };
+}

@@ -1,0 +1,144 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterAll } from "vitest";
+import { openSource } from "../../src/source/open.ts";
+import { program } from "../bin/program.ts";
+import { startGcs, startS3, type BucketServer } from "../support/bucket.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { makeKeys, publishTo, type Files } from "../support/release.ts";
+import { openWire, type Traffic, type Wire } from "../support/wire.ts";
+
+/** The servers that buckets are counted on. */
+export type BucketKind = "S3" | "GCS";
+
+/** What one run of the program asked of one server. */
+export interface Asked extends Traffic {
+  /** what it asked and waited for, less what goes by the clock: a slow machine sees more of that */
+  readonly asked: readonly string[];
+}
+
+/** What one run of the program cost, and what it said. */
+export interface Cost {
+  readonly bucket: Asked;
+  readonly database: Asked;
+  /** its JSON, or null where it said nothing */
+  readonly said: unknown;
+}
+
+/** One bucket and one database, with a counter before each. */
+export interface Site {
+  /** the flags that say which release of which bucket on which database */
+  readonly flags: readonly string[];
+  readonly variables: Readonly<Record<string, string>>;
+  readonly database: TestDatabase;
+  /** Publishes the next signed release. */
+  publish(files: Files): Promise<string>;
+  /** Puts an object into the bucket, as some other program would. */
+  put(key: string, text: string): Promise<void>;
+  /** What whatever `act` does costs. */
+  counted(act: () => Promise<unknown>): Promise<Cost>;
+  /** What one run of the program costs. It has to end with 0. */
+  cost(argv: readonly string[], flags?: readonly string[]): Promise<Cost>;
+}
+
+/** Starts the server of this file's buckets. */
+export async function startBuckets(kind: BucketKind): Promise<BucketServer> {
+  const server = await (kind === "S3" ? startS3("versitygw") : startGcs());
+  afterAll(() => server.stop());
+  return server;
+}
+
+/** A fresh bucket and an empty database, until the file's end. */
+export async function openSite(server: BucketServer, hold?: (asked: string) => Promise<void>): Promise<Site> {
+  const folder = await mkdtemp(join(tmpdir(), "lockkeeper-cost-"));
+  const database = await createDatabase({ endsWith: "file" });
+  const bucket = await openWire(Number(new URL(server.endpoint).port), "http", hold && { hold });
+  const postgres = await openWire(Number(new URL(database.url).port), "postgres");
+  afterAll(async () => {
+    await Promise.all([bucket[Symbol.asyncDispose](), postgres[Symbol.asyncDispose]()]);
+    await rm(folder, { recursive: true, force: true });
+  });
+  const { key } = makeKeys();
+  await writeFile(join(folder, "key.pub"), key.publicPem);
+  const url = `${await server.createBucket()}/orders`;
+  const source = await openSource(url, server.options);
+  const databaseUrl = new URL(database.url);
+  databaseUrl.port = String(postgres.port);
+  databaseUrl.searchParams.set("sslmode", "disable");
+  const flags = ["--source", url, "--stream", "orders", "--trust", join(folder, "key.pub")];
+  const variables = {
+    ...storageVariables(server, `http://127.0.0.1:${bucket.port}`),
+    DATABASE_URL: databaseUrl.href,
+    HOME: folder,
+  };
+  const site: Site = {
+    flags,
+    variables,
+    database,
+    publish: async (files) => (await publishTo(source, files, { keys: [key] })).digest,
+    put: (name, content) => server.put(url, name, Buffer.from(content)),
+    async counted(act) {
+      bucket.reset();
+      postgres.reset();
+      const said = await act();
+      return { said, bucket: taken(bucket), database: taken(postgres) };
+    },
+    cost: (argv, given = flags) => site.counted(() => lockkeeper([...argv, ...given], variables)),
+  };
+  return site;
+}
+
+/** A lease that is renewed, and the look whether somebody wants the run to stop. */
+const byTheClock = /^(SELECT cancel_reason |UPDATE \S+ SET expires_at = )/;
+
+function taken(wire: Wire): Asked {
+  const asked = wire.asked().filter((what) => !byTheClock.test(what));
+  return { ...wire.traffic(), asked };
+}
+
+function storageVariables(server: BucketServer, endpoint: string): Record<string, string> {
+  const { s3 } = server.options;
+  if (s3?.credentials === undefined)
+    return { LOCKKEEPER_GCS_ENDPOINT: endpoint, METADATA_SERVER_DETECTION: "none" };
+  return {
+    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    AWS_REGION: "us-east-1",
+    LOCKKEEPER_S3_ENDPOINT: endpoint,
+    LOCKKEEPER_S3_PATH_STYLE: "true",
+  };
+}
+
+/** What a test that failed has left. */
+const running = new Set<ChildProcess>();
+afterAll(() => running.forEach((child) => child.kill("SIGKILL")));
+
+/** Runs the program as a checkout starts it; what it says as JSON. */
+async function lockkeeper(
+  argv: readonly string[],
+  variables: Readonly<Record<string, string>>,
+): Promise<unknown> {
+  const child = spawn(process.execPath, [program, ...argv, "--output", "json"], {
+    env: { PATH: process.env["PATH"], ...variables },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  running.add(child);
+  child.on("close", () => running.delete(child));
+  const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+  const [said, wrong, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  if (code !== 0) throw new Error(`lockkeeper ${argv.join(" ")}: exit ${code}\n${said}\n${wrong}`);
+  return said === "" ? null : JSON.parse(said);
+}
+
+/** `count` small migrations, the k-th of which makes a table. */
+export function migrations(count: number): Files {
+  return Object.fromEntries(
+    Array.from({ length: count }, (_, index) => [
+      `${String(index + 1).padStart(6, "0")}_t.up.sql`,
+      `CREATE TABLE t_${index + 1} (id int);\n`,
+    ]),
+  );
+}
