@@ -11,7 +11,8 @@ import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
 import { engineOfAccess, readAccess } from "./open-database.ts";
 import { defaultEnvironment } from "./settings.ts";
-import type { StorageSettings, TargetSettings, TrustSettings } from "./settings.ts";
+import type { TargetSettings, TrustSettings } from "./settings.ts";
+import { storageOf } from "./storage.ts";
 
 /** milliseconds, for the names of a folder's files */
 const listingMs = 120_000;
@@ -101,17 +102,4 @@ export function sourceOf({ source }: TargetSettings): string {
   throw new RunnerError("USAGE", "--source <url> (or LOCKKEEPER_SOURCE) is missing", {
     hint: "name a bucket prefix or a folder, or a target of the configuration with --target",
   });
-}
-
-/** What the usual tools' variables say, where nothing else does; the SDKs find credentials and regions by themselves. */
-export function storageOf({ s3, gcs }: StorageSettings, variables: Variables): StorageSettings {
-  const s3Endpoint = s3.endpoint ?? (variables["AWS_ENDPOINT_URL_S3"] || variables["AWS_ENDPOINT_URL"]);
-  const emulator = gcs.endpoint ?? variables["STORAGE_EMULATOR_HOST"];
-  return {
-    s3: s3Endpoint === undefined || s3Endpoint === "" ? s3 : { ...s3, endpoint: s3Endpoint },
-    gcs:
-      emulator === undefined || emulator === ""
-        ? gcs
-        : { ...gcs, endpoint: /^https?:/.test(emulator) ? emulator : `http://${emulator}` },
-  };
 }

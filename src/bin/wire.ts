@@ -12,16 +12,10 @@ import { chooseSettings, chooseStorage, loadConfig, type Config } from "./config
 import type { Observers } from "./observers.ts";
 import { lastFlushMs, openObservers } from "./open-observers.ts";
 import { accessTo, openDatabase, streamOf } from "./open-database.ts";
-import {
-  chooseFormat,
-  engineToShow,
-  openReleases,
-  readTrustOf,
-  sourceOf,
-  storageOf,
-} from "./open-releases.ts";
+import { chooseFormat, engineToShow, openReleases, readTrustOf, sourceOf } from "./open-releases.ts";
 import { openTarget } from "./open-target.ts";
 import type { TargetSettings } from "./settings.ts";
+import { storageOf } from "./storage.ts";
 
 /**
  * The command line's clients, built from its flags, these variables and the configuration file.

@@ -17,6 +17,11 @@ export function isOwnFile(name: string): boolean {
   return /^\.lockkeeper-[0-9a-f-]+\.(tmp|lock)$/.test(name);
 }
 
+/** The name of a file's state: `Listed.version` of a folder. */
+export function versionOf({ size, mtimeNs, ino }: Pick<BigIntStats, "size" | "mtimeNs" | "ino">): string {
+  return `${size}-${mtimeNs}-${ino}`;
+}
+
 /** Errors of the file system by their code. */
 export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && "code" in error && codes.includes(String(error.code));

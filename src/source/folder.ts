@@ -1,11 +1,12 @@
-import type { Dirent } from "node:fs";
+import { type BigIntStats, type Dirent, lstatSync } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { RunnerError } from "../error.ts";
+import { AtOnce, canRefuseLinks, readAtOnce, type WantedState } from "./at-once.ts";
 import { collectFile, truncated } from "./body.ts";
 import { changed } from "./conditional.ts";
 import { type FolderOptions, folderPaths, orMissing } from "./folder-path.ts";
-import { createFile, isOwnFile, replaceFile } from "./folder-write.ts";
+import { createFile, isOwnFile, replaceFile, versionOf } from "./folder-write.ts";
 import { assertKey, compareKeys, type FolderLocation } from "./location.ts";
 import { type Patience, withRetries } from "./retry.ts";
 import { type Listed, sourceLimits, type StoredObject, type WritableSource } from "./source.ts";
@@ -24,16 +25,27 @@ export function openFolder(
   options: FolderOptions = {},
   patience: Patience = sourceLimits,
 ): WritableSource {
-  const { url } = location;
+  const { url, folder } = location;
   const { root, inside, openFile, makeFolder, unsafe } = folderPaths(location, options);
+  let atOnce = new AtOnce();
 
   /** The object at `key`; bytes are read only when its version is `pinned`, or not the one `known`. */
   async function readFile(
     key: string,
     maxBytes: number,
-    { pinned, known }: { pinned?: string | undefined; known?: string | undefined },
+    wanted: WantedState,
     signal: AbortSignal,
   ): Promise<StoredObject | "unchanged" | undefined> {
+    signal.throwIfAborted();
+    assertKey(key, url);
+    // A regular file that lies directly in the folder is inside; all else is looked into with care.
+    if (canRefuseLinks && atOnce.isQuick() && !key.includes("/")) {
+      if (atOnce.isLong()) await atOnce.turn();
+      signal.throwIfAborted();
+      const found = atOnce.call(() => readAtOnce(join(folder, key), maxBytes, wanted));
+      if (found !== undefined) return found;
+    }
+    const { pinned, known } = wanted;
     const attempt = async () => {
       await using file = await openFile(key);
       const before = await file?.stat({ bigint: true });
@@ -58,7 +70,7 @@ export function openFolder(
     entry: Dirent,
   ): Promise<Listed | string | undefined> {
     const real = entry.isSymbolicLink() ? await inside(rootPath, path, key) : path;
-    const found = real === undefined ? undefined : await orMissing(lstat(real, { bigint: true }));
+    const found = real === undefined ? undefined : await look(real);
     // Gone since the folder was read.
     if (found === undefined) return undefined;
     if (found.isDirectory()) return `${key}/`;
@@ -66,11 +78,18 @@ export function openFolder(
     return { key, size: Number(found.size), version: versionOf(found) };
   }
 
+  async function look(path: string): Promise<BigIntStats | undefined> {
+    if (!atOnce.isQuick()) return orMissing(lstat(path, { bigint: true }));
+    return atOnce.call(() => lstatSync(path, { bigint: true, throwIfNoEntry: false }));
+  }
+
   async function list(
     prefix: string,
     signal: AbortSignal,
     onFolder?: (name: string) => void,
   ): Promise<readonly Listed[]> {
+    // A file system that was slow once need not be slow for ever.
+    atOnce = new AtOnce();
     const deep = prefix.slice(0, prefix.lastIndexOf("/") + 1);
     if (deep !== "") assertKey(deep.slice(0, -1), url);
     const rootPath = await root();
@@ -91,6 +110,7 @@ export function openFolder(
     }
     const rows: Listed[] = [];
     for (let at = 0; at < entries.length; at += lookups) {
+      if (atOnce.isLong()) await atOnce.turn();
       signal.throwIfAborted();
       const found = await Promise.all(
         entries
@@ -148,10 +168,6 @@ export function openFolder(
       return found === "conflict" ? "conflict" : { version: versionOf(found) };
     },
   };
-}
-
-function versionOf(found: { readonly size: bigint; readonly mtimeNs: bigint; readonly ino: bigint }): string {
-  return `${found.size}-${found.mtimeNs}-${found.ino}`;
 }
 
 function folderFailure(error: unknown, source: string, key: string): unknown {

@@ -1,5 +1,4 @@
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
-import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import type { Agent, IncomingMessage } from "node:http";
 import { sourceLimits } from "./source.ts";
 
 /** One HTTP request, whole. */
@@ -32,13 +31,12 @@ const sockets = 2 * sourceLimits.concurrency;
  * The promise, or later the body, fails with {@link HttpTimeout}, the signal's `AbortError` or the connection's own error.
  */
 export function makeHttpClient(): HttpClient {
-  const agents = {
-    "http:": { agent: new HttpAgent({ keepAlive: true, maxSockets: sockets }), request: httpRequest },
-    "https:": { agent: new HttpsAgent({ keepAlive: true, maxSockets: sockets }), request: httpsRequest },
-  };
+  const agents = new Map<string, Agent>();
   return ({ method, url, headers, body }, { connectMs, idleMs }, signal) =>
     new Promise((resolve, reject) => {
-      const { agent, request } = agents[url.protocol === "http:" ? "http:" : "https:"];
+      const { Agent: NewAgent, request } = moduleFor(url.protocol);
+      const agent = agents.get(url.protocol) ?? new NewAgent({ keepAlive: true, maxSockets: sockets });
+      agents.set(url.protocol, agent);
       const length: Record<string, string> =
         body === undefined ? {} : { "content-length": String(body.length) };
       const outgoing = request(url, { method, agent, headers: { ...headers, ...length }, signal });
@@ -60,4 +58,14 @@ export function makeHttpClient(): HttpClient {
       outgoing.once("close", () => clearTimeout(connecting));
       outgoing.end(body);
     });
+}
+
+/**
+ * Only what is needed, and not by `import`: of `node:http` that makes a copy with all its names, for two of which Node then
+ * loads its WebSockets: as long as Node itself takes to start.
+ */
+function moduleFor(protocol: string): typeof import("node:http") | typeof import("node:https") {
+  return protocol === "http:"
+    ? process.getBuiltinModule("node:http")
+    : process.getBuiltinModule("node:https");
 }

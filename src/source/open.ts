@@ -2,7 +2,7 @@ import type { FolderOptions } from "./folder-path.ts";
 import type { GcsOptions } from "./gcs-request.ts";
 import { parseLocation } from "./location.ts";
 import type { Patience } from "./retry.ts";
-import type { S3Options } from "./s3.ts";
+import type { S3Options } from "./s3-requests.ts";
 import type { WritableSource } from "./source.ts";
 
 /** What each kind of source can be told; those of other kinds than the URL's are not looked at. */
@@ -17,7 +17,7 @@ export interface SourceOptions {
 /**
  * The source at `s3://bucket/prefix`, `gs://bucket/prefix` (also `gcs://`), `file:///folder` or a folder's path.
  *
- * Nothing is asked of it yet. The cloud's SDK is loaded here, and only the one that is needed.
+ * Nothing is asked of it yet. A cloud's SDK is loaded by the first request that needs it.
  *
  * @throws RunnerError `USAGE` — none of these
  */

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { RunnerError } from "../error.ts";
+import { HttpTimeout } from "./http.ts";
 import { retryAfterField, retryAfterMs } from "./retry.ts";
 
 /** What was being done, for messages. */
@@ -25,7 +26,7 @@ export function s3Status(error: unknown): number | undefined {
 
 /** Whether a request or body was given up because no byte came for too long. */
 export function isTimeout(error: unknown): boolean {
-  return error instanceof Error && error.name === "TimeoutError";
+  return error instanceof Error && (error.name === "TimeoutError" || error instanceof HttpTimeout);
 }
 
 /** Names a failure of the SDK. What another try may cure becomes `SOURCE_UNAVAILABLE`. */
