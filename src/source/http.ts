@@ -1,4 +1,5 @@
-import type { Agent, IncomingMessage } from "node:http";
+import type * as Http from "node:http";
+import type * as Https from "node:https";
 import { sourceLimits } from "./source.ts";
 
 /** One HTTP request, whole. */
@@ -14,7 +15,7 @@ export type HttpClient = (
   request: HttpRequest,
   limits: { readonly connectMs: number; readonly idleMs: number },
   signal: AbortSignal,
-) => Promise<IncomingMessage>;
+) => Promise<Http.IncomingMessage>;
 
 /** A request given up because no connection stood, or no byte came, for too long. */
 export class HttpTimeout extends Error {
@@ -31,7 +32,7 @@ const sockets = 2 * sourceLimits.concurrency;
  * The promise, or later the body, fails with {@link HttpTimeout}, the signal's `AbortError` or the connection's own error.
  */
 export function makeHttpClient(): HttpClient {
-  const agents = new Map<string, Agent>();
+  const agents = new Map<string, Http.Agent>();
   return ({ method, url, headers, body }, { connectMs, idleMs }, signal) =>
     new Promise((resolve, reject) => {
       const { Agent: NewAgent, request } = moduleFor(url.protocol);
@@ -40,7 +41,7 @@ export function makeHttpClient(): HttpClient {
       const length: Record<string, string> =
         body === undefined ? {} : { "content-length": String(body.length) };
       const outgoing = request(url, { method, agent, headers: { ...headers, ...length }, signal });
-      let answer: IncomingMessage | undefined;
+      let answer: Http.IncomingMessage | undefined;
       // Once the answer is there, destroying the request would hide the reason from the body's reader.
       const giveUp = (what: string) => (answer ?? outgoing).destroy(new HttpTimeout(what));
       const connecting = setTimeout(() => giveUp(`no connection within ${connectMs} ms`), connectMs);
@@ -64,7 +65,7 @@ export function makeHttpClient(): HttpClient {
  * Only what is needed, and not by `import`: of `node:http` that makes a copy with all its names, for two of which Node then
  * loads its WebSockets: as long as Node itself takes to start.
  */
-function moduleFor(protocol: string): typeof import("node:http") | typeof import("node:https") {
+function moduleFor(protocol: string): typeof Http | typeof Https {
   return protocol === "http:"
     ? process.getBuiltinModule("node:http")
     : process.getBuiltinModule("node:https");
