@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll } from "vitest";
 import { openSource } from "../../src/source/open.ts";
-import { program } from "../bin/program.ts";
+import { bundled } from "../bin/many.ts";
 import { startGcs, startS3, type BucketServer } from "../support/bucket.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { makeKeys, publishTo, type Files } from "../support/release.ts";
+import { makeKeys, publishTo } from "../support/release.ts";
 import { openWire, type Traffic, type Wire } from "../support/wire.ts";
 
 /** The servers that buckets are counted on. */
@@ -30,12 +30,14 @@ export interface Cost {
 
 /** One bucket and one database, with a counter before each. */
 export interface Site {
+  /** of the prefix that releases, or files, are under */
+  readonly url: string;
   /** the flags that say which release of which bucket on which database */
   readonly flags: readonly string[];
   readonly variables: Readonly<Record<string, string>>;
   readonly database: TestDatabase;
   /** Publishes the next signed release. */
-  publish(files: Files): Promise<string>;
+  publish(files: Readonly<Record<string, string>>): Promise<string>;
   /** Puts an object into the bucket, as some other program would. */
   put(key: string, text: string): Promise<void>;
   /** What whatever `act` does costs. */
@@ -44,10 +46,17 @@ export interface Site {
   cost(argv: readonly string[], flags?: readonly string[]): Promise<Cost>;
 }
 
-/** Starts the server of this file's buckets. */
+/** What to end when the file ends, newest first. */
+const open = new Set<() => Promise<void>>();
+afterAll(async () => {
+  for (const child of running) child.kill("SIGKILL");
+  for (const close of [...open].toReversed()) await close();
+});
+
+/** Starts a server of buckets, until the file's end. */
 export async function startBuckets(kind: BucketKind): Promise<BucketServer> {
   const server = await (kind === "S3" ? startS3("versitygw") : startGcs());
-  afterAll(() => server.stop());
+  open.add(() => server.stop());
   return server;
 }
 
@@ -57,7 +66,7 @@ export async function openSite(server: BucketServer, hold?: (asked: string) => P
   const database = await createDatabase({ endsWith: "file" });
   const bucket = await openWire(Number(new URL(server.endpoint).port), "http", hold && { hold });
   const postgres = await openWire(Number(new URL(database.url).port), "postgres");
-  afterAll(async () => {
+  open.add(async () => {
     await Promise.all([bucket[Symbol.asyncDispose](), postgres[Symbol.asyncDispose]()]);
     await rm(folder, { recursive: true, force: true });
   });
@@ -75,6 +84,7 @@ export async function openSite(server: BucketServer, hold?: (asked: string) => P
     HOME: folder,
   };
   const site: Site = {
+    url,
     flags,
     variables,
     database,
@@ -114,14 +124,23 @@ function storageVariables(server: BucketServer, endpoint: string): Record<string
 
 /** What a test that failed has left. */
 const running = new Set<ChildProcess>();
-afterAll(() => running.forEach((child) => child.kill("SIGKILL")));
 
-/** Runs the program as a checkout starts it; what it says as JSON. */
+let program: Promise<string> | undefined;
+
+/** The program in few files: from its sources, a start would be most of what these tests take. */
+async function bundle(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "lockkeeper-cost-"));
+  open.add(() => rm(folder, { recursive: true, force: true }));
+  return bundled(folder);
+}
+
+/** Runs the program; what it says as JSON. */
 async function lockkeeper(
   argv: readonly string[],
   variables: Readonly<Record<string, string>>,
 ): Promise<unknown> {
-  const child = spawn(process.execPath, [program, ...argv, "--output", "json"], {
+  program ??= bundle();
+  const child = spawn(process.execPath, [await program, ...argv, "--output", "json"], {
     env: { PATH: process.env["PATH"], ...variables },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -134,7 +153,7 @@ async function lockkeeper(
 }
 
 /** `count` small migrations, the k-th of which makes a table. */
-export function migrations(count: number): Files {
+export function migrations(count: number): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Array.from({ length: count }, (_, index) => [
       `${String(index + 1).padStart(6, "0")}_t.up.sql`,
