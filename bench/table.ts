@@ -30,6 +30,13 @@ export function duration(ms: number): string {
   return `${(ms / 1_000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
 
+/** Bytes as a person reads them: `812 B`, `3.4 KiB`, `2.1 MiB`. */
+export function size(bytes: number): string {
+  if (bytes < 1_024) return `${bytes.toFixed(0)} B`;
+  const kib = bytes / 1_024;
+  return kib < 1_024 ? `${kib.toFixed(kib < 10 ? 1 : 0)} KiB` : `${(kib / 1_024).toFixed(1)} MiB`;
+}
+
 /** The middle value, or the mean of the two in the middle. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);

@@ -1,154 +1,242 @@
-import { existsSync } from "node:fs";
 import { findPart, partsFolder } from "../../test/support/parts.ts";
-import { openWire, type Wire } from "../../test/support/wire.ts";
 import { measure } from "../measure.ts";
 import { openMemoryLimit } from "../memory-limit.ts";
 import type { Bench } from "../scene.ts";
+import { type Delays, directly, type Network, openNetwork } from "./network.ts";
 import type { PostgresRun } from "./result.ts";
 import { openSite, type Site } from "./site.ts";
-import { peer, type Place, type Tool, tools } from "./tool.ts";
+import { type Place, type Tool, tools } from "./tool.ts";
 
-/** The network of the `far` runs: a bucket in the same region, a database in the same zone. */
-const delays = { bucketMs: 20, databaseMs: 5 };
-/** How many migrations the fresh `far` runs have: golang-migrate takes more than a minute for these. */
-const farSize = 1_000;
-const slowFrom = 10_000;
+/** A bucket in the same region, a database in the same zone. */
+const far = { bucketMs: 20, databaseMs: 5 };
+/** From here on what grows with the square of the number is left out. */
+const quadraticTo = 10_000;
 /** A usual limit of an initContainer. */
-const containerMb = 128;
+const limitMb = 128;
+const limitedBytesEach = 1_024;
+
+/** How much is measured. */
+interface Plan {
+  readonly sizes: readonly number[];
+  /** how many migrations the fresh runs with delays have: golang-migrate takes a minute for 1,000 */
+  readonly farSize: number;
+  /** runs of each tool, where one is short */
+  readonly runs: number;
+  /** runs of each tool by what the first took */
+  readonly longRuns: readonly { readonly fromMs: number; readonly runs: number }[];
+}
+
+const wholePlan: Plan = {
+  sizes: [10, 100, 1_000, 10_000],
+  farSize: 1_000,
+  runs: 7,
+  longRuns: [
+    { fromMs: 20_000, runs: 1 },
+    { fromMs: 2_000, runs: 3 },
+    { fromMs: 500, runs: 5 },
+  ],
+};
+const quickPlan: Plan = {
+  sizes: [10, 100, 1_000],
+  farSize: 100,
+  runs: 2,
+  longRuns: [{ fromMs: 1_000, runs: 1 }],
+};
 
 /** lockkeeper beside the tools that read files or buckets, each by its command line. */
 export async function measurePostgres(bench: Bench): Promise<void> {
-  assertInstalled();
-  const contestants = tools(bench.ours);
-  await using site = await openSite(bench.ours);
-  bench.record({ kind: "postgres-site", ...site.description, delays });
+  for (const server of ["versitygw", "fake-gcs-server"] as const)
+    if (findPart(server) === undefined)
+      throw new Error(`${server} is missing in ${partsFolder}; first run: npm run parts`);
+  const plan = { ...(bench.isQuick ? quickPlan : wholePlan), ...(bench.sizes && { sizes: bench.sizes }) };
+  const [smallest, largest] = [Math.min(...plan.sizes), Math.max(...plan.sizes)];
+  const all = tools(bench.ours);
+  const present = all.filter(({ program }) => program !== undefined);
+  const absent = all.filter(({ program }) => program === undefined).map(({ name }) => name);
 
-  const { isQuick, sizes = isQuick ? [10, 1_000] : [10, 1_000, 10_000] } = bench;
-  const runs = { fresh: isQuick ? 2 : 7, slow: isQuick ? 1 : 3, noop: isQuick ? 3 : 9 };
-  const places = new Map<number, Place>();
-  for (const size of sizes) {
-    const place = await site.place(size);
-    places.set(size, place);
-    const round: Round = { bench, site, place, size, distance: "near", contestants };
-    await fresh(round, size >= slowFrom ? runs.slow : runs.fresh);
-    await noop(round, runs.noop);
-    if (size >= slowFrom) await limited(round);
+  await using site = await openSite(bench.ours);
+  bench.record({ kind: "postgres-site", ...site.description, absent });
+  await using counting = await openNetwork(site, { bucketMs: 0, databaseMs: 0 });
+  const scenarios: Scenario[] = [];
+  for (const size of plan.sizes) {
+    const contestants = present.filter(({ isQuadratic }) => size < quadraticTo || isQuadratic !== true);
+    scenarios.push({ bench, plan, site, place: await site.place(size), size, contestants });
   }
-  await using database = await openWire(site.postgresPort, "postgres", { roundTripMs: delays.databaseMs });
-  await using bucket = await openWire(site.bucketPort, "http", { roundTripMs: delays.bucketMs });
-  for (const [size, nearPlace] of places) {
-    const place = {
-      ...nearPlace,
-      bucket: { ...nearPlace.bucket, endpoint: `http://127.0.0.1:${bucket.port}` },
-    };
-    const proxies = { database, bucket };
-    const round: Round = { bench, site, place, size, distance: "far", contestants, proxies };
-    if (size === farSize) await fresh(round, runs.slow);
-    await noop(round, runs.noop);
+  for (const scenario of scenarios) {
+    await fresh(scenario, directly(site));
+    await noop(scenario, directly(site));
+    await count(scenario, counting);
   }
+  for (const delays of [{ ...far, databaseMs: 0 }, { ...far, bucketMs: 0 }, far]) {
+    await using network = await openNetwork(site, delays);
+    for (const scenario of scenarios) {
+      const contestants = scenario.contestants.filter((tool) => isWorthDelaying(tool, delays));
+      const delayed = { ...scenario, contestants };
+      if (scenario.size === plan.farSize) await fresh(delayed, network);
+      if ([smallest, largest].includes(scenario.size)) await noop(delayed, network);
+    }
+  }
+  for (const scenario of scenarios.filter(({ size }) => [smallest, largest].includes(size))) {
+    await site.extend(scenario.place, scenario.size);
+    await pending(scenario, directly(site), counting);
+  }
+  await limited(bench, site, largest, present);
 }
 
-/** What is the same for every tool's turn. */
-interface Round {
+/** A number of migrations, and who brings them to a database. */
+interface Scenario {
   readonly bench: Bench;
+  readonly plan: Plan;
   readonly site: Site;
   readonly place: Place;
   readonly size: number;
-  readonly distance: PostgresRun["distance"];
   readonly contestants: readonly Tool[];
-  readonly proxies?: { readonly database: Wire; readonly bucket: Wire };
 }
 
-/** Brings an empty database up, the tools in turns. The databases of the last turn stay. */
-async function fresh(round: Round, runs: number): Promise<void> {
-  for (let turn = 0; turn < runs; turn += 1) {
-    await round.bench.canary();
-    for (const [index, tool] of round.contestants.entries()) {
-      await round.site.createDatabase(databaseName(round, index));
-      await runOnce(round, "fresh", tool, index);
-    }
+/** All networks for what this is about: a signed release in S3 against golang-migrate from S3; for others the one that tells most. */
+function isWorthDelaying({ name, source }: Tool, { bucketMs, databaseMs }: Delays): boolean {
+  if (name === "lockkeeper, signed release, S3" || name === "golang-migrate, S3") return true;
+  return databaseMs > 0 && bucketMs > 0 === (source !== "folder");
+}
+
+/** Brings an empty database up. On loopback the databases of the last turn stay, for what follows. */
+async function fresh(scenario: Scenario, network: Network): Promise<void> {
+  const isFar = network.delays.bucketMs + network.delays.databaseMs > 0;
+  await inTurns(scenario, async (tool) => {
+    const database = isFar ? "bench_far" : databaseOf(scenario, tool);
+    await scenario.site.createDatabase(database);
+    return timed(scenario, network, "fresh", tool, database);
+  });
+}
+
+/** Runs on the databases that are up already, after one turn that is not counted. */
+async function noop(scenario: Scenario, network: Network): Promise<void> {
+  for (const tool of scenario.contestants) await warmUp(scenario, network, tool);
+  await inTurns(scenario, (tool) => timed(scenario, network, "noop", tool, databaseOf(scenario, tool)));
+}
+
+/** What goes over the wire, in runs that are not timed: at the largest size of ours alone, since the others take a minute. */
+async function count(scenario: Scenario, network: Network): Promise<void> {
+  for (const tool of scenario.contestants) {
+    await counted(scenario, network, "noop", tool, databaseOf(scenario, tool));
+    if (scenario.size >= quadraticTo && !tool.isOurs) continue;
+    await scenario.site.createDatabase("bench_counted");
+    await counted(scenario, network, "fresh", tool, "bench_counted");
   }
+  await scenario.site.dropDatabase("bench_counted");
 }
 
-/** Runs on the databases that are up already, the tools in turns; the first turn is not counted. */
-async function noop(round: Round, runs: number): Promise<void> {
-  for (let turn = -1; turn < runs; turn += 1) {
-    await round.bench.canary();
-    for (const [index, tool] of round.contestants.entries())
-      await runOnce(round, "noop", tool, index, turn >= 0);
+/** Runs where one more migration has come, on copies of the databases that are up. */
+async function pending(scenario: Scenario, network: Network, counting: Network): Promise<void> {
+  const database = "bench_pending";
+  await inTurns(scenario, async (tool) => {
+    await scenario.site.createDatabase(database, databaseOf(scenario, tool));
+    return timed(scenario, network, "pending", tool, database);
+  });
+  for (const tool of scenario.contestants) {
+    await scenario.site.createDatabase(database, databaseOf(scenario, tool));
+    await counted(scenario, counting, "pending", tool, database);
   }
+  await scenario.site.dropDatabase(database);
 }
 
-/** Brings an empty database up once within a container's memory; whether that is enough is the result. */
-async function limited(round: Round): Promise<void> {
-  using limit = openMemoryLimit(containerMb);
+/** Brings an empty database up within a container's memory; whether that is enough is the result. */
+async function limited(bench: Bench, site: Site, size: number, present: readonly Tool[]): Promise<void> {
+  using limit = openMemoryLimit(limitMb);
   if (limit === undefined)
     return console.log("not run: a limit of memory needs Linux, control groups and root");
-  const { site, place, size: migrations } = round;
-  const database = "bench_limited";
+  const place = await site.place(size, limitedBytesEach);
+  const route = directly(site).route("bench_limited");
   // The others take a fraction of it.
-  for (const { name: tool, up } of round.contestants.filter(({ name }) => name.startsWith("lockkeeper"))) {
-    await site.createDatabase(database);
-    const cost = await measure(limit.inside(up(place, site.databaseUrl(database)))).catch(() => null);
-    if (cost !== null) await assertApplied(round, tool, database);
-    console.log(
-      `within ${containerMb} MiB ${migrations} ${tool}: ${cost === null ? "failed" : `${cost.peakMb} MiB`}`,
-    );
-    round.bench.record({
+  for (const { name, program = "", up } of present.filter(({ isOurs }) => isOurs)) {
+    await site.createDatabase("bench_limited");
+    const cost = await measure(limit.inside({ program, ...up(place, route) })).catch(() => null);
+    if (cost !== null) await assertApplied(site, "bench_limited", name, size);
+    console.log(`within ${limitMb} MiB ${size} ${name}: ${cost === null ? "failed" : `${cost.peakMb} MiB`}`);
+    bench.record({
       kind: "postgres-limited",
-      tool,
-      migrations,
-      limitMb: containerMb,
+      tool: name,
+      migrations: size,
+      bytesEach: limitedBytesEach,
+      limitMb,
       cost: cost && { ms: cost.ms, peakMb: cost.peakMb },
     });
   }
 }
 
-async function runOnce(
-  round: Round,
+/** Gives each tool its runs, all of them taking turns, so that whatever else the machine does hits all alike. */
+async function inTurns(
+  { bench, plan, contestants }: Scenario,
+  run: (tool: Tool) => Promise<number>,
+): Promise<void> {
+  const firsts = new Map<Tool, number>();
+  const runsOf = (tool: Tool): number => {
+    const first = firsts.get(tool) ?? 0;
+    return plan.longRuns.find(({ fromMs }) => first >= fromMs)?.runs ?? plan.runs;
+  };
+  for (let turn = 0; turn < plan.runs; turn += 1) {
+    await bench.canary();
+    for (const tool of contestants.filter((tool) => turn < runsOf(tool))) {
+      const ms = await run(tool);
+      if (turn === 0) firsts.set(tool, ms);
+    }
+  }
+}
+
+async function timed(
+  { bench, site, place, size }: Scenario,
+  network: Network,
+  which: PostgresRun["case"],
+  { name, program = "", up }: Tool,
+  database: string,
+): Promise<number> {
+  const cost = await measure({ program, ...up(place, network.route(database)) });
+  await assertApplied(site, database, name, which === "pending" ? size + 1 : size);
+  bench.record({
+    kind: "postgres-run",
+    case: which,
+    tool: name,
+    migrations: size,
+    ...network.delays,
+    ...cost,
+  });
+  const { bucketMs, databaseMs } = network.delays;
+  console.log(`${which} ${size} ${name}, ${bucketMs} and ${databaseMs} ms: ${cost.ms} ms, load ${cost.load}`);
+  return cost.ms;
+}
+
+async function counted(
+  { bench, site, place, size }: Scenario,
+  network: Network,
   which: PostgresRun["case"],
   tool: Tool,
-  index: number,
-  counts = true,
+  database: string,
 ): Promise<void> {
-  const { site, place, size, distance, proxies } = round;
-  const database = databaseName(round, index);
-  proxies?.bucket.reset();
-  proxies?.database.reset();
-  const cost = await measure(tool.up(place, site.databaseUrl(database, proxies?.database.port)));
-  await assertApplied(round, tool.name, database);
-  const line: PostgresRun = {
-    kind: "postgres-run",
-    distance,
+  network.reset();
+  await measure({ program: tool.program ?? "", ...tool.up(place, network.route(database)) });
+  const traffic = network.traffic(tool);
+  await assertApplied(site, database, tool.name, which === "pending" ? size + 1 : size);
+  if (traffic === undefined) throw new Error("this network counts nothing");
+  bench.record({
+    kind: "postgres-traffic",
     case: which,
     tool: tool.name,
     migrations: size,
-    ...cost,
-    ...(proxies === undefined ? {} : { databaseExchanges: proxies.database.traffic().exchanges }),
-    ...(proxies === undefined || tool.source === "folder"
-      ? {}
-      : { bucketRequests: proxies.bucket.traffic().exchanges }),
-  };
-  console.log(
-    `${counts ? "" : "(warm-up) "}${distance} ${which} ${size} ${tool.name}: ${cost.ms} ms, load ${cost.load}`,
-  );
-  if (counts) round.bench.record(line);
+    ...network.delays,
+    ...traffic,
+  });
 }
 
-async function assertApplied({ site, size }: Round, tool: string, database: string): Promise<void> {
+async function warmUp({ place, size }: Scenario, network: Network, tool: Tool): Promise<void> {
+  const database = databaseOf({ size }, tool);
+  await measure({ program: tool.program ?? "", ...tool.up(place, network.route(database)) });
+}
+
+async function assertApplied(site: Site, database: string, tool: string, expected: number): Promise<void> {
   const applied = await site.applied(database);
-  if (applied !== size) throw new Error(`${tool} applied ${applied} of ${size} migrations`);
+  if (applied !== expected) throw new Error(`${tool} applied ${applied} of ${expected} migrations`);
 }
 
-function databaseName({ size }: Round, index: number): string {
-  return `bench_${size}_${index}`;
-}
-
-function assertInstalled(): void {
-  const missing: string[] = [];
-  if (!["migrate", "goose", "golang-migrate-s3"].every((name) => existsSync(peer(name))))
-    missing.push("bench/peers/install.sh");
-  if (findPart("versitygw") === undefined) missing.push("npm run parts");
-  if (missing.length > 0)
-    throw new Error(`first run: ${missing.join("; ")} (parts are looked for in ${partsFolder})`);
+function databaseOf({ size }: Pick<Scenario, "size">, { name }: Tool): string {
+  return `bench_${size}_${name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "_")}`;
 }

@@ -1,43 +1,50 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import pg from "pg";
-import { type S3Server, startS3 } from "../../test/support/bucket.ts";
+import { startGcs, startS3 } from "../../test/support/bucket.ts";
 import { startPostgres } from "../../test/support/postgres.ts";
 import { finish } from "../measure.ts";
 import { lockkeeper, type Ours } from "../scene.ts";
-import { appliedTables, listMigrations, writeMigrations } from "./migrations.ts";
-import { s3Flags, s3Variables, type Place } from "./tool.ts";
+import { appliedTables } from "./migrations.ts";
+import { extendPlace, type Printer, writePlace } from "./place.ts";
+import type { Place } from "./tool.ts";
 
 /** PostgreSQL as it comes, so a commit waits for the disk; the same server for every tool. */
 export const postgresSettings = { fsync: "on", full_page_writes: "on", max_wal_size: "4GB" };
 
-/** Uploads under way at once. */
-const uploads = 16;
-
 /** The servers of one benchmark, with the migrations that lie on them. */
 export interface Site extends AsyncDisposable {
+  readonly description: {
+    readonly versions: Readonly<Record<string, string>>;
+    readonly settings: string;
+  };
   readonly postgresPort: number;
+  /** of the S3 server */
   readonly bucketPort: number;
-  readonly description: { readonly versions: Readonly<Record<string, string>>; readonly settings: string };
-  /** Writes `count` migrations into folders and the bucket, plain and as a signed release. */
-  place(count: number): Promise<Place>;
-  /** Makes a database empty, and lets the server finish what the last run left it to do. */
-  createDatabase(name: string): Promise<void>;
+  readonly gcsPort: number;
+  /** Writes `count` migrations, of at least so many bytes each, into folders and buckets, plain and as a signed release. */
+  place(count: number, bytesEach?: number): Promise<Place>;
+  /** Adds one more to a place that has `count`. */
+  extend(place: Place, count: number): Promise<void>;
+  /** Makes a database anew, empty or a copy, and lets the server finish what the last run left it to do. */
+  createDatabase(name: string, template?: string): Promise<void>;
+  dropDatabase(name: string): Promise<void>;
   /** How many migrations are applied there. */
   applied(database: string): Promise<number>;
   /** A database's URL, through a proxy's port where one is given. */
   databaseUrl(name: string, port?: number): string;
 }
 
-/** Starts PostgreSQL and an S3 server of our own on loopback. */
+/** Starts PostgreSQL, an S3 server and a GCS server of our own on loopback. */
 export async function openSite(ours: Ours): Promise<Site> {
   const folder = mkdtempSync(path.join(tmpdir(), "lockkeeper-bench-site-"));
-  const [postgres, s3] = await Promise.all([
+  const [postgres, s3, gcs] = await Promise.all([
     startPostgres({ settings: postgresSettings }),
     startS3("versitygw"),
+    startGcs(),
   ]);
+  await answerAtAnyPort(gcs.endpoint);
   const databaseUrl = (name: string, port = postgres.port): string => {
     const url = new URL(postgres.url);
     url.port = String(port);
@@ -61,24 +68,31 @@ export async function openSite(ours: Ours): Promise<Site> {
   };
   const privateKey = path.join(folder, "bench");
   await finish(lockkeeper(ours, ["keygen", "--out", privateKey]));
+  const printer: Printer = { ours, s3, gcs, folder, privateKey };
   const [server] = await ask("postgres", "SHOW server_version");
+  const port = (endpoint: string): number => Number(new URL(endpoint).port);
   return {
-    postgresPort: postgres.port,
-    bucketPort: Number(new URL(s3.endpoint).port),
     description: {
       versions: { PostgreSQL: String(server?.["server_version"]), ...pinnedVersions() },
       settings: Object.entries(postgresSettings)
         .map(([name, value]) => `${name}=${value}`)
         .join(", "),
     },
-    place: (count) => place(ours, s3, folder, privateKey, count),
-    async createDatabase(name) {
+    postgresPort: postgres.port,
+    bucketPort: port(s3.endpoint),
+    gcsPort: port(gcs.endpoint),
+    place: (count, bytesEach) => writePlace(printer, count, bytesEach),
+    extend: (place, count) => extendPlace(printer, place, count),
+    async createDatabase(name, template = "template0") {
       await ask(
         "postgres",
         `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`,
-        `CREATE DATABASE ${name} TEMPLATE template0`,
+        `CREATE DATABASE ${name} TEMPLATE ${template}`,
         "CHECKPOINT",
       );
+    },
+    async dropDatabase(name) {
+      await ask("postgres", `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
     },
     async applied(database) {
       const [row] = await ask(database, appliedTables);
@@ -86,65 +100,33 @@ export async function openSite(ours: Ours): Promise<Site> {
     },
     databaseUrl,
     async [Symbol.asyncDispose]() {
-      await Promise.all([postgres.stop(), s3.stop()]);
+      await Promise.all([postgres.stop(), s3.stop(), gcs.stop()]);
       rmSync(folder, { recursive: true, force: true });
     },
   };
 }
 
-async function place(
-  ours: Ours,
-  s3: S3Server,
-  folder: string,
-  privateKey: string,
-  count: number,
-): Promise<Place> {
-  const folders = {
-    "golang-migrate": path.join(folder, `plain-${count}`),
-    goose: path.join(folder, `goose-${count}`),
-  };
-  await writeMigrations(folders["golang-migrate"], "golang-migrate", count);
-  await writeMigrations(folders.goose, "goose", count);
-  const url = await s3.createBucket();
-  const bucket = {
-    endpoint: s3.endpoint,
-    name: url.replace("s3://", ""),
-    plainPrefix: "plain/",
-    releasePrefix: "release",
-    credentials: s3.credentials,
-  };
-  await upload(s3, `${url}/plain`, folders["golang-migrate"]);
-  const publish = [
-    "publish",
-    folders["golang-migrate"],
-    `${url}/${bucket.releasePrefix}`,
-    "--stream",
-    "bench",
-    "--key",
-    privateKey,
-  ];
-  await finish(lockkeeper(ours, [...publish, ...s3Flags(bucket)], s3Variables(bucket)));
-  return { folders, bucket, publicKey: `${privateKey}.pub` };
-}
-
-async function upload(s3: S3Server, url: string, folder: string): Promise<void> {
-  const names = [...(await listMigrations(folder))];
-  const worker = async (): Promise<void> => {
-    for (let name = names.pop(); name !== undefined; name = names.pop()) {
-      await s3.put(url, name, await readFile(path.join(folder, name)));
-    }
-  };
-  await Promise.all(Array.from({ length: uploads }, worker));
+/** fake-gcs-server answers Google's Go client only under the name that it was told, port and all: a proxy has another port. */
+async function answerAtAnyPort(endpoint: string): Promise<void> {
+  const body = JSON.stringify({ publicHost: new URL(endpoint).hostname });
+  const answer = await fetch(`${endpoint}/_internal/config`, { method: "PUT", body });
+  if (!answer.ok) throw new Error(`fake-gcs-server: ${answer.status} ${await answer.text()}`);
 }
 
 /** What the scripts that build the other programs ask for. */
 function pinnedVersions(): Readonly<Record<string, string>> {
   const script = (name: string): string =>
     readFileSync(path.join(import.meta.dirname, "..", "..", "test", "parts", name), "utf8");
+  const peers = script("go-peers.sh");
+  const parts = script("install.sh");
   return {
-    "golang-migrate": pinned(script("go-peers.sh"), /^migrate=(\S+)/m),
-    goose: pinned(script("go-peers.sh"), /^goose=(\S+)/m),
-    versitygw: pinned(script("install.sh"), /versitygw@(\S+)/),
+    "golang-migrate": pinned(peers, /^migrate=(\S+)/m),
+    goose: pinned(peers, /^goose=(\S+)/m),
+    dbmate: pinned(script("npm/package.json"), /"dbmate": "(\S+)"/),
+    "Atlas's library": pinned(script("atlas/go.mod"), /ariga\.io\/atlas (\S+)/),
+    Flyway: pinned(parts, /^flyway=(\S+)/m),
+    versitygw: pinned(parts, /versitygw@(\S+)/),
+    "fake-gcs-server": pinned(parts, /fake-gcs-server@(\S+)/),
   };
 }
 

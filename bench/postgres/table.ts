@@ -1,137 +1,240 @@
-import type { Goal } from "../goal.ts";
+export { postgresGoals } from "./goals.ts";
 import type { Line } from "../result.ts";
-import { duration, markdown, ratio, spread } from "../table.ts";
-import type { PostgresLimited, PostgresRun } from "./result.ts";
+import { duration, markdown, median, ratio, size, spread } from "../table.ts";
+import type { PostgresLimited, PostgresRun, PostgresTraffic } from "./result.ts";
+import { type ToolName, toolNames } from "./tool.ts";
 
-/** Ratios that say something: tools that read their migrations from the same kind of place, and goose, which has no bucket. */
+/** Ratios that say something: tools that read from the same kind of place, and the folder tools beside what replaces them. */
 const comparisons = [
   { ours: "lockkeeper, folder", theirs: "golang-migrate, folder" },
   { ours: "lockkeeper, folder", theirs: "goose, folder" },
-  { ours: "lockkeeper, signed release", theirs: "golang-migrate, bucket" },
-  { ours: "lockkeeper, signed release", theirs: "goose, folder" },
-  { ours: "lockkeeper, plain bucket", theirs: "golang-migrate, bucket" },
-] as const;
+  { ours: "lockkeeper, folder", theirs: "dbmate, folder" },
+  { ours: "lockkeeper, folder", theirs: "Atlas, folder" },
+  { ours: "lockkeeper, folder", theirs: "Flyway, folder" },
+  { ours: "lockkeeper, plain files, S3", theirs: "golang-migrate, S3" },
+  { ours: "lockkeeper, signed release, S3", theirs: "golang-migrate, S3" },
+  { ours: "lockkeeper, signed release, GCS", theirs: "golang-migrate, GCS" },
+  { ours: "lockkeeper, signed release, S3", theirs: "goose, folder" },
+  { ours: "lockkeeper, signed release, S3", theirs: "dbmate, folder" },
+] as const satisfies readonly { readonly ours: ToolName; readonly theirs: ToolName }[];
+
+/** What is measured of a tool: a case at a size over a network. */
+type Situation = Pick<PostgresRun, "case" | "migrations" | "bucketMs" | "databaseMs">;
+
+/** A column of a table. */
+interface Column {
+  readonly head: string;
+  holds(situation: Situation): boolean;
+}
 
 /** The sections of this scene. */
 export function postgresTables(lines: readonly Line[]): string {
   const site = lines.find((line) => line.kind === "postgres-site");
   if (site === undefined) throw new Error("the results do not say what servers there were");
-  const { bucketMs, databaseMs } = site.delays;
   const runs = lines.filter((line) => line.kind === "postgres-run");
-  const near = runs.filter(({ distance }) => distance === "near");
-  const far = runs.filter(({ distance }) => distance === "far");
+  const traffic = lines.filter((line) => line.kind === "postgres-traffic");
   const versions = Object.entries(site.versions).map(([name, version]) => `${name} ${version}`);
   return [
     `Beside: ${versions.join(", ")}. PostgreSQL's settings: ${site.settings}.`,
-    "### How many times as long the others take",
-    "More than 1: lockkeeper is faster. Medians divided by medians.",
-    ratioTable(
-      [...scenarios(near), ...scenarios(far)],
-      `with ${bucketMs} ms to the bucket and ${databaseMs} ms to the database`,
-    ),
-    "### How it grows",
-    "On loopback; medians divided by medians.",
-    growthTable(near),
-    "### Times on loopback",
-    "Median (fastest to slowest) of the whole process, from start to exit.",
-    toolTable(near, ({ ms }) => ms, duration),
-    `### Times with ${bucketMs} ms to the bucket and ${databaseMs} ms to the database`,
-    toolTable(far, ({ ms }) => ms, duration),
+    ...(site.absent.length === 0 ? [] : [`Left out, since not on the machine: ${site.absent.join("; ")}.`]),
+    `Times are of the whole process, from start to exit: median (fastest to slowest), number of runs. A ratio is a median divided by a median: more than 1 means that lockkeeper is faster. Atlas and Flyway are not at 10,000, since their time grows with the square of the number and one run would take many minutes.`,
+    "### An empty database",
+    "Everything on loopback.",
+    ...timesAndRatios(runs, sizesOf(runs, "fresh")),
+    "### Nothing to do",
+    "Everything on loopback.",
+    ...timesAndRatios(runs, sizesOf(runs, "noop")),
+    "### One more migration",
+    "On top of what is applied already. Everything on loopback.",
+    ...timesAndRatios(runs, sizesOf(runs, "pending")),
+    ...farSections(runs),
+    "### Cost grows with what is pending, not with what exists",
+    "What one more migration costs. Beside it how often as much other things take; medians divided by medians, on loopback.",
+    onePendingTable(runs, traffic),
+    growthTable(runs),
     "### Requests to the bucket",
-    "Of one run. Counted by the proxies that add the delays.",
-    toolTable(far, ({ bucketRequests }) => bucketRequests, String),
-    "### Round trips to the database",
-    "Of one run, after connecting and logging in: how often the tool sent something and then had to wait.",
-    toolTable(far, ({ databaseExchanges }) => databaseExchanges, String),
-    "### Peak memory",
-    "MiB resident, median (least to most).",
-    toolTable(
-      near,
-      ({ peakMb }) => peakMb,
-      (mb) => mb.toFixed(0),
+    "Of one run: requests, bytes to the bucket and from it. Counted on the wire, headers and all.",
+    trafficTable(
+      traffic,
+      ({ bucket }) =>
+        bucket && `${bucket.exchanges}, ${size(bucket.bytesUp)} up, ${size(bucket.bytesDown)} down`,
     ),
+    "### Round trips to the database",
+    "Of one run, after connecting and logging in: how often the tool sent something and then had to wait. In brackets the connections.",
+    trafficTable(traffic, ({ database }) => `${database.exchanges} (${database.connections})`),
+    "### Peak memory",
+    "MiB resident, median (least to most), number of runs.",
+    toolTable(near(runs), allColumns(runs), ({ peakMb }) => peakMb, mib),
     ...limitedTable(lines.filter((line) => line.kind === "postgres-limited")),
     "### Processor time",
     "User and system time of the tool's own process, without the servers'.",
-    toolTable(near, ({ cpuMs }) => cpuMs, duration),
+    toolTable(near(runs), allColumns(runs), ({ cpuMs }) => cpuMs, duration),
   ].join("\n\n");
 }
 
-/** What this scene measures of the numbers to reach. */
-export function postgresGoals(_lines: readonly Line[]): readonly Goal[] {
-  return [];
+function timesAndRatios(runs: readonly PostgresRun[], columns: readonly Column[]): readonly string[] {
+  return [toolTable(runs, columns, ({ ms }) => ms, duration), ratioTable(runs, columns)];
 }
 
-/** All runs of one case and size. */
-interface Scenario {
-  readonly label: string;
-  readonly runs: readonly PostgresRun[];
+/** One column a size that was measured in this case on loopback. */
+function sizesOf(runs: readonly PostgresRun[], which: PostgresRun["case"]): readonly Column[] {
+  return sizes(near(runs).filter((run) => run.case === which)).map((migrations) => ({
+    head: which === "pending" ? `on top of ${count(migrations)}` : `${count(migrations)} migrations`,
+    holds: (run) => !isFar(run) && run.case === which && run.migrations === migrations,
+  }));
 }
 
-function scenarios(runs: readonly PostgresRun[]): readonly Scenario[] {
-  const labels = new Map<string, PostgresRun[]>();
-  for (const run of runs) {
-    const what = run.case === "fresh" ? "empty database" : "nothing to do";
-    const label = `${what}, ${run.migrations.toLocaleString("en")} migrations${run.distance === "far" ? ", far" : ""}`;
-    labels.set(label, [...(labels.get(label) ?? []), run]);
-  }
-  return [...labels].map(([label, runs]) => ({ label, runs })).toSorted((a, b) => order(a) - order(b));
-}
-
-/** Fresh before nothing to do, small before large. */
-function order({ runs: [first] }: Scenario): number {
-  return first === undefined ? 0 : first.migrations + (first.case === "fresh" ? 0 : 1_000_000);
-}
-
-function ratioTable(all: readonly Scenario[], far: string): string {
-  const rows = all.map(({ label, runs }) => [
-    label.replace(/, far$/, `, ${far}`),
-    ...comparisons.map(({ ours, theirs }) => ratio(millis(runs, theirs), millis(runs, ours))),
-  ]);
-  const heads = comparisons.map(({ ours, theirs }) => `${theirs} ÷ ${ours}`);
-  return markdown(["", ...heads], rows);
-}
-
-/** How times follow the number of migrations: fresh from the middle size to the largest, nothing to do from the smallest. */
-function growthTable(runs: readonly PostgresRun[]): string {
-  const names = [...new Set(runs.map(({ tool }) => tool))];
-  const sizes = [...new Set(runs.map(({ migrations }) => migrations))].toSorted((a, b) => a - b);
-  const [smallest, largest] = [sizes[0], sizes.at(-1)];
-  const middle = sizes.at(-2);
-  const row = (label: string, which: PostgresRun["case"], from: number | undefined): readonly string[] => {
-    const of = (size: number | undefined) =>
-      runs.filter((run) => run.case === which && run.migrations === size);
-    const cells = names.map((name) => ratio(millis(of(largest), name), millis(of(from), name)));
-    return [`${label}, ${show(largest)} ÷ ${show(from)} migrations`].concat(cells);
-  };
-  const show = (size: number | undefined) => size?.toLocaleString("en") ?? "";
-  return markdown(
-    ["", ...names],
-    [row("empty database", "fresh", middle), row("nothing to do", "noop", smallest)],
+function allColumns(runs: readonly PostgresRun[]): readonly Column[] {
+  const titles = { fresh: "empty database", noop: "nothing to do", pending: "one more" } as const;
+  return (["fresh", "noop", "pending"] as const).flatMap((which) =>
+    sizesOf(runs, which).map(({ head, holds }) => ({ head: `${titles[which]}, ${head}`, holds })),
   );
 }
 
-function millis(runs: readonly PostgresRun[], tool: string): readonly number[] {
-  return runs.filter((run) => run.tool === tool).map(({ ms }) => ms);
+/** One section a case and size that was measured with delays; its columns are the networks. */
+function farSections(runs: readonly PostgresRun[]): readonly string[] {
+  const titles = {
+    fresh: "An empty database",
+    noop: "Nothing to do",
+    pending: "One more migration",
+  } as const;
+  return (["fresh", "noop"] as const).flatMap((which) => {
+    const far = runs.filter((run) => isFar(run) && run.case === which);
+    const networks = new Map(
+      [...near(runs), ...far].map(({ bucketMs, databaseMs }) => [
+        `${bucketMs} and ${databaseMs} ms`,
+        { bucketMs, databaseMs },
+      ]),
+    );
+    return sizes(far).flatMap((migrations) => {
+      const columns: readonly Column[] = [...networks].map(([head, { bucketMs, databaseMs }]) => ({
+        head,
+        holds: (run) =>
+          run.case === which &&
+          run.migrations === migrations &&
+          run.bucketMs === bucketMs &&
+          run.databaseMs === databaseMs,
+      }));
+      const tools = new Set(far.filter((run) => run.migrations === migrations).map(({ tool }) => tool));
+      return [
+        `### ${titles[which]} over a network, ${count(migrations)} migrations`,
+        "Columns: milliseconds that a round trip to the bucket and one to the database take.",
+        ...timesAndRatios(
+          runs.filter(({ tool }) => tools.has(tool)),
+          columns,
+        ),
+      ];
+    });
+  });
 }
 
 function toolTable(
   runs: readonly PostgresRun[],
-  value: (run: PostgresRun) => number | undefined,
+  columns: readonly Column[],
+  value: (run: PostgresRun) => number,
   show: (value: number) => string,
 ): string {
-  const names = [...new Set(runs.filter((run) => value(run) !== undefined).map(({ tool }) => tool))];
-  const rows = scenarios(runs).map(({ label, runs }) => {
-    const cells = names.map((name) =>
-      spread(
-        runs.flatMap((run) => (run.tool === name ? (value(run) ?? []) : [])),
-        show,
-      ),
-    );
-    const tools = new Set(runs.map(({ tool }) => tool)).size;
-    return [label.replace(/, far$/, "")].concat(cells, String(runs.length / tools));
-  });
-  return markdown(["", ...names, "runs each"], rows);
+  const rows = rowsOf(runs).map((tool) => [
+    tool,
+    ...columns.map((column) => {
+      const values = runs.filter((run) => run.tool === tool && column.holds(run)).map(value);
+      return values.length === 0 ? "" : `${spread(values, show)}, ${values.length}`;
+    }),
+  ]);
+  return markdown(["", ...columns.map(({ head }) => head)], rows);
+}
+
+function ratioTable(runs: readonly PostgresRun[], columns: readonly Column[]): string {
+  const rows = comparisons.map(({ ours, theirs }) => [
+    `${theirs} ÷ ${ours}`,
+    ...columns.map((column) => {
+      const of = (tool: ToolName): readonly number[] =>
+        runs.filter((run) => run.tool === tool && column.holds(run)).map(({ ms }) => ms);
+      return ratio(of(theirs), of(ours));
+    }),
+  ]);
+  return markdown(
+    ["", ...columns.map(({ head }) => head)],
+    rows.filter(([, ...cells]) => cells.some((cell) => cell !== "")),
+  );
+}
+
+function onePendingTable(runs: readonly PostgresRun[], traffic: readonly PostgresTraffic[]): string {
+  const ofCase = near(runs).filter((run) => run.case === "pending");
+  const rows = rowsOf(ofCase).flatMap((tool) =>
+    sizes(ofCase).map((migrations) => {
+      const here = ofCase.filter((run) => run.tool === tool && run.migrations === migrations);
+      const wire = traffic.find(
+        (line) => line.case === "pending" && line.tool === tool && line.migrations === migrations,
+      );
+      if (here.length === 0 || wire === undefined) return [];
+      return [
+        `${tool}, on top of ${count(migrations)}`,
+        wire.bucket === undefined ? "" : String(wire.bucket.exchanges),
+        wire.bucket === undefined ? "" : size(wire.bucket.bytesUp + wire.bucket.bytesDown),
+        String(wire.database.exchanges),
+        `${mib(median(here.map(({ peakMb }) => peakMb)))} MiB`,
+        duration(median(here.map(({ ms }) => ms))),
+      ];
+    }),
+  );
+  return markdown(
+    ["", "requests", "bytes, both ways", "round trips", "memory", "time"],
+    rows.filter((row) => row.length > 0),
+  );
+}
+
+/** How times follow the number of migrations: fresh from the last size but one to the largest, else from the smallest. */
+function growthTable(runs: readonly PostgresRun[]): string {
+  const of = (
+    tool: ToolName,
+    which: PostgresRun["case"],
+    migrations: number | undefined,
+  ): readonly number[] =>
+    near(runs)
+      .filter((run) => run.tool === tool && run.case === which && run.migrations === migrations)
+      .map(({ ms }) => ms);
+  const all = sizes(near(runs));
+  const [smallest, middle, largest] = [all[0], all.at(-2), all.at(-1)];
+  const columns = [
+    { head: "empty database", which: "fresh", from: middle },
+    { head: "nothing to do", which: "noop", from: smallest },
+    { head: "one more", which: "pending", from: smallest },
+  ] as const;
+  const show = (migrations: number | undefined): string =>
+    migrations === undefined ? "" : count(migrations);
+  return markdown(
+    ["", ...columns.map(({ head, from }) => `${head}, ${show(largest)} ÷ ${show(from)} migrations`)],
+    rowsOf(runs).map((tool) => [
+      tool,
+      ...columns.map(({ which, from }) => ratio(of(tool, which, largest), of(tool, which, from))),
+    ]),
+  );
+}
+
+function trafficTable(
+  traffic: readonly PostgresTraffic[],
+  show: (line: PostgresTraffic) => string | undefined,
+): string {
+  const titles = { fresh: "empty database", noop: "nothing to do", pending: "one more on" } as const;
+  const columns = (["noop", "pending", "fresh"] as const).flatMap((which) =>
+    sizes(traffic.filter((line) => line.case === which)).map((migrations) => ({ which, migrations })),
+  );
+  const tools = toolNames.filter((tool) =>
+    traffic.some((line) => line.tool === tool && show(line) !== undefined),
+  );
+  return markdown(
+    ["", ...columns.map(({ which, migrations }) => `${titles[which]} ${count(migrations)}`)],
+    tools.map((tool) => [
+      tool,
+      ...columns.map(({ which, migrations }) => {
+        const line = traffic.find(
+          (line) => line.tool === tool && line.case === which && line.migrations === migrations,
+        );
+        return (line && show(line)) ?? "";
+      }),
+    ]),
+  );
 }
 
 function limitedTable(limited: readonly PostgresLimited[]): readonly string[] {
@@ -139,12 +242,35 @@ function limitedTable(limited: readonly PostgresLimited[]): readonly string[] {
   if (first === undefined) return [];
   const rows = limited.map(({ tool, cost }) => [
     tool,
-    cost === null ? "failed" : duration(cost.ms),
-    cost?.peakMb.toFixed(0) ?? "",
+    cost === null ? "**failed**" : duration(cost.ms),
+    cost === null ? "" : mib(cost.peakMb),
   ]);
-  const count = first.migrations.toLocaleString("en");
   return [
-    `An empty database, ${count} migrations, within a control group of ${first.limitMb} MiB as a container has it, one run each:`,
+    `An empty database, ${count(first.migrations)} migrations of ${size(first.bytesEach)}, within a control group of ${first.limitMb} MiB as a container has it, one run each:`,
     markdown(["", "time", "peak MiB"], rows),
   ];
+}
+
+function rowsOf(runs: readonly PostgresRun[]): readonly ToolName[] {
+  return toolNames.filter((name) => runs.some(({ tool }) => tool === name));
+}
+
+function sizes(lines: readonly Situation[]): readonly number[] {
+  return [...new Set(lines.map(({ migrations }) => migrations))].toSorted((a, b) => a - b);
+}
+
+function near(runs: readonly PostgresRun[]): readonly PostgresRun[] {
+  return runs.filter((run) => !isFar(run));
+}
+
+function isFar({ bucketMs, databaseMs }: Situation): boolean {
+  return bucketMs + databaseMs > 0;
+}
+
+function count(migrations: number): string {
+  return migrations.toLocaleString("en");
+}
+
+function mib(value: number): string {
+  return value.toFixed(0);
 }
