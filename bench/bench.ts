@@ -13,6 +13,8 @@ import * as v from "valibot";
 import { describeEnvironment } from "./environment.ts";
 import { type Goal, goalTable } from "./goal.ts";
 import { measure } from "./measure.ts";
+import { measureMongodb } from "./mongodb/scene.ts";
+import { mongodbGoals, mongodbTables } from "./mongodb/table.ts";
 import { measurePostgres } from "./postgres/scene.ts";
 import { postgresGoals, postgresTables } from "./postgres/table.ts";
 import { writeTables } from "./readme.ts";
@@ -36,6 +38,12 @@ const scenes: Readonly<Record<string, Scene>> = {
     measure: measurePostgres,
     tables: postgresTables,
     goals: postgresGoals,
+  },
+  mongodb: {
+    title: "MongoDB, by command line",
+    measure: measureMongodb,
+    tables: mongodbTables,
+    goals: mongodbGoals,
   },
 };
 

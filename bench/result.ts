@@ -1,5 +1,6 @@
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import * as v from "valibot";
+import { MongodbLine } from "./mongodb/result.ts";
 import { PostgresLine } from "./postgres/result.ts";
 
 const Environment = v.object({
@@ -22,7 +23,7 @@ const Canary = v.object({
 });
 
 /** A line of any scene: a union member for each `kind`. A new scene adds its schema here. */
-const Line = v.variant("kind", [Environment, Canary, PostgresLine]);
+const Line = v.variant("kind", [Environment, Canary, PostgresLine, MongodbLine]);
 
 /** Where and when a scene was measured: the first of its lines. */
 export type Environment = v.InferOutput<typeof Environment>;
