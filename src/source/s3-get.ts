@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { crc32 } from "node:zlib";
-import { sign } from "aws4";
+import aws4 from "aws4";
 import { collectBody } from "./body.ts";
 import { makeHttpClient } from "./http.ts";
 import type { Patience } from "./retry.ts";
@@ -59,7 +59,7 @@ function signedHeaders(
   { region, credentials }: S3Access,
   headers: Readonly<Record<string, string>>,
 ): Record<string, string> {
-  const request = sign(
+  const request = aws4.sign(
     {
       method: "GET",
       host,
