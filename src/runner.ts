@@ -12,12 +12,13 @@ import type { Plan, Step } from "./plan/plan.ts";
 import { isComplete } from "./plan/repeatable.ts";
 import type { Release } from "./release/release.ts";
 import { assertFresh } from "./release/freshness.ts";
-import { isLeftBehind, isRecorded, isToClear } from "./run/at-rest.ts";
+import { isIdle, isLeftBehind, isRecorded, isToClear } from "./run/at-rest.ts";
 import { DoneMeanwhile, HadByAnother, leaseOptions } from "./run/ask-for-lease.ts";
 import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
 import { holdOf, RunLog } from "./run/log.ts";
 import { fetchRelease, newestStill } from "./run/fetch-release.ts";
+import { look } from "./run/noop.ts";
 import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
 import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
@@ -34,6 +35,7 @@ import {
 
 export type { Limits, Target } from "./run/target.ts";
 export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
+export { findNoop } from "./run/noop.ts";
 
 /** milliseconds that a runner may need to stop a statement */
 const overtimeMs = 15_000;
@@ -112,19 +114,9 @@ interface Prepared {
 
 /** The idle path first: the bucket's head and the database's row at once, and done when they name the same release. */
 async function prepare(request: RunRequest, target: Target, log: RunLog): Promise<Prepared> {
-  const [state, head] = await Promise.all([
-    target.driver.state(target.stream, log.signal),
-    request.release ?? target.releases.head(log.signal),
-  ]);
+  const { state, head } = log.looked ?? (await look(request, target, log.signal));
   log.seen(state, request.release === null ? head : undefined);
-  const isIdle =
-    request.goal.kind === "latest" &&
-    request.plan === null &&
-    head !== undefined &&
-    state.completed === head &&
-    !isToClear(state, request) &&
-    !isLeftBehind(state);
-  if (isIdle) {
+  if (isIdle(request, state, head)) {
     assertUsable(undefined, state, target);
     return { release: undefined, state };
   }

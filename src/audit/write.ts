@@ -12,9 +12,40 @@ export interface AuditWriting {
   onEntry(entry: AuditEntry): void;
 }
 
+/** A record that somebody else adds to the log, together with what it is about. */
+export interface PendingRecord {
+  readonly text: string;
+  /**
+   * Tells of it, once it was added. Told is what was to be written, also where the database wrote something else: a trigger
+   * could change a text and link it anew, and a copy of that would hide it.
+   *
+   * @throws RunnerError `AUDIT_BROKEN` - it was changed on its way into the table
+   */
+  added(stored: AuditEntry): AuditEntry;
+}
+
+/** A record with these facts, as of now; see {@link writeAudit}. */
+export function pendingRecord(
+  facts: AuditFacts,
+  { now, onEntry }: Omit<AuditWriting, "signal">,
+): PendingRecord {
+  const text = writeRecord(makeRecord(facts, now()));
+  return {
+    text,
+    added(stored) {
+      const entry = { ...stored, text, sha256: linkOf(stored.previous, text) };
+      onEntry(entry);
+      if (stored.text === text && stored.sha256 === entry.sha256) return entry;
+      throw broken("altered", entry.seq, `entry ${entry.seq} was changed on its way into the table`, {
+        expected: entry.sha256,
+        actual: stored.sha256,
+      });
+    },
+  };
+}
+
 /**
- * Adds a record to the audit log. `onEntry` is told what was to be written, also where the database wrote something else:
- * a trigger could change a text and link it anew, and a copy of that would hide it.
+ * Adds a record to the audit log, and tells of it as {@link PendingRecord} does.
  *
  * @throws RunnerError `AUDIT_UNAVAILABLE` - it could not be added, whatever the reason; `AUDIT_BROKEN` - it was changed on its way into the table
  * @throws what the database's client makes of a signal that was aborted by something else than a time-out
@@ -22,22 +53,16 @@ export interface AuditWriting {
 export async function writeAudit(
   log: AuditLog,
   facts: AuditFacts,
-  { signal, now, onEntry }: AuditWriting,
+  { signal, ...writing }: AuditWriting,
 ): Promise<AuditEntry> {
-  const text = writeRecord(makeRecord(facts, now()));
-  const stored = await log.append(text, signal).catch((cause: unknown) => {
+  const record = pendingRecord(facts, writing);
+  const stored = await log.append(record.text, signal).catch((cause: unknown) => {
     if (!signal.aborted) throw unavailable(toRunnerError(cause));
     if (signal.reason instanceof DOMException && signal.reason.name === "TimeoutError")
       throw unavailable(new RunnerError("DATABASE_UNAVAILABLE", "it did not answer in time", { cause }));
     throw cause;
   });
-  const entry = { ...stored, text, sha256: linkOf(stored.previous, text) };
-  onEntry(entry);
-  if (stored.text === text && stored.sha256 === entry.sha256) return entry;
-  throw broken("altered", entry.seq, `entry ${entry.seq} was changed on its way into the table`, {
-    expected: entry.sha256,
-    actual: stored.sha256,
-  });
+  return record.added(stored);
 }
 
 /**

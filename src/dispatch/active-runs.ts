@@ -1,6 +1,7 @@
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
-import { run, type RunRequest, type Target } from "../runner.ts";
+import type { Look } from "../run/request.ts";
+import { findNoop, run, type RunOptions, type RunRequest, type Target } from "../runner.ts";
 import { requestOf } from "../run/order.ts";
 import { originOf } from "../report/origin.ts";
 import { recordOf, type LogRecord } from "../report/log.ts";
@@ -10,6 +11,12 @@ import { within } from "./patience.ts";
 
 /** Milliseconds to record a request, or an end. */
 const acceptMs = 10_000;
+
+/**
+ * Milliseconds to see whether there is anything to do before the request is recorded: a database and a bucket that are well
+ * need a fraction, and who is told at once that his run was accepted shall not wait for one that is not.
+ */
+const lookMs = 2_000;
 
 /** What the runs of a process need, and what it has for them. */
 export interface ActiveRunsOptions {
@@ -105,7 +112,7 @@ export class ActiveRuns {
   /** What an equal request has begun, and is not being canceled; decided without a pause when there is none. */
   #earlier(sameAs: string): Promise<Begun | undefined> | undefined {
     const isWanted = (found: Begun): boolean =>
-      found.kind === "existing" || this.#runs.get(found.runId)?.abort.signal.aborted !== true;
+      "run" in found || this.#runs.get(found.runId)?.abort.signal.aborted !== true;
     return this.#begun.get(sameAs)?.then(
       (found) => (isWanted(found) ? found : undefined),
       () => undefined,
@@ -173,7 +180,8 @@ export class ActiveRuns {
       await Promise.all([...[...this.#runs.values()].map((active) => active.ended), ...this.#ends]);
   }
 
-  async #begin({ request, record, recordAllowed }: RunOrder, target: Target): Promise<Begun> {
+  async #begin(order: RunOrder, target: Target): Promise<Begun> {
+    const { request, record, recordAllowed } = order;
     if (this.#options.signal.aborted)
       throw new RunnerError("STOPPING", "this server is stopping and takes no new runs");
     const open = this.#open.get(target.name) ?? 0;
@@ -191,6 +199,12 @@ export class ActiveRuns {
     const release = this.#countOpen(target);
     let isAccepted = false;
     try {
+      const { looked, begun } = await this.#lookFirst(order, target);
+      if (begun !== undefined) {
+        if (begun.kind === "existing") await recordAllowed(runOf(begun), false);
+        release();
+        return begun;
+      }
       const wanted = elsewhere === undefined ? record : { ...record, isUnclaimed: true };
       const accepted = await within(acceptMs, (signal) => target.driver.acceptRun(wanted, signal));
       if (accepted.kind === "accepted") {
@@ -201,7 +215,7 @@ export class ActiveRuns {
           release();
           return { kind: "elsewhere", runId: request.id };
         }
-        this.#start(request, target, release);
+        this.#start(request, target, release, looked);
         return { kind: "here", runId: request.id };
       }
       // existing, or refused: nothing begins
@@ -233,7 +247,58 @@ export class ActiveRuns {
     };
   }
 
-  #start(request: RunRequest, target: Target, release: () => void): void {
+  /**
+   * Looks whether a run has anything to do, before it is recorded: where it has not, its whole life is one transaction. What
+   * cannot be told soon, or not at all, is for the run itself to find out.
+   *
+   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `AUDIT_UNAVAILABLE`, `DATABASE_…`
+   */
+  async #lookFirst(
+    { request, record, pendingAllowed }: RunOrder,
+    target: Target,
+  ): Promise<{ readonly looked?: Look; readonly begun?: Begun }> {
+    if (pendingAllowed === undefined) return {};
+    const { now } = this.#options;
+    const emit = this.#emitOf(request.id, target);
+    const found = await within(lookMs, (signal) => findNoop(request, target, { signal, emit, now })).catch(
+      () => undefined,
+    );
+    if (found?.noop === undefined) return found ?? {};
+    const { looked, noop } = found;
+    const decision = pendingAllowed();
+    const accepted = await within(acceptMs, (signal) =>
+      target.driver.acceptNoop(
+        {
+          run: record,
+          releaseDigest: looked.state.completed,
+          version: looked.state.position.version,
+          records: [decision.text, noop.record.text],
+        },
+        signal,
+      ),
+    ).catch((thrown: unknown) => {
+      decision.dropped();
+      // Whatever else it is, the run's own way tells better; and finds it, should it have been recorded.
+      if (!toRunnerError(thrown).retryable) return undefined;
+      throw thrown;
+    });
+    if (accepted?.kind !== "accepted") {
+      decision.dropped();
+      return accepted === undefined ? { looked } : { begun: existingOf(accepted) };
+    }
+    const [allowed, ended] = accepted.entries;
+    if (allowed === undefined || ended === undefined)
+      throw new RunnerError("INTERNAL", "a run was recorded without its records of the audit log");
+    decision.added(allowed);
+    noop.tell(ended);
+    return { begun: { kind: "ended", run: accepted.run } };
+  }
+
+  #emitOf(runId: string, target: Target): (event: RunEvent) => void {
+    return (event) => this.#options.log(recordOf(event, runId, target.name));
+  }
+
+  #start(request: RunRequest, target: Target, release: () => void, looked?: Look): void {
     const abort = new AbortController();
     const active: ActiveRun = {
       target: target.name,
@@ -241,18 +306,18 @@ export class ActiveRuns {
       ended: Promise.resolve(),
       change: Promise.withResolvers<void>(),
     };
+    const tell = this.#emitOf(request.id, target);
     const emit = (event: RunEvent): void => {
-      this.#options.log(recordOf(event, request.id, target.name));
+      tell(event);
       active.change.resolve();
       active.change = Promise.withResolvers<void>();
     };
     this.#runs.set(request.id, active);
-    active.ended = this.#execute(
-      request,
-      target,
-      AbortSignal.any([this.#handOver.signal, abort.signal]),
+    active.ended = this.#execute(request, target, {
+      signal: AbortSignal.any([this.#handOver.signal, abort.signal]),
       emit,
-    ).finally(() => {
+      looked,
+    }).finally(() => {
       this.#runs.delete(request.id);
       release();
       active.change.resolve();
@@ -262,16 +327,15 @@ export class ActiveRuns {
   async #execute(
     request: RunRequest,
     target: Target,
-    signal: AbortSignal,
-    emit: (event: RunEvent) => void,
+    { looked, ...options }: Pick<RunOptions, "signal" | "emit"> & { readonly looked: Look | undefined },
   ): Promise<void> {
     try {
       // It records its own end; what it could not record, because the database was away, is picked up when it is back.
       const executorMs = this.#options.executorMs?.();
       const { status, error } = await run(request, target, {
-        signal,
+        ...options,
+        ...(looked === undefined ? {} : { looked }),
         ...(executorMs === undefined ? {} : { executorMs }),
-        emit,
         now: this.#options.now,
       });
       if (status === "handing_over") await this.#passOn(request.id, target, error);

@@ -4,7 +4,7 @@ import { orderOf } from "../run/order.ts";
 import { stickyFailures } from "../run/usable.ts";
 import { newRunId, planRun, type Target } from "../runner.ts";
 import type { ActiveRuns } from "./active-runs.ts";
-import type { RunOrder } from "./begun.ts";
+import { runOf, type RunOrder } from "./begun.ts";
 import { look, type Look } from "./look.ts";
 import { within } from "./patience.ts";
 import type { Woken, WokenBy } from "./waker.ts";
@@ -51,7 +51,7 @@ export async function beginRelease(
   let firstAt: Date | undefined;
   for (let followed = 0; followed < maxFollowed; followed++) {
     const begun = await active.begin(runOrder(target, seen.offered, key, by), target);
-    if (begun.kind !== "existing") return { target: name, kind: "run", run: { id: begun.runId } };
+    if (begun.kind !== "existing") return { target: name, kind: "run", run: { id: runOf(begun) } };
     firstAt ??= begun.run.createdAt;
     const run = key === first ? await newestOf(target, seen.offered, begun.run, signal) : begun.run;
     // One that was begun since is somebody's answer to what was seen here.

@@ -1,5 +1,6 @@
 import type { AcceptedRun, NewRun } from "../driver/runs.ts";
 import { RunnerError } from "../error.ts";
+import type { AuditEntry } from "../history/audit.ts";
 import type { RunRecord } from "../history/run.ts";
 import type { RunRequest } from "../runner.ts";
 
@@ -15,18 +16,31 @@ export interface RunOrder {
    * @throws RunnerError `AUDIT_UNAVAILABLE` - then nothing may come of it
    */
   recordAllowed(runId: string, isNew: boolean): Promise<void>;
+  /** The same record of this very run, to be added with it where it has nothing to do; absent: it begins in any case. */
+  pendingAllowed?(): PendingDecision;
+}
+
+/** That a request was allowed, before it was recorded: a `PendingRecord` of the audit log. */
+export interface PendingDecision {
+  readonly text: string;
+  /** @throws RunnerError `AUDIT_BROKEN` */
+  added(stored: AuditEntry): AuditEntry;
+  /** Tells that the record was not added. */
+  dropped(): void;
 }
 
 /** What came of a request to run: begun by it, or the run that an equal request began. */
 export type Begun =
   /** in this process, or in the execution that was started for it */
   | { readonly kind: "here" | "elsewhere"; readonly runId: string }
+  /** there was nothing to do */
+  | { readonly kind: "ended"; readonly run: RunRecord }
   /** an honest retry of a request that this or another process took */
   | { readonly kind: "existing"; readonly run: RunRecord };
 
 /** The run that a request came to. */
 export function runOf(begun: Begun): string {
-  return begun.kind === "existing" ? begun.run.id : begun.runId;
+  return "run" in begun ? begun.run.id : begun.runId;
 }
 
 /**

@@ -4,7 +4,17 @@ import type { RootFile } from "../release/trust/anchor.ts";
 import type { HighWaterMark } from "../release/release.ts";
 import type { AuditLog } from "./audit-log.ts";
 import type { ForeignHistories } from "./foreign.ts";
-import type { AcceptedRun, NewRun, PickUpQuery, PickedUpRun, RunChange, RunQuery, SpentUse } from "./runs.ts";
+import type {
+  AcceptedNoop,
+  AcceptedRun,
+  NewRun,
+  NoopRun,
+  PickUpQuery,
+  PickedUpRun,
+  RunChange,
+  RunQuery,
+  SpentUse,
+} from "./runs.ts";
 import type { LeasedSession } from "./session.ts";
 import type { LeaseHolder, StreamState } from "./stream-state.ts";
 
@@ -41,6 +51,15 @@ export interface Driver {
    * A repeated call with the same single-use id or idempotency key and the same body gives the run of the first call.
    */
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun>;
+
+  /**
+   * Records a run that was over before it began, because there was nothing to do: as {@link acceptRun}, with its end and its
+   * records of the audit log, all in one transaction or not at all.
+   *
+   * @returns undefined where the database has no such transaction: nothing was recorded
+   * @throws RunnerError `AUDIT_UNAVAILABLE` — other writers were quicker all the time; `DATABASE_…`
+   */
+  acceptNoop(noop: NoopRun, signal: AbortSignal): Promise<AcceptedNoop | undefined>;
 
   /**
    * Uses up a single-use id for an act on a run that is there, such as canceling it; for another, `acceptRun` takes it no more.

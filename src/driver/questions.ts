@@ -10,6 +10,7 @@ export function questionsBy(ask: <T>(question: (driver: Driver) => Promise<T>) =
     history: (...given) => ask((driver) => driver.history(...given)),
     withLease: (...given) => ask((driver) => driver.withLease(...given)),
     acceptRun: (...given) => ask((driver) => driver.acceptRun(...given)),
+    acceptNoop: (...given) => ask((driver) => driver.acceptNoop(...given)),
     spendUse: (...given) => ask((driver) => driver.spendUse(...given)),
     run: (...given) => ask((driver) => driver.run(...given)),
     runs: (...given) => ask((driver) => driver.runs(...given)),

@@ -8,6 +8,7 @@ import type {
   RunStatus,
   RunTrigger,
 } from "../history/run.ts";
+import type { AuditEntry } from "../history/audit.ts";
 import type { StreamState } from "./stream-state.ts";
 
 /** A run that is asked for. */
@@ -50,6 +51,22 @@ export type AcceptedRun =
   | { readonly kind: "replay" }
   /** the idempotency key was used with another body */
   | { readonly kind: "idempotency-mismatch" };
+
+/** A run for which there was nothing to do, before anybody recorded it. */
+export interface NoopRun {
+  readonly run: NewRun;
+  /** the release that the database has, where that is known */
+  readonly releaseDigest: string | null;
+  /** where the database is */
+  readonly version: string | null;
+  /** its records of the audit log, in their order */
+  readonly records: readonly string[];
+}
+
+/** What a request for a run without anything to do came to; of what was not accepted nothing is recorded. */
+export type AcceptedNoop =
+  | { readonly kind: "accepted"; readonly run: RunRecord; readonly entries: readonly AuditEntry[] }
+  | Exclude<AcceptedRun, { readonly kind: "accepted" }>;
 
 /** What is to change in a run's row; what is undefined stays as it is. */
 export interface RunChange {

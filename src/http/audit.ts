@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AuditFacts, AuditPrincipal, AuditRecord } from "../audit/record.ts";
-import { writeAudit } from "../audit/write.ts";
+import { type AuditWriting, pendingRecord, writeAudit } from "../audit/write.ts";
 import { type RunnerErrorCode, toRunnerError } from "../error.ts";
 import type { Target } from "../runner.ts";
+import type { PendingDecision } from "../dispatch/begun.ts";
 import { compare, type Decision } from "./auth/decision.ts";
 import type { Principal } from "./auth/principal.ts";
 import { RateLimit } from "./auth/rate-limit.ts";
@@ -96,6 +97,20 @@ export class DecisionAudit {
     await this.#write(target, { ...known, ...facts, outcome: "allowed", leftOut });
   }
 
+  /** As {@link allowed} for what is new, for whoever adds the record together with what it allows. */
+  pending(
+    asker: Asker,
+    action: Action,
+    { target, rule }: { readonly target: Target; readonly rule: Rule },
+    facts: AllowedFacts,
+  ): PendingDecision {
+    const who = nameOf(asker, target.name);
+    const leftOut = this.#takeLeftOut(who);
+    const known = factsOf(asker, action, target, [rule]);
+    const record = pendingRecord({ ...known, ...facts, outcome: "allowed", leftOut }, this.#writing(target));
+    return { ...record, dropped: () => this.#leaveOut(who, leftOut) };
+  }
+
   /**
    * Records that the policy refuses what was asked, if it did, as far as that is to be recorded. Nobody waits for it:
    * how long an answer takes must not tell whether there is such a target.
@@ -142,20 +157,22 @@ export class DecisionAudit {
     return count;
   }
 
-  #leaveOut(who: string): void {
+  #leaveOut(who: string, count = 1): void {
+    if (count === 0) return;
     const [oldest] = this.#leftOut.keys();
     if (this.#leftOut.size >= maxCounted && oldest !== undefined && !this.#leftOut.has(who))
       this.#leftOut.delete(oldest);
-    this.#leftOut.set(who, (this.#leftOut.get(who) ?? 0) + 1);
+    this.#leftOut.set(who, (this.#leftOut.get(who) ?? 0) + count);
   }
 
   async #write(target: Target, facts: AuditFacts): Promise<void> {
+    const signal = AbortSignal.timeout(writeMs);
+    await writeAudit(target.driver.audit, facts, { signal, ...this.#writing(target) });
+  }
+
+  #writing({ name }: Target): Omit<AuditWriting, "signal"> {
     const { log, now } = this.#deps;
-    await writeAudit(target.driver.audit, facts, {
-      signal: AbortSignal.timeout(writeMs),
-      now,
-      onEntry: (entry) => log(auditLine(entry, target.name)),
-    });
+    return { now, onEntry: (entry) => log(auditLine(entry, name)) };
   }
 }
 

@@ -1,4 +1,5 @@
 import type { MiddlewareHandler } from "hono";
+import type { PendingDecision } from "../dispatch/begun.ts";
 import { toRunnerError, type RunnerErrorCode } from "../error.ts";
 import type { AllowedFacts, Asked, Asker } from "./audit.ts";
 import type { Access } from "./auth/access.ts";
@@ -31,6 +32,17 @@ export function recordAllowed(
   isNew = true,
 ): Promise<void> {
   return audit.allowed(askerOf(c), action, access, facts, isNew);
+}
+
+/** The same record of what is new, for whoever adds it together with what it allows. */
+export function pendingAllowed(
+  c: HttpContext,
+  { audit }: HttpParts,
+  action: Action,
+  access: Access,
+  facts: AllowedFacts,
+): PendingDecision {
+  return audit.pending(askerOf(c), action, access, facts);
 }
 
 /** Records that the policy refuses a caller something, where the answer does not say so. */

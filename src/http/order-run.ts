@@ -7,7 +7,7 @@ import { parseTraceParent } from "../run/trace-parent.ts";
 import { assertNotPaused } from "../run/usable.ts";
 import { newRunId } from "../runner.ts";
 import { runOf, type RunOrder } from "../dispatch/begun.ts";
-import { recordAllowed } from "./audited.ts";
+import { pendingAllowed, recordAllowed } from "./audited.ts";
 import { authorize, rateLimited, type Access } from "./auth/access.ts";
 import { needsDigest } from "./auth/decision.ts";
 import type { HttpContext, HttpParts } from "./context.ts";
@@ -83,8 +83,10 @@ export async function beginRun(
   const { target } = wanted.access;
   assertNotPaused(target);
   const order = runOrderOf(c, parts, wanted);
-  const runId = runOf(await parts.active.begin(order, target));
+  const begun = await parts.active.begin(order, target);
+  const runId = runOf(begun);
   c.get("note")["run"] = runId;
+  if (begun.kind === "ended") return begun.run;
   // The run has begun, so also where nobody more can wait for it the answer is the run.
   return runAfter(mayWatch(c, parts) ? waitMs : 0, runId, target, c, parts);
 }
@@ -127,6 +129,7 @@ function runOrderOf(c: HttpContext, parts: HttpParts, { body, access, by: given 
       bodyDigest: given.bodyDigest,
       singleUse: { issuer: principal.issuer, jti: principal.jti, expiresAt: principal.expiresAt },
     },
+    pendingAllowed: () => pendingAllowed(c, parts, body.action, access, { run: id, trigger: given.trigger }),
     recordAllowed: (runId, isNew) =>
       recordAllowed(c, parts, body.action, access, { run: runId, trigger: given.trigger }, isNew),
     // Without a digest, what is newest may have changed since the other run looked: such runs only wait for each other.

@@ -19,6 +19,23 @@ export function isToClear({ held, failed }: StreamState, { action, trigger }: Ru
   return action === "apply" && !automaticTriggers.has(trigger) && (held !== null || failed !== null);
 }
 
+/**
+ * Whether the database has whole what the request is for, by what the bucket calls its newest release and the database's
+ * own row: a hint that may only lead to doing nothing.
+ *
+ * @param head - digest; undefined where the bucket does not say
+ */
+export function isIdle(request: RunRequest, state: StreamState, head: string | undefined): boolean {
+  return (
+    request.goal.kind === "latest" &&
+    request.plan === null &&
+    head !== undefined &&
+    state.completed === head &&
+    !isToClear(state, request) &&
+    !isLeftBehind(state)
+  );
+}
+
 /** Whoever takes the lease of a dead holder also ends its run, which else would be told as under way for ever. */
 export function isLeftBehind({ lease, now }: StreamState): boolean {
   return lease !== null && lease.expiresAt < now;

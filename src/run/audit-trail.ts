@@ -1,10 +1,10 @@
 import type { AuditedMigration, AuditFacts, AuditOutcome } from "../audit/record.ts";
-import { writeAudit } from "../audit/write.ts";
+import { type AuditWriting, pendingRecord, type PendingRecord, writeAudit } from "../audit/write.ts";
 import type { LeasedSession } from "../driver/session.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
-import type { AuditEntry, AuditLink } from "../history/audit.ts";
+import type { AuditLink } from "../history/audit.ts";
 import type { Position } from "../history/entry.ts";
 import { automaticTriggers, type RunOutcome } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
@@ -84,6 +84,19 @@ export class AuditTrail {
     }
   }
 
+  /** The same as {@link end}, for whoever adds the record: of a run that had nothing to do before anybody recorded it. */
+  pendingEnd(at: Position): PendingRecord {
+    const end = {
+      status: "succeeded",
+      outcome: "noop",
+      error: null,
+      to: at,
+      migrations: [],
+      isAway: false,
+    } as const;
+    return pendingRecord(this.#endFacts(end), this.#writing());
+  }
+
   async #isToRecord({ status, outcome, error, isAway }: TrailEnd, facts: AuditFacts): Promise<boolean> {
     if (this.#begun !== null) return true;
     if (status === "handing_over" || isAway) return false;
@@ -157,13 +170,15 @@ export class AuditTrail {
   }
 
   async #write(facts: AuditFacts, signal: AbortSignal): Promise<AuditLink> {
-    const onEntry = (entry: AuditEntry): void => this.#emit({ kind: "audit", ...entry });
     const { seq, sha256 } = await writeAudit(this.#target.driver.audit, facts, {
       signal,
-      now: this.#now,
-      onEntry,
+      ...this.#writing(),
     });
     return { seq, sha256 };
+  }
+
+  #writing(): Omit<AuditWriting, "signal"> {
+    return { now: this.#now, onEntry: (entry) => this.#emit({ kind: "audit", ...entry }) };
   }
 }
 

@@ -1,5 +1,6 @@
 import { ulid } from "ulid";
 
+import type { StreamState } from "../driver/stream-state.ts";
 import type { Emit } from "../executor/event.ts";
 import type { Caller, RunAction, RunTrigger } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
@@ -55,6 +56,15 @@ export interface RunOptions {
   readonly executorMs?: number;
   readonly emit: Emit;
   now(): Date;
+  /** what was found just before; absent: the run looks itself */
+  readonly looked?: Look;
+}
+
+/** What decides whether there is anything to do: the database's row, and the release that is wanted. */
+export interface Look {
+  readonly state: StreamState;
+  /** digest; undefined where the bucket does not say */
+  readonly head: string | undefined;
 }
 
 /** `<target>.<ULID>`, unique and growing with time. */

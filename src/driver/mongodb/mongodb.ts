@@ -108,6 +108,8 @@ class MongoDriver implements Driver {
     return this.#database.use(signal, () => spendUse(this.#database, use));
   }
 
+  async acceptNoop(): Promise<undefined> {}
+
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
     return this.#database.use(signal, () => acceptRun(this.#database, run, signal));
   }

@@ -14,7 +14,7 @@ export async function acceptRun(
   signal: AbortSignal,
 ): Promise<AcceptedRun> {
   const { t } = database;
-  const message = `${addAccepted(t, run)}; ${selectState(t, run.stream)}`;
+  const message = `${addAccepted(t, run, (where) => insertRun(t, run, "queued", where))}; ${selectState(t, run.stream)}`;
   const results = await database.withTables(connection, signal, () => connection.send(message, signal));
   const [added, state] = results;
   const stateRow = state?.rows[0];
@@ -24,12 +24,12 @@ export async function acceptRun(
 }
 
 /** Whose the token is, or the key: asked in this order, because a token that was used says most. */
-async function earlierRun(
+export async function earlierRun(
   t: TableNames,
   connection: Connection,
   run: NewRun,
   signal: AbortSignal,
-): Promise<AcceptedRun> {
+): Promise<Exclude<AcceptedRun, { readonly kind: "accepted" }>> {
   const [result] = await connection.send(selectEarlier(t, run), signal);
   const rows = result?.rows ?? [];
   for (const [by, refusal] of [
@@ -50,9 +50,11 @@ async function earlierRun(
 /**
  * Records a request with its single-use id in one statement: the run's row is added only when the id is new.
  * Expired ids of the same issuer are swept along the way.
+ *
+ * @param insert - adds the run's row where a condition holds
  */
-function addAccepted(t: TableNames, run: NewRun): string {
-  if (run.singleUse === null) return insertRun(t, run, "queued");
+export function addAccepted(t: TableNames, run: NewRun, insert: (where: string) => string): string {
+  if (run.singleUse === null) return insert("true");
   const { issuer, jti, expiresAt } = run.singleUse;
   // A retry with a new token belongs to the run that its key began.
   const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
@@ -63,7 +65,7 @@ function addAccepted(t: TableNames, run: NewRun): string {
   SELECT ${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)}
   WHERE NOT EXISTS (${otherBody})
   ON CONFLICT DO NOTHING RETURNING 1)
- ${insertRun(t, run, "queued", "EXISTS (SELECT FROM used)")}`;
+ ${insert("EXISTS (SELECT FROM used)")}`;
 }
 
 /** What stands in the way of a run that could not be added: the earlier use of its token, and of its key. */

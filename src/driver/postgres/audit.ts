@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { RunnerError } from "../../error.ts";
 import { type AuditEntry, firstLink } from "../../history/audit.ts";
 import type { AuditLog, AuditQuery } from "../audit-log.ts";
-import type { Connection, Row } from "./connection.ts";
+import type { Connection, Row, StatementResult } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
 import { serverError } from "./failure.ts";
 import { begin } from "./lease.ts";
@@ -28,63 +28,86 @@ const backOffMs = { step: 4, longest: 100 };
 export function auditLog(database: PostgresDatabase): AuditLog {
   return {
     append: (text, signal) =>
-      database.use(signal, (connection) => append(database, connection, text, signal)),
+      database.use(signal, async (connection) => {
+        const added = { before: [], records: [{ text, run: null }] };
+        const { entries } = await addLinked(database, connection, added, signal);
+        return entries[0] as AuditEntry;
+      }),
     read: async (query, signal) =>
       (await database.rows(selectEntries(database.t, query), signal)).map(readEntry),
   };
 }
 
-async function append(
+/** What one transaction adds to the log, and what it does before that. */
+export interface Addition {
+  /** statements that the records are about */
+  readonly before: readonly string[];
+  readonly records: readonly NewRecord[];
+}
+
+/** A text to be linked to the one before it. */
+export interface NewRecord {
+  readonly text: string;
+  /** only where this run's row is there by then; null: in any case */
+  readonly run: string | null;
+}
+
+/**
+ * One synchronous transaction that adds records, in their order, where nobody else takes their numbers meanwhile; else it
+ * is rolled back and tried again.
+ *
+ * @returns results of the statements before, and the entries that were added
+ * @throws RunnerError `AUDIT_UNAVAILABLE` - others were quicker all the time
+ */
+export async function addLinked(
   database: PostgresDatabase,
   connection: Connection,
-  text: string,
+  { before, records }: Addition,
   signal: AbortSignal,
-): Promise<AuditEntry> {
+): Promise<{ readonly results: readonly StatementResult[]; readonly entries: readonly AuditEntry[] }> {
+  const settings = [begin, "SET LOCAL synchronous_commit = on", `SET LOCAL lock_timeout = ${lockMs}`];
+  const statements = [...settings, ...before, appendLinked(database.t, records), "COMMIT"];
   const giveUpAt = performance.now() + patienceMs;
   for (let attempt = 1; ; attempt += 1) {
-    const row = await database.withTables(connection, signal, () =>
-      tryToAppend(connection, appendEntry(database.t, text), signal),
-    );
-    if (row !== undefined) return readEntry(row);
+    try {
+      const all = await database.withTables(connection, signal, () =>
+        connection.send(statements.join(";\n"), signal),
+      );
+      const results = all.slice(settings.length);
+      const entries = (results[before.length]?.rows ?? []).map(readEntry).toSorted((a, b) => a.seq - b.seq);
+      return { results, entries };
+    } catch (cause) {
+      if (!crowded.has(serverError(cause)?.sqlstate ?? "")) throw cause;
+      await connection.send("ROLLBACK");
+    }
     if (performance.now() > giveUpAt) throw crowdedOut(database.shownUrl);
     const longest = Math.min(attempt * backOffMs.step, backOffMs.longest);
     await sleep(Math.random() * longest, undefined, { signal });
   }
 }
 
-/** The entry's row, or none where another was quicker. */
-async function tryToAppend(
-  connection: Connection,
-  message: string,
-  signal: AbortSignal,
-): Promise<Row | undefined> {
-  try {
-    const results = await connection.send(message, signal);
-    return results.flatMap(({ rows }) => rows)[0];
-  } catch (cause) {
-    const code = serverError(cause)?.sqlstate;
-    if (code === undefined) throw cause;
-    await connection.send("ROLLBACK");
-    if (code === sqlstate.lockNotAvailable) return undefined;
-    throw cause;
-  }
-}
+/** Another was quicker, or is about to be. */
+const crowded: ReadonlySet<string> = new Set([
+  sqlstate.uniqueViolation,
+  sqlstate.lockNotAvailable,
+  sqlstate.deadlockDetected,
+]);
 
 const columns = "seq, previous, sha256, text";
 
-/**
- * One synchronous transaction that adds the entry where nobody else takes its number meanwhile; a row when it did. The
- * server computes the link as `linkOf` does, so that nobody else has time between reading and writing.
- */
-function appendEntry(t: TableNames, text: string): string {
-  return `${begin}; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = ${lockMs};
-WITH newest AS MATERIALIZED (SELECT seq, sha256 FROM ${t.audit} ORDER BY seq DESC LIMIT 1),
- link AS MATERIALIZED (SELECT coalesce((SELECT seq FROM newest), 0) + 1 AS seq,
-  coalesce((SELECT sha256 FROM newest), ${literal(firstLink)}) AS previous, ${literal(text)}::text AS text)
-INSERT INTO ${t.audit} (${columns})
-SELECT seq, previous, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(previous || E'\\n' || text, 'UTF8')), 'hex'), text FROM link
-ON CONFLICT DO NOTHING RETURNING ${columns};
-COMMIT`;
+/** The server computes each link as `linkOf` does, so that nobody else has time between reading and writing. */
+function appendLinked(t: TableNames, records: readonly NewRecord[]): string {
+  const values = records.map(
+    ({ text, run }, index) =>
+      `(${index}, ${literal(text)}::text, ${run === null ? "true" : `EXISTS (SELECT FROM ${t.runs} WHERE id = ${literal(run)})`})`,
+  );
+  return `WITH RECURSIVE newest AS MATERIALIZED (SELECT seq, sha256 FROM ${t.audit} ORDER BY seq DESC LIMIT 1),
+ wanted AS MATERIALIZED (SELECT pg_catalog.row_number() OVER (ORDER BY place) AS place, text FROM (VALUES ${values.join(", ")}) v (place, text, is_wanted) WHERE is_wanted),
+ linked (place, seq, previous, sha256, text) AS (
+  SELECT 0::bigint, coalesce((SELECT seq FROM newest), 0), ''::text, coalesce((SELECT sha256 FROM newest), ${literal(firstLink)}), ''::text
+  UNION ALL SELECT w.place, l.seq + 1, l.sha256, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(l.sha256 || E'\\n' || w.text, 'UTF8')), 'hex'), w.text
+   FROM linked l JOIN wanted w ON w.place = l.place + 1)
+INSERT INTO ${t.audit} (${columns}) SELECT ${columns} FROM linked WHERE place > 0 RETURNING ${columns}`;
 }
 
 function selectEntries(t: TableNames, { after, limit, newest = false }: AuditQuery): string {

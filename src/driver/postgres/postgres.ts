@@ -1,6 +1,6 @@
 import { RunnerError } from "../../error.ts";
 import type { HistoryEntry } from "../../history/entry.ts";
-import type { AcceptedRun, NewRun, SpentUse } from "../runs.ts";
+import type { AcceptedNoop, AcceptedRun, NewRun, NoopRun, SpentUse } from "../runs.ts";
 import type { DatabaseAccess, RdsRoots } from "../access.ts";
 import type { AuditLog } from "../audit-log.ts";
 import type { ForeignHistories } from "../foreign.ts";
@@ -8,6 +8,7 @@ import type { Driver, LeaseOptions } from "../driver.ts";
 import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
 import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
+import { noopRecorder } from "./accept-noop.ts";
 import { acceptRun } from "./accept-run.ts";
 import { auditLog } from "./audit.ts";
 import { openPool, type ConnectionPool } from "./connection.ts";
@@ -31,6 +32,7 @@ import {
 import { spendUse } from "./single-use.ts";
 import { literal, tableNames } from "./tables.ts";
 import { takeLease } from "./take-lease.ts";
+import type { Together } from "./together.ts";
 import { resetTrust } from "./trust-reset.ts";
 import { whereaboutsOf } from "./whereabouts.ts";
 import { Workbench } from "./workbench.ts";
@@ -62,6 +64,7 @@ class PostgresDriver implements Driver {
   readonly #database: PostgresDatabase;
   readonly #direct: ConnectionPool | undefined;
   readonly #times: LeaseTimes;
+  readonly #noops: Together<NoopRun, AcceptedNoop>;
 
   constructor(database: PostgresDatabase, direct: ConnectionPool | undefined, times: LeaseTimes) {
     this.audit = auditLog(database);
@@ -69,6 +72,7 @@ class PostgresDriver implements Driver {
     this.#database = database;
     this.#direct = direct;
     this.#times = times;
+    this.#noops = noopRecorder(database);
   }
 
   get url(): string {
@@ -129,6 +133,10 @@ class PostgresDriver implements Driver {
   acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
     const database = this.#database;
     return database.use(signal, (connection) => acceptRun(database, connection, run, signal));
+  }
+
+  acceptNoop(noop: NoopRun, signal: AbortSignal): Promise<AcceptedNoop> {
+    return this.#noops.add(noop, signal);
   }
 
   async unlock(

@@ -9,7 +9,7 @@ import type {
   RunStatus,
   RunTrigger,
 } from "../../history/run.ts";
-import type { NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
+import type { NewRun, NoopRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
 import type { RunBeginning } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
@@ -21,7 +21,30 @@ const claim = "pg_catalog.clock_timestamp() + interval '45 seconds'";
 
 /** Adds a run's row; gives its id, or no row when id or idempotency key are taken. `where` may name a further condition. */
 export function insertRun(t: TableNames, run: NewRun, status: "queued" | "running", where = "true"): string {
-  return `INSERT INTO ${t.runs} (id, target, stream, action, status, attempt, claimed_until, trigger, caller, release_digest, labels, run_order, idempotency_key, body_digest)
+  return `${insertInto(t, run, status, {})} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run, ${attemptColumns}`;
+}
+
+/** Adds the row of a run that was over before it began; gives it as {@link selectRuns} does, or no row as {@link insertRun}. */
+export function insertNoop(t: TableNames, { run, releaseDigest, version }: NoopRun, where = "true"): string {
+  const end = {
+    outcome: literal("noop"),
+    from_version: literal(version),
+    to_version: literal(version),
+    ended_at: "pg_catalog.clock_timestamp()",
+  };
+  const ended = { ...run, releaseDigest };
+  return `${insertInto(t, ended, "succeeded", end)} WHERE ${where} ON CONFLICT DO NOTHING
+ RETURNING *, ${runTimes("runs")}, 0 AS applied, NULL AS current`;
+}
+
+function insertInto(
+  t: TableNames,
+  run: NewRun,
+  status: "queued" | "running" | "succeeded",
+  more: Readonly<Record<string, string>>,
+): string {
+  const columns = ["", ...Object.keys(more)].join(", ");
+  return `INSERT INTO ${t.runs} AS runs (id, target, stream, action, status, attempt, claimed_until, trigger, caller, release_digest, labels, run_order, idempotency_key, body_digest${columns})
  SELECT ${[
    literal(run.id),
    literal(run.target),
@@ -37,7 +60,8 @@ export function insertRun(t: TableNames, run: NewRun, status: "queued" | "runnin
    jsonLiteral(run.order),
    literal(run.idempotencyKey),
    literal(run.bodyDigest),
- ].join(", ")} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run, ${attemptColumns}`;
+   ...Object.values(more),
+ ].join(", ")}`;
 }
 
 /** A run's row with its progress, which is what the history says of the run. */

@@ -10,6 +10,7 @@ export const sqlstate = {
   invalidAuthorization: "28000",
   invalidCatalog: "3D000",
   insufficientPrivilege: "42501",
+  uniqueViolation: "23505",
   undefinedTable: "42P01",
   duplicateTable: "42P07",
   undefinedColumn: "42703",
@@ -53,7 +54,7 @@ export function endsSession(code: string): boolean {
 
 /** Two runners created the same object at once; the loser looks again. */
 export const creationClash: ReadonlySet<string> = new Set([
-  "23505", // unique_violation in a catalogue
+  sqlstate.uniqueViolation, // in a catalogue
   "42P06", // duplicate_schema
   sqlstate.duplicateTable,
   "42710", // duplicate_object

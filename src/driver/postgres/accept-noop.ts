@@ -1,0 +1,61 @@
+import type { AcceptedNoop, NoopRun } from "../runs.ts";
+import { addAccepted, earlierRun } from "./accept-run.ts";
+import { addLinked } from "./audit.ts";
+import type { Connection } from "./connection.ts";
+import type { PostgresDatabase } from "./database.ts";
+import { insertNoop, readRun } from "./runs.ts";
+import { Together } from "./together.ts";
+
+/** Runs that one transaction records; the rest wait for the next. */
+const mostAtOnce = 32;
+/** milliseconds for one message, whose senders may have left meanwhile */
+const writeMs = 10_000;
+
+/**
+ * Records runs that had nothing to do; see `Driver.acceptNoop`. Those that come at the same time share a transaction, for
+ * what they wait for is the disk, and the end of the audit log's chain, of which there is only one.
+ */
+export function noopRecorder(database: PostgresDatabase): Together<NoopRun, AcceptedNoop> {
+  return new Together(async (noops) => {
+    const signal = AbortSignal.timeout(writeMs);
+    try {
+      return await database.use(signal, (connection) => record(database, connection, noops, signal));
+    } catch (cause) {
+      if (noops.length === 1) throw cause;
+      // One of them is to blame, if any; the others do not have to bear it.
+      return Promise.all(
+        noops.map((noop) =>
+          database.use(signal, async (connection) => {
+            const [result] = await record(database, connection, [noop], signal);
+            return result as AcceptedNoop;
+          }),
+        ),
+      );
+    }
+  }, mostAtOnce);
+}
+
+async function record(
+  database: PostgresDatabase,
+  connection: Connection,
+  noops: readonly NoopRun[],
+  signal: AbortSignal,
+): Promise<readonly AcceptedNoop[]> {
+  const { t } = database;
+  const added = {
+    before: noops.map((noop) => addAccepted(t, noop.run, (where) => insertNoop(t, noop, where))),
+    records: noops.flatMap(({ run, records }) => records.map((text) => ({ text, run: run.id }))),
+  };
+  const { results, entries } = await addLinked(database, connection, added, signal);
+  const left = [...entries];
+  const accepted: AcceptedNoop[] = [];
+  for (const [index, { run, records }] of noops.entries()) {
+    const [row] = results[index]?.rows ?? [];
+    accepted.push(
+      row === undefined
+        ? await earlierRun(t, connection, run, signal)
+        : { kind: "accepted", run: readRun(row), entries: left.splice(0, records.length) },
+    );
+  }
+  return accepted;
+}
