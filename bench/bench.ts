@@ -1,22 +1,25 @@
 /**
  * Measures lockkeeper beside other tools on this machine, writes `bench/results.jsonl` and from it the tables in
- * `bench/README.md`, which says what is measured and how.
+ * `bench/README.md`, which says what is measured and how, and the chart beside it.
  *
- *     npm run bench [-- --scenes postgres,http --quick --sizes 10,1000 --results FILE --readme FILE --cli FILE]
+ *     npm run bench [-- --scenes postgres,http --quick --sizes 10,1000 --results FILE --readme FILE --chart FILE --cli FILE]
  *
  * A scene that is run again replaces its own lines of the results; the others' stay. `--scenes ""` only writes the tables.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import * as v from "valibot";
+import { drawChart, type Panel } from "./chart.ts";
 import { describeEnvironment } from "./environment.ts";
 import { type Goal, goalTable } from "./goal.ts";
 import { measure } from "./measure.ts";
 import { measureMongodb } from "./mongodb/scene.ts";
 import { mongodbGoals, mongodbTables } from "./mongodb/table.ts";
+import { postgresGoals } from "./postgres/goals.ts";
+import { postgresPanels } from "./postgres/panels.ts";
 import { measurePostgres } from "./postgres/scene.ts";
-import { postgresGoals, postgresTables } from "./postgres/table.ts";
+import { postgresTables } from "./postgres/table.ts";
 import { writeTables } from "./readme.ts";
 import { addResult, type Canary, dropResults, type Line, readResults } from "./result.ts";
 import type { Bench } from "./scene.ts";
@@ -29,6 +32,8 @@ interface Scene {
   /** markdown sections, made from the scene's own lines among these */
   tables(lines: readonly Line[]): string;
   goals(lines: readonly Line[]): readonly Goal[];
+  /** of the chart */
+  panels?(lines: readonly Line[]): readonly Panel[];
 }
 
 /** By name, in the order in which they run; all kinds of a scene's lines begin with its name. A new scene is one entry here. */
@@ -38,6 +43,7 @@ const scenes: Readonly<Record<string, Scene>> = {
     measure: measurePostgres,
     tables: postgresTables,
     goals: postgresGoals,
+    panels: postgresPanels,
   },
   mongodb: {
     title: "MongoDB, by command line",
@@ -56,9 +62,14 @@ const { values: options } = parseArgs({
     sizes: { type: "string" },
     results: { type: "string", default: path.join(here, "results.jsonl") },
     readme: { type: "string", default: path.join(here, "README.md") },
+    chart: { type: "string", default: path.join(here, "chart.svg") },
     cli: { type: "string" },
   },
 });
+
+const chartTitle = "How long a whole run takes, from start to exit";
+const chartNote =
+  "Medians with the fastest and the slowest run; × is against a signed release from S3. Logarithmic.";
 
 await main();
 
@@ -84,7 +95,10 @@ async function main(): Promise<void> {
         }),
     });
   }
-  writeTables(options.readme, tables(readResults(options.results)));
+  const lines = readResults(options.results);
+  writeTables(options.readme, tables(lines));
+  const panels = Object.values(scenes).flatMap((scene) => scene.panels?.(lines) ?? []);
+  if (panels.length > 0) writeFileSync(options.chart, drawChart(chartTitle, chartNote, panels));
 }
 
 /** The program that `npm install` links as `lockkeeper`. */
@@ -106,6 +120,7 @@ function isOfScene(line: Line, name: string): boolean {
 function tables(lines: readonly Line[]): string {
   const measured = Object.entries(scenes).filter(([name]) => lines.some((line) => isOfScene(line, name)));
   return [
+    ...(measured.some(([, { panels }]) => panels !== undefined) ? [`![${chartTitle}](chart.svg)`] : []),
     "### Numbers to reach",
     goalTable(measured.flatMap(([, scene]) => scene.goals(lines))),
     ...measured.flatMap(([name, { title, tables }]) => [

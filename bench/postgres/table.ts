@@ -1,4 +1,3 @@
-export { postgresGoals } from "./goals.ts";
 import type { Line } from "../result.ts";
 import { duration, markdown, median, ratio, size, spread } from "../table.ts";
 import type { PostgresLimited, PostgresRun, PostgresTraffic } from "./result.ts";
@@ -67,8 +66,13 @@ export function postgresTables(lines: readonly Line[]): string {
     toolTable(near(runs), allColumns(runs), ({ peakMb }) => peakMb, mib),
     ...limitedTable(lines.filter((line) => line.kind === "postgres-limited")),
     "### Processor time",
-    "User and system time of the tool's own process, without the servers'.",
-    toolTable(near(runs), allColumns(runs), ({ cpuMs }) => cpuMs, duration),
+    "User and system time of the tool's own process, without the servers'; the kernel counts it in steps of 10 ms.",
+    toolTable(
+      near(runs),
+      allColumns(runs),
+      ({ cpuMs }) => cpuMs,
+      (ms) => (ms < 10 ? "< 10 ms" : duration(ms)),
+    ),
   ].join("\n\n");
 }
 
