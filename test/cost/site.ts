@@ -7,7 +7,7 @@ import { afterAll } from "vitest";
 import { openSource } from "../../src/source/open.ts";
 import { bundled } from "../bin/many.ts";
 import { startGcs, startS3, type BucketServer } from "../support/bucket.ts";
-import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { createDatabase } from "../support/database.ts";
 import { makeKeys, publishTo } from "../support/release.ts";
 import { openWire, type Traffic, type Wire } from "../support/wire.ts";
 
@@ -34,8 +34,10 @@ export interface Site {
   readonly url: string;
   /** the flags that say which release of which bucket on which database */
   readonly flags: readonly string[];
+  /** what reaches the bucket and, as DATABASE_URL, the database */
   readonly variables: Readonly<Record<string, string>>;
-  readonly database: TestDatabase;
+  /** holds `key.pub`, whose signatures are to be trusted */
+  readonly folder: string;
   /** Publishes the next signed release. */
   publish(files: Readonly<Record<string, string>>): Promise<string>;
   /** Puts an object into the bucket, as some other program would. */
@@ -87,7 +89,7 @@ export async function openSite(server: BucketServer, hold?: (asked: string) => P
     url,
     flags,
     variables,
-    database,
+    folder,
     publish: async (files) => (await publishTo(source, files, { keys: [key] })).digest,
     put: (name, content) => server.put(url, name, Buffer.from(content)),
     async counted(act) {
@@ -112,13 +114,12 @@ function taken(wire: Wire): Asked {
 function storageVariables(server: BucketServer, endpoint: string): Record<string, string> {
   const { s3 } = server.options;
   if (s3?.credentials === undefined)
-    return { LOCKKEEPER_GCS_ENDPOINT: endpoint, METADATA_SERVER_DETECTION: "none" };
+    return { STORAGE_EMULATOR_HOST: endpoint, METADATA_SERVER_DETECTION: "none" };
   return {
     AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
     AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
     AWS_REGION: "us-east-1",
-    LOCKKEEPER_S3_ENDPOINT: endpoint,
-    LOCKKEEPER_S3_PATH_STYLE: "true",
+    AWS_ENDPOINT_URL_S3: endpoint,
   };
 }
 
@@ -134,18 +135,24 @@ async function bundle(): Promise<string> {
   return bundled(folder);
 }
 
-/** Runs the program; what it says as JSON. */
-async function lockkeeper(
-  argv: readonly string[],
-  variables: Readonly<Record<string, string>>,
-): Promise<unknown> {
+/** Starts the program with these variables and no others of ours; ended with the file at the latest. */
+export async function start(argv: readonly string[], variables: Readonly<Record<string, string>>) {
   program ??= bundle();
-  const child = spawn(process.execPath, [await program, ...argv, "--output", "json"], {
+  const child = spawn(process.execPath, [await program, ...argv], {
     env: { PATH: process.env["PATH"], ...variables },
     stdio: ["ignore", "pipe", "pipe"],
   });
   running.add(child);
   child.on("close", () => running.delete(child));
+  return child;
+}
+
+/** Runs the program to a good end; what it says as JSON. */
+async function lockkeeper(
+  argv: readonly string[],
+  variables: Readonly<Record<string, string>>,
+): Promise<unknown> {
+  const child = await start([...argv, "--output", "json"], variables);
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
   const [said, wrong, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
   if (code !== 0) throw new Error(`lockkeeper ${argv.join(" ")}: exit ${code}\n${said}\n${wrong}`);

@@ -1,0 +1,131 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { beforeAll, describe, expect, test } from "vitest";
+import { needs } from "../support/parts.ts";
+import { createIssuer, testAudience } from "../support/token.ts";
+import { migrations, openSite, start, startBuckets, type Cost, type Site } from "./site.ts";
+
+needs("versitygw");
+
+/**
+ * Round trips of a run with nothing to do: the token is used up; the run accepted, with its audit record; the database's
+ * place read; the run ended, with its audit record; and read for the answer. Lower it when it can be lowered.
+ */
+const idleRoundTrips = 6;
+/** Of a status. Lower it when it can be lowered. */
+const statusCost = { requests: 3, roundTrips: 3 };
+
+/** Asks the server. */
+type Ask = (method: string, path: string, body?: object) => Promise<unknown>;
+
+/** The target `orders` of a server in a process of its own, until the file's end. */
+async function serve(site: Site): Promise<Ask> {
+  const issuer = await createIssuer();
+  const files = {
+    "jwks.json": issuer.jwks,
+    "policy.json": JSON.stringify({
+      schema: "urn:lockkeeper:policy:v1",
+      audience: testAudience,
+      issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
+      rules: [
+        {
+          id: "deploy",
+          issuer: "ci",
+          match: { sub: "ci" },
+          allow: { targets: ["orders"], actions: ["apply", "status"] },
+        },
+      ],
+    }),
+    "db-url": site.variables["DATABASE_URL"] ?? "",
+    "lockkeeper.yaml": `version: 1
+policy: policy.json
+trust: { team: { keys: [key.pub] } }
+targets:
+  orders: { engine: postgres, stream: orders, source: "${site.url}", trust: team, database: { urlFile: db-url } }
+`,
+  };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(site.folder, name), text);
+  const argv = ["serve", "--config", join(site.folder, "lockkeeper.yaml"), "--listen", "127.0.0.1:0"];
+  const child = await start(argv, site.variables);
+  let wrong = "";
+  child.stderr.on("data", (piece: Buffer) => (wrong += piece.toString()));
+  const url = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      const said = JSON.parse(line) as Readonly<Record<string, unknown>>;
+      if (said["event"] === "server.started") resolve(String(said["url"]));
+    });
+    child.once("close", (code) => reject(new Error(`the server ended with ${code}: ${wrong}`)));
+  });
+  return async (method, path, body) => {
+    const headers = {
+      authorization: `Bearer ${await issuer.token({ sub: "ci" })}`,
+      "content-type": "application/json",
+    };
+    const answer = await fetch(url + path, {
+      method,
+      headers,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await answer.text();
+    expect([answer.status, text]).toEqual([200, expect.any(String)]);
+    return JSON.parse(text);
+  };
+}
+
+/** What the second of two equal questions costs: the first may have to connect, or to load what it needs. */
+interface Warm {
+  readonly idle: Cost;
+  readonly status: Cost;
+}
+
+let few: Warm;
+let many: Warm;
+beforeAll(async () => {
+  const site = await openSite(await startBuckets("S3"));
+  const ask = await serve(site);
+  const apply = (): Promise<unknown> => ask("POST", "/v1/runs", { target: "orders", action: "apply" });
+  const status = (): Promise<unknown> => ask("GET", "/v1/targets/orders");
+  const warm = async (count: number): Promise<Warm> => {
+    await site.publish(migrations(count));
+    expect(await apply()).toMatchObject({ outcome: "applied" });
+    const idle = await repeated(apply);
+    return { idle, status: await repeated(status) };
+  };
+  const repeated = async (act: () => Promise<unknown>): Promise<Cost> => {
+    await act();
+    return site.counted(act);
+  };
+  few = await warm(10);
+  many = await warm(200);
+});
+
+describe("a server that has answered before", () => {
+  test("asks the bucket once, whether it has something newer, and the database a few times for a run with nothing to do", () => {
+    for (const { idle } of [few, many]) {
+      expect(idle.said).toMatchObject({ outcome: "noop" });
+      expect(idle.bucket.asked).toEqual([expect.stringMatching(/^GET \S*head\.json/)]);
+      expect(idle.database.asked.length).toBeLessThanOrEqual(idleRoundTrips);
+    }
+  });
+
+  test("takes as many bytes for a run with nothing to do from the bucket and the database, whether there are 10 migrations or 200", () => {
+    for (const at of ["bucket", "database"] as const)
+      expect(Math.abs(many.idle[at].bytesDown - few.idle[at].bytesDown)).toBeLessThanOrEqual(64);
+    // It has not changed, and that is all that the bucket says.
+    expect(many.idle.bucket.bytesDown).toBeLessThanOrEqual(512);
+  });
+
+  test("connects to neither for a run with nothing to do, nor for a status", () => {
+    for (const cost of [few.idle, few.status, many.idle, many.status])
+      expect([cost.bucket.connections, cost.database.connections]).toEqual([0, 0]);
+  });
+
+  test("says what a target's status is by as many requests and round trips with 200 migrations as with 10", () => {
+    for (const { status } of [few, many]) {
+      expect(status.said).toMatchObject({ name: "orders" });
+      expect(status.bucket.exchanges).toBeLessThanOrEqual(statusCost.requests);
+      expect(status.database.asked.length).toBeLessThanOrEqual(statusCost.roundTrips);
+    }
+  });
+});
