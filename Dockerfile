@@ -9,11 +9,13 @@
 FROM docker.io/library/node:24-bookworm-slim AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc ./
-# Neither the bundler nor any dependency needs its install script; without them nothing of theirs runs while building.
+# Neither the bundler, which has a lock of its own, nor any dependency needs its install script; without them nothing of
+# theirs runs while building.
 RUN npm ci --omit=dev --ignore-scripts
+COPY infra/bundle ./infra/bundle
+RUN npm ci --ignore-scripts --prefix infra/bundle
 COPY LICENSE ./
 COPY src ./src
-COPY infra/bundled.ts ./infra/
 COPY infra/image ./infra/image
 COPY infra/release/sbom.ts ./infra/release/
 # What is bundled can no longer be found by its package files: scanners read the bill of materials instead.

@@ -3,25 +3,44 @@
  * `OUT.zip`. Run in a checkout, after `npm ci`. The same checkout gives the same bytes.
  */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
-import { build, type Metafile } from "esbuild";
+import { resolve } from "node:path";
 import { zipSync, type Zippable } from "fflate";
-import { bundling, licencesOf } from "../bundled.ts";
+import { bundle, writeBundle, type Bundle } from "../bundle/bundle.ts";
 
 /** What was made. */
 export interface LambdaBundle {
-  /** sizes and imports of every file, by its path from the folder's */
-  readonly outputs: Readonly<Record<string, Metafile["outputs"][string]>>;
+  readonly outputs: Bundle["outputs"];
   readonly zipBytes: number;
 }
 
-const root = join(import.meta.dirname, "../..");
-
 /**
  * Parsers of SQL and TypeScript stay out, since a function applies what was checked when it was published; and it signs
- * nothing. What packages only try to load, such as native parts, the bundler leaves out where it is not installed.
+ * nothing. Native parts their packages do without.
  */
-const external = ["libpg-query", "esbuild", "@aws-sdk/client-kms"];
+const external = [
+  "libpg-query",
+  "esbuild",
+  "@aws-sdk/client-kms",
+  "pg-native",
+  "kerberos",
+  "snappy",
+  "socks",
+  "@mongodb-js/zstd",
+  "mongodb-client-encryption",
+];
+
+/** What a cold start reads at once: all that answers an event, then one database and one bucket. */
+const groups = [
+  {
+    name: "run",
+    test: /\/src\/(?:runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|bin\/lambda\/(?:handler|host|work|execution|message)|bin\/config(?:-file|-schema)?)\.ts$/,
+  },
+  { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
+  { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },
+  { name: "s3", test: /\/src\/source\/s3\.ts$/ },
+  { name: "gcs", test: /\/src\/source\/gcs\.ts$/ },
+  { name: "http", test: /\/src\/bin\/lambda\/http\.ts$/ },
+];
 
 /**
  * Bundles, and writes the folder and its zip.
@@ -31,34 +50,17 @@ const external = ["libpg-query", "esbuild", "@aws-sdk/client-kms"];
 export async function bundleLambda(out: string): Promise<LambdaBundle> {
   const folder = resolve(out);
   makeRoom(folder);
-  const { metafile, outputFiles } = await build({
-    ...bundling,
-    entryPoints: { index: "src/bin/lambda.ts" },
-    outdir: folder,
-    outExtension: { ".js": ".mjs" },
+  const made = await bundle({
+    entry: "src/bin/lambda.ts",
+    name: "index.mjs",
     external,
-    write: false,
+    groups,
+    keepsNames: false,
   });
-  const files = new Map<string, Uint8Array>(
-    outputFiles.map(({ path, contents }) => [path.slice(folder.length + 1).replaceAll("\\", "/"), contents]),
-  );
-  files.set("LICENSES.txt", Buffer.from(licencesOf(metafile)));
-  for (const [name, bytes] of files) {
-    mkdirSync(dirname(join(folder, name)), { recursive: true });
-    writeFileSync(join(folder, name), bytes);
-  }
-  const zip = zipSync(entriesOf(files), { level: 9 });
+  writeBundle(folder, made);
+  const zip = zipSync(entriesOf(made.files), { level: 9 });
   writeFileSync(`${folder}.zip`, zip);
-  const outputs = Object.entries(metafile.outputs).map(
-    ([path, output]) =>
-      [
-        resolve(root, path)
-          .slice(folder.length + 1)
-          .replaceAll("\\", "/"),
-        output,
-      ] as const,
-  );
-  return { outputs: Object.fromEntries(outputs), zipBytes: zip.length };
+  return { outputs: made.outputs, zipBytes: zip.length };
 }
 
 /** An earlier bundle is replaced; anything else is somebody's. */

@@ -98,7 +98,8 @@ function platformOf(name: string): Pick<LockedPackage, "os" | "cpu" | "libc"> {
 }
 
 if (import.meta.main) {
-  for (const file of ["../../package-lock.json", "npm/package-lock.json"]) complete(file);
+  for (const file of ["../../package-lock.json", "../../infra/bundle/package-lock.json", "npm/package-lock.json"])
+    complete(file);
 }
 
 function complete(name: string): void {

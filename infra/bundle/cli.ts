@@ -1,0 +1,59 @@
+/**
+ * Makes the command line as npm and the container image have it: `node infra/bundle/cli.ts OUT` writes `cli.js` and the
+ * files that it loads when a verb needs them into the folder OUT. Run in a checkout.
+ *
+ * As npm installs it, with its packages, it would be thousands of files, and reading those half of the time that a start
+ * takes.
+ */
+import { resolve } from "node:path";
+import { bundle, writeBundle, type Bundle } from "./bundle.ts";
+
+/** The parser of PostgreSQL is WebAssembly beside its script: it stays a package. */
+export const packages = ["libpg-query"] as const;
+
+/** What is loaded where it is installed: the compiler of `publish`, keys in AWS's KMS, and native parts that their packages do without. */
+const absent = [
+  "esbuild",
+  "@aws-sdk/client-kms",
+  "pg-native",
+  "kerberos",
+  "snappy",
+  "socks",
+  "@mongodb-js/zstd",
+  "mongodb-client-encryption",
+];
+
+/** The ways through it that are taken most. */
+const groups = [
+  { name: "start", test: /\/src\/(?:cli\/(?:main|interrupt|terminal)|bin\/config)\.ts$/ },
+  {
+    name: "run",
+    test: /\/src\/(?:runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|cli\/command\/(?:up|init|status|wait)|bin\/(?:wire|open-target))\.ts$/,
+  },
+  { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
+  { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },
+  { name: "s3", test: /\/src\/source\/s3\.ts$/ },
+  { name: "gcs", test: /\/src\/source\/gcs\.ts$/ },
+  { name: "server", test: /\/src\/bin\/server\.ts$/ },
+];
+
+/** Bundles the command line. Writes nothing. */
+export function bundleCli(): Promise<Bundle> {
+  return bundle({
+    entry: "src/bin/cli.ts",
+    name: "cli.js",
+    external: [...packages, ...absent],
+    groups,
+    keepsNames: true,
+  });
+}
+
+if (import.meta.main) {
+  const [out, ...rest] = process.argv.slice(2);
+  if (out === undefined || rest.length > 0) {
+    process.stderr.write("usage: node infra/bundle/cli.ts OUT\n");
+    process.exitCode = 2;
+  } else {
+    writeBundle(resolve(out), await bundleCli());
+  }
+}
