@@ -42,12 +42,15 @@ export interface LeasedSession {
    * Runs one body statement by statement with checkpoints, beside a fence. Where the outcome of a statement is not
    * known, after a lost connection or from an earlier run (`step.unfinished`), the database is asked before going on.
    *
+   * @param next - the body that this method is asked to run after this one, where there is one: its beginning may be recorded
+   * together with this one's end. It need not be asked for all the same; nothing of it is done
    * @throws RunnerError `MIGRATION_FAILED` with the entry recorded as failed; `NEEDS_ATTENTION` when no probe can tell the outcome of one statement
    */
   applyStatements(
     step: StatementStep,
     settings: SessionSettings,
     onProgress: (progress: StatementProgress) => void,
+    next?: StatementStep,
   ): Promise<{ readonly durationMs: number }>;
 
   /**

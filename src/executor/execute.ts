@@ -50,7 +50,7 @@ export async function execute(
       only.body.code === true
         ? await executeCode(only, session, settings, options, progress)
         : only.body.tx === "none"
-          ? await executeStatements(only, session, settings, options, progress)
+          ? await executeStatements([only, plan.steps[index + 1]], session, settings, options, progress)
           : await executeTogether(group, session, settings, options, progress);
     if (failure !== null) return failure;
     index += group.length;
@@ -132,7 +132,7 @@ async function executeCode(
 }
 
 async function executeStatements(
-  step: Step,
+  [step, next]: readonly [Step, Step | undefined],
   session: LeasedSession,
   settings: SessionSettings,
   options: ExecuteOptions,
@@ -141,8 +141,13 @@ async function executeStatements(
   announce(step, progress.done, progress.total, options.emit);
   const prepared = statementStep(step, options);
   try {
-    const { durationMs } = await session.applyStatements(prepared, settings, (progress) =>
-      options.emit(statementEvent(prepared, progress)),
+    const { durationMs } = await session.applyStatements(
+      prepared,
+      settings,
+      (progress) => options.emit(statementEvent(prepared, progress)),
+      next?.body.tx === "none" && next.body.code !== true && next.resumeAt === 0
+        ? statementStep(next, options)
+        : undefined,
     );
     succeed(step, durationMs, progress, options.emit);
     return null;

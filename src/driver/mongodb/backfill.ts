@@ -5,7 +5,8 @@ import { doneEarlier, followRanges, notABackfill } from "../follow-ranges.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { BackfillRanges } from "./backfill-ranges.ts";
 import type { Bench } from "./bench.ts";
-import { checksumOf, commandsOf, startEntry, stop } from "./statement-task.ts";
+import { openCheckpoint } from "./checkpoint.ts";
+import { checksumOf, commandsOf, stop } from "./statement-task.ts";
 
 /**
  * Runs a body's one command for one range of `_id`s after the other. Each range is a fenced transaction that moves the
@@ -26,7 +27,8 @@ export async function runBackfill(
   const [command] = commandsOf(step);
   const [statement] = step.statements;
   if (backfill === undefined || command === undefined || statement === undefined) throw notABackfill(step);
-  const checkpoint = await startEntry(bench, step, settings);
+  const checkpoint = openCheckpoint({ bench, step, settings }, undefined, undefined);
+  await checkpoint.begin();
   if (step.resumeAt === 0) {
     const checksum = sha256Hex(JSON.stringify([backfill.table, checksumOf(step, statement)]));
     const earlier = doneEarlier(step, checksum);

@@ -10,6 +10,7 @@ import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import { isConflict, isTransient } from "./command-error.ts";
 import { answerMs, within, type MongoDatabase } from "./database.ts";
+import type { StreamDocument } from "./documents.ts";
 import { isAway, isCommitUnknown, lacksTransactions } from "./failure.ts";
 import {
   changeEntry,
@@ -20,6 +21,8 @@ import {
   type NewEntry,
 } from "./history.ts";
 import { leaseLost, nameSession, passFence, type LeaseKey } from "./lease.ts";
+import { showsOperations } from "./operations.ts";
+import { OwnEntries } from "./own-entries.ts";
 import { endTransactions } from "./pass-on.ts";
 
 /** What to do about commands that nobody waits for any more, and whom to tell. */
@@ -49,6 +52,8 @@ export class Bench {
   readonly targetId: string;
   readonly times: LeaseTimes;
   readonly orphans: OrphanRules;
+  /** of bodies that run command by command */
+  readonly entries = new OwnEntries(this);
   /** id of the newest history entry that this run added */
   lastEntryId = 0;
   /** another tool's record that is kept true with every entry; null where there is none */
@@ -57,6 +62,8 @@ export class Bench {
   readonly #acquiredAt: BenchParts["acquiredAt"];
   /** ids of the driver's sessions that the lease names, by themselves in hex */
   readonly #sessions = new Map<string, Binary>();
+  /** a property of the server or the service, so it is asked for once */
+  #isShown: Promise<boolean> | undefined;
   #attempt: RunAttempt | undefined;
   #kept: KeptLease | undefined;
 
@@ -94,6 +101,12 @@ export class Bench {
     return this.#key;
   }
 
+  /** Whether the server shows what it works on. */
+  showsOperations(): Promise<boolean> {
+    this.#isShown ??= showsOperations(this.database.db, this.kept.signal);
+    return this.#isShown;
+  }
+
   /** The server's clock, as far as it can be told without asking: when the lease was taken, and what has passed here since. */
   now(): Date {
     const { server, local } = this.#acquiredAt;
@@ -108,9 +121,10 @@ export class Bench {
    * The transaction has a name, which the fence writes. If a commit's answer is lost and the next try finds that name, it
    * did commit, and `work` is not done a second time.
    *
+   * @param work - also given the stream's document as the fence has found it
    * @throws RunnerError `LEASE_LOST`, or the run's own reason when it is to stop
    */
-  async transaction<T>(work: (session: ClientSession) => Promise<T>): Promise<T> {
+  async transaction<T>(work: (session: ClientSession, before: StreamDocument) => Promise<T>): Promise<T> {
     const name = randomUUID();
     let sent: { readonly value: T } | undefined;
     for (let delayMs = againMs.first; ; delayMs = longer(delayMs)) {
@@ -128,7 +142,7 @@ export class Bench {
         if (sent !== undefined && before.transaction === name) return sent.value;
         sent = undefined;
         isOurs = false;
-        const value = await work(session);
+        const value = await work(session, before);
         isOurs = true;
         sent = { value };
         await this.#commit(session);
@@ -150,7 +164,9 @@ export class Bench {
    *
    * @throws RunnerError `LEASE_LOST` - another has the lease; nothing was written
    */
-  async write<T>(work: (session: ClientSession | undefined) => Promise<T>): Promise<T> {
+  async write<T>(
+    work: (session: ClientSession | undefined, before: StreamDocument) => Promise<T>,
+  ): Promise<T> {
     for (let delayMs = againMs.first; this.database.hasTransactions; delayMs = longer(delayMs)) {
       try {
         return await this.transaction(work);
@@ -162,8 +178,8 @@ export class Bench {
       }
       await this.#pause(delayMs);
     }
-    await this.again(() => passFence(this.database, this.#key, randomUUID(), undefined));
-    return work(undefined);
+    const before = await this.again(() => passFence(this.database, this.#key, randomUUID(), undefined));
+    return work(undefined, before);
   }
 
   /** One of our own writes: in its session as it is, else tried again until the server is back or the lease no longer ours. */

@@ -38,6 +38,8 @@ export interface StreamDocument {
   readonly failed?: FailedRelease | null;
   readonly paused?: boolean;
   readonly inStep?: ForeignPlace | null;
+  /** ids of the entries that the holder may write to by themselves; see `own-entries.ts` */
+  readonly openEntries?: { readonly from: number; readonly through: number } | null;
 }
 
 /** Who has the lease of a stream: what heartbeats write to, so that they wait for no transaction. */
@@ -66,6 +68,21 @@ export interface EntryDocument extends Omit<HistoryEntry, "checkpoint"> {
   readonly stream: string;
   /** as JSON */
   readonly checkpoint: string | null;
+  readonly writer?: EntryWriter;
+}
+
+/** Who may write to an entry without the stream's fence; see `own-entries.ts`. */
+export interface EntryWriter {
+  /** token and run */
+  readonly run: string;
+  /** number of his newest write to it */
+  readonly turn: number;
+}
+
+/** A place in the history that a holder has for an entry: it belongs to no stream before he fills it. */
+export interface BlankDocument {
+  readonly _id: string;
+  readonly writer: EntryWriter;
 }
 
 /** One run. */
@@ -120,11 +137,18 @@ export interface AuditDocument extends Omit<AuditEntry, "seq"> {
   readonly recordedAt: Date;
 }
 
+/** The `_id` of an entry. */
+export function entryId(stream: string, id: number): string {
+  return `${stream}/${id}`;
+}
+
 /** Our collections in one database. */
 export interface Collections {
   readonly streams: Collection<StreamDocument>;
   readonly leases: Collection<LeaseDocument>;
   readonly history: Collection<EntryDocument>;
+  /** the same collection, for what is no entry yet */
+  readonly blanks: Collection<BlankDocument>;
   readonly runs: Collection<RunDocument>;
   readonly roots: Collection<RootDocument>;
   readonly audit: Collection<AuditDocument>;
@@ -153,6 +177,7 @@ export function collectionsOf(db: Db, prefix: string): Collections {
     streams: db.collection(`${prefix}.streams`, safe),
     leases: db.collection(`${prefix}.leases`, safe),
     history: db.collection(`${prefix}.history`, safe),
+    blanks: db.collection(`${prefix}.history`, safe),
     runs: db.collection(`${prefix}.runs`, safe),
     roots: db.collection(`${prefix}.roots`, safe),
     audit: db.collection(`${prefix}.audit`, safe),

@@ -4,7 +4,7 @@ import type { HistoryEntry, StatementCheckpoint } from "../../history/entry.ts";
 import type { HistoryQuery } from "../driver.ts";
 import type { TransactionStep } from "../session.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
-import type { EntryDocument } from "./documents.ts";
+import { entryId, type EntryDocument } from "./documents.ts";
 import { commandError, errorCode } from "./command-error.ts";
 import { isOurs, leaseLost, type LeaseKey } from "./lease.ts";
 
@@ -95,11 +95,9 @@ export async function changeEntry(
   change: EntryChange,
   session: ClientSession | undefined,
 ): Promise<void> {
-  const { checkpoint, ...rest } = change;
-  const noted = checkpoint === undefined ? {} : { checkpoint: textOf(checkpoint) };
   const { matchedCount } = await collections.history.updateOne(
     { _id: entryId(stream, id), token, runId },
-    { $set: { ...rest, ...noted } },
+    { $set: toChange(change) },
     { maxTimeMS: answerMs, ...withSession(session) },
   );
   if (matchedCount !== 1) throw leaseLost();
@@ -144,7 +142,13 @@ export function readEntry(document: EntryDocument): HistoryEntry {
   return { id, ...fieldsOf(document), checkpoint: noted };
 }
 
-function toDocument(stream: string, id: number, entry: NewEntry): EntryDocument {
+/** A change as the fields of the document. */
+export function toChange({ checkpoint, ...rest }: EntryChange): Partial<EntryDocument> {
+  return { ...rest, ...(checkpoint === undefined ? {} : { checkpoint: textOf(checkpoint) }) };
+}
+
+/** An entry as a document. */
+export function toDocument(stream: string, id: number, entry: NewEntry): EntryDocument {
   return { _id: entryId(stream, id), stream, id, ...fieldsOf(entry), checkpoint: textOf(entry.checkpoint) };
 }
 
@@ -179,10 +183,6 @@ function fieldsOf(entry: Omit<HistoryEntry, "id" | "checkpoint">): Omit<HistoryE
 
 function textOf(checkpoint: StatementCheckpoint | null): string | null {
   return checkpoint === null ? null : JSON.stringify(checkpoint);
-}
-
-function entryId(stream: string, id: number): string {
-  return `${stream}/${id}`;
 }
 
 /** As an option: the driver tells an absent session from one that is undefined. */

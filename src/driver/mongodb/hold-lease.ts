@@ -48,7 +48,12 @@ export async function holdLease<T>(
     const bench = new Bench(parts, key);
     bench.guardBy(kept);
     await beginAttempt(bench, options);
-    return await work(openSession(bench));
+    try {
+      return await work(openSession(bench));
+    } finally {
+      // What fails is found out by the next run, as after a crash.
+      if (!isLost(kept.signal)) await ask(() => bench.entries.withdraw()).catch(() => undefined);
+    }
   } finally {
     // A heartbeat that the network has swallowed is not waited for: without our run in the lease it would change nothing.
     ended.abort();

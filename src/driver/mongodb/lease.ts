@@ -1,6 +1,7 @@
 import type { Binary, ClientSession, Filter } from "mongodb";
 
 import { RunnerError } from "../../error.ts";
+import { closeEntries } from "./blank-entries.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
 import type { LeaseDocument, StreamDocument } from "./documents.ts";
 import { errorCode, commandError } from "./command-error.ts";
@@ -133,26 +134,28 @@ export async function insertStream(
 }
 
 /**
- * Raises the fence to a token, so that whoever had a smaller one can commit nothing any more. A transaction of his that is
- * still open keeps us waiting, for `maxTimeMS` at most.
+ * Raises the fence to a token, so that whoever had a smaller one can commit nothing any more, and closes the entries that he
+ * could write to without it. A transaction of his that is still open keeps us waiting, for `maxTimeMS` at most.
  *
  * @returns how the fence stands where it could not be raised; undefined where it was
  */
 export async function raiseFence(
-  { collections }: MongoDatabase,
+  database: MongoDatabase,
   { stream, token, runId }: LeaseKey,
   maxTimeMS: number,
 ): Promise<StreamDocument | "absent" | undefined> {
-  const { matchedCount } = await collections.streams.updateOne(
+  const { streams } = database.collections;
+  const before = await streams.findOneAndUpdate(
     { _id: stream, token: { $lt: token } },
     { $set: { token, runId } },
-    { maxTimeMS },
+    { returnDocument: "before", maxTimeMS },
   );
-  if (matchedCount === 1) return undefined;
-  const found = await collections.streams.findOne({ _id: stream }, limit);
+  const found = before ?? (await streams.findOne({ _id: stream }, limit));
   if (found === null) return "absent";
-  // An earlier try, whose answer was lost.
-  return found.token === token && found.runId === runId ? undefined : found;
+  // The second: of an earlier try, whose answer was lost.
+  if (before === null && (found.token !== token || found.runId !== runId)) return found;
+  if (found.openEntries) await closeEntries(database, stream, found.openEntries);
+  return undefined;
 }
 
 /**

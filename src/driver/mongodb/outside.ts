@@ -6,28 +6,43 @@ import { probeOf, probes } from "./outcome.ts";
 import type { Seen } from "./probe.ts";
 import { mayTryAgain } from "./retry.ts";
 import { sendCommand } from "./send-command.ts";
-import { ended, limitOf, noteBefore, seenIn, settle, type SendLimit, type SentNote } from "./settle.ts";
+import {
+  ended,
+  firstSlackMs,
+  isInTime,
+  limitOf,
+  noteBefore,
+  seenIn,
+  settle,
+  type Noted,
+  type SendLimit,
+  type SentNote,
+} from "./settle.ts";
 import { assertMayStart, checksumOf, recordFailure, stop, type Task } from "./statement-task.ts";
 
 /**
  * A command outside transactions; its checkpoint follows it. What it is about is noted before it is sent, so that
  * whoever does not know how it ended can ask the database and go on.
  *
- * @param earlier - what an earlier run noted of this very command, which has not taken effect, or only in part
+ * @param known - `earlier`: what an earlier run noted of this very command, which has not taken effect, or only in part;
+ * `ahead`: what this run has noted of it already, without sending it
  */
-export async function runOutside(task: Task, earlier?: SentNote): Promise<void> {
+export async function runOutside(
+  task: Task,
+  { earlier, ahead }: { readonly earlier?: SentNote | undefined; readonly ahead?: Noted | undefined } = {},
+): Promise<void> {
   const { bench, step, index, statement, settings, checkpoint } = task;
   const attempt: Attempt = {
     number: 1,
     seen: earlier === undefined ? undefined : seenIn(earlier),
-    note: undefined,
+    note: ahead?.note,
     wasUnknown: earlier !== undefined,
     isLimitOurs: false,
   };
   for (;;) {
     await assertMayStart(task);
     try {
-      await sendOnce(task, attempt);
+      await sendOnce(task, attempt, ahead);
       break;
     } catch (cause) {
       if (await hasTakenEffect(task, attempt, cause)) break;
@@ -42,9 +57,6 @@ export async function runOutside(task: Task, earlier?: SentNote): Promise<void> 
   await checkpoint.reached(index, checksumOf(step, statement));
 }
 
-/** milliseconds that noting may take */
-const firstSlackMs = 1_000;
-
 interface Attempt {
   /** from 1 */
   number: number;
@@ -57,9 +69,10 @@ interface Attempt {
   isLimitOurs: boolean;
 }
 
-async function sendOnce(task: Task, attempt: Attempt): Promise<void> {
+async function sendOnce(task: Task, attempt: Attempt, ahead: Noted | undefined): Promise<void> {
   const { bench, step, command } = task;
-  const limit = await noteInTime(task, attempt);
+  const isNoted = ahead !== undefined && attempt.number === 1 && isInTime(ahead.limit);
+  const limit = isNoted ? ahead.limit : await noteInTime(task, attempt);
   attempt.isLimitOurs = limit.isOurs;
   if (attempt.note === undefined) throw new TypeError("nothing was noted");
   const document = await documentOf(task, attempt.note, toCommandDocument(command, step.path));
@@ -76,7 +89,7 @@ async function noteInTime(task: Task, attempt: Attempt): Promise<SendLimit> {
     const note = await noteBefore(task, limit, { isRepeatable: isRepeatable(task), seen: attempt.seen });
     attempt.seen = seenIn(note);
     attempt.note = note;
-    if (performance.now() < limit.sendBy) return limit;
+    if (isInTime(limit)) return limit;
   }
 }
 

@@ -32,8 +32,8 @@ export function openSession(bench: Bench): LeasedSession {
     ...(bench.database.hasTransactions && {
       applyFunction: (step, settings) => named(applyFunction(bench, step, settings)),
     }),
-    applyStatements: (step, settings, onProgress) =>
-      named(applyStatements(bench, step, settings, onProgress)),
+    applyStatements: (step, settings, onProgress, next) =>
+      named(applyStatements(bench, step, settings, onProgress, next)),
     declare: (entries, inStep) => named(declare(bench, entries, inStep)),
     finish: (end) => named(finish(bench, end)),
   };
@@ -78,14 +78,17 @@ async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
  */
 async function finish(bench: Bench, end: RunEnd): Promise<void> {
   const { completed, held, failed, ...change } = end;
+  await bench.again(() => bench.entries.withdraw());
   await bench.write(async (session) => {
     await changeStream(bench, session, {
       ...(completed === undefined ? {} : { completed }),
       ...(held === undefined ? {} : { held }),
       ...(failed === undefined ? {} : { failed }),
+      ...(await bench.own(session, () => bench.entries.end(session))),
     });
     await bench.own(session, () => updateRun(bench.database, bench.key().runId, change, session));
   });
+  bench.entries.ended();
 }
 
 async function declare(

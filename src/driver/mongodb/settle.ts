@@ -3,9 +3,10 @@ import * as v from "valibot";
 
 import { RunnerError } from "../../error.ts";
 import type { StatementCheckpoint } from "../../history/entry.ts";
+import type { Command } from "../../migration/mongo/value.ts";
 import type { ProbeVerdict } from "../session.ts";
 import { isNetworkLoss, isOutcomeUnknown } from "./command-error.ts";
-import { selectOperations, showsOperations } from "./operations.ts";
+import { selectOperations } from "./operations.ts";
 import { isProbeName, probeOf, probes } from "./outcome.ts";
 import type { Seen } from "./probe.ts";
 import {
@@ -32,6 +33,9 @@ export interface SendLimit {
   readonly sendBy: number;
 }
 
+/** What the limit hangs on. */
+type LimitedTask = Pick<Body, "bench" | "step" | "settings">;
+
 /** What a note says of the command, besides what its probe has seen. */
 const noted = v.object({
   command: v.string(),
@@ -42,6 +46,8 @@ const noted = v.object({
   seen: v.record(v.string(), v.unknown()),
 });
 
+/** milliseconds that noting may take, at the first try */
+export const firstSlackMs = 1_000;
 /** milliseconds between looks for a command that may still be under way */
 const lookMs = 250;
 /** tries of asking how a command ended, when the server is away */
@@ -54,10 +60,10 @@ const mostTries = 10;
  *
  * @param slackMs - milliseconds until it is sent, at most
  */
-export async function limitOf(task: Task, slackMs: number): Promise<SendLimit> {
+export async function limitOf(task: LimitedTask, slackMs: number): Promise<SendLimit> {
   const { bench } = task;
   const wanted = statementTimeoutOf(task);
-  const isShown = await showsOperations(bench.database.db, bench.kept.signal);
+  const isShown = await bench.showsOperations();
   if (wanted === 0 && isShown) return { maxTimeMs: 0, until: null, isOurs: false, sendBy: Infinity };
   if (wanted === 0) await untilFresh(task);
   const maxTimeMs = wanted > 0 ? wanted : Math.max(1, bench.kept.trustedForMs() - slackMs);
@@ -70,7 +76,7 @@ export async function limitOf(task: Task, slackMs: number): Promise<SendLimit> {
 }
 
 /** The lease is hardly older than a heartbeat: what may last as long as it is trusted has that time. */
-async function untilFresh({ bench }: Task): Promise<void> {
+async function untilFresh({ bench }: Pick<Body, "bench">): Promise<void> {
   const { leaseMs, marginMs, heartbeatMs } = bench.times;
   const enough = leaseMs - marginMs - heartbeatMs * 1.5;
   while (bench.kept.trustedForMs() < enough) {
@@ -89,20 +95,42 @@ export async function noteBefore(
   const { bench, checkpoint, command, index, step, statement } = task;
   const probe = probeOf(command) ?? null;
   const found = seen ?? (probe === null ? {} : await probes[probe].look(bench.database.db, command));
-  const note: SentNote = {
-    kind: "sent",
-    statement: index,
-    sha256: checksumOf(step, statement),
-    before: {
-      command: command.name,
-      probe,
-      isRepeatable,
-      until: until?.toISOString() ?? null,
-      seen: found,
-    } satisfies v.InferOutput<typeof noted>,
-  };
+  const note = noteOf(
+    { index, sha256: checksumOf(step, statement) },
+    { command: command.name, probe, isRepeatable, until: until?.toISOString() ?? null, seen: found },
+  );
   await checkpoint.noted(note);
   return note;
+}
+
+/** A command that was noted, and may be sent. */
+export interface Noted {
+  readonly note: SentNote;
+  readonly limit: SendLimit;
+}
+
+/** Whether there is still the time that the note speaks of. */
+export function isInTime({ until, sendBy }: SendLimit): boolean {
+  return until === null || performance.now() < sendBy;
+}
+
+/** What is to be noted of a command that may be repeated, and that nothing has to be asked about before it is sent. */
+export async function plainNote(
+  task: LimitedTask,
+  command: Command,
+  { index, sha256 }: Parameters<typeof noteOf>[0],
+): Promise<Noted> {
+  const limit = await limitOf(task, firstSlackMs);
+  const until = limit.until?.toISOString() ?? null;
+  const before = { command: command.name, probe: null, isRepeatable: true, until, seen: {} };
+  return { limit, note: noteOf({ index, sha256 }, before) };
+}
+
+function noteOf(
+  { index, sha256 }: { readonly index: number; readonly sha256: string },
+  before: v.InferOutput<typeof noted>,
+): SentNote {
+  return { kind: "sent", statement: index, sha256, before };
 }
 
 /** The same of a command that the server has answered: it works on it no longer. */

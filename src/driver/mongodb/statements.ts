@@ -1,21 +1,23 @@
 import { RunnerError } from "../../error.ts";
 import { factsOf } from "../../migration/mongo/command-kind.ts";
+import { readCommands } from "../../migration/mongo/read-commands.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { runBackfill } from "./backfill.ts";
 import type { Bench } from "./bench.ts";
 import { toCommandDocument } from "./bson.ts";
 import { bodyFailure } from "./body-failure.ts";
+import { openCheckpoint, type NextBody } from "./checkpoint.ts";
 import { commandError, errorCode } from "./command-error.ts";
 import { runOutside } from "./outside.ts";
 import { mayTryAgain } from "./retry.ts";
+import { probeOf } from "./outcome.ts";
 import { sendCommand } from "./send-command.ts";
-import { settle, type SentNote } from "./settle.ts";
+import { plainNote, settle, type SentNote } from "./settle.ts";
 import {
   assertMayStart,
   checksumOf,
   commandsOf,
   recordFailure,
-  startEntry,
   statementTimeoutOf,
   stop,
   type Body,
@@ -27,6 +29,7 @@ import { applyAtOnce } from "./transactions.ts";
  * A body command by command, each checkpointed. On a replica set a command that can be is one transaction with its
  * checkpoint and the fence, so only for the others can a crash leave in doubt whether they took effect.
  *
+ * @param next - the body that will follow: where its first command may be repeated, it is noted with the end of this one
  * @throws RunnerError `MIGRATION_FAILED` with the entry recorded; `NEEDS_ATTENTION` when an outcome cannot be known
  */
 export async function applyStatements(
@@ -34,6 +37,7 @@ export async function applyStatements(
   step: StatementStep,
   settings: SessionSettings,
   onProgress: (progress: StatementProgress) => void,
+  next?: StatementStep,
 ): Promise<{ readonly durationMs: number }> {
   if (step.statements.some(({ kind }) => kind === "backfill"))
     return runBackfill(bench, step, settings, onProgress);
@@ -41,7 +45,10 @@ export async function applyStatements(
   const commands = commandsOf(step);
   const hasBegun = step.resumeAt > 0 || (step.unfinished?.checkpoint ?? null) !== null;
   if (bench.database.isOneTransaction && !hasBegun) return applyAtOnce(bench, step, settings, onProgress);
-  const checkpoint = await startEntry(bench, step, settings);
+  const ahead = bench.entries.takeAhead(step);
+  const checkpoint = openCheckpoint({ bench, step, settings }, ahead?.begun, nextBody(bench, next, settings));
+  // The note of its first command begins the entry of a body that has nothing behind it.
+  if (hasBegun || step.statements[0]?.kind === "transactional") await checkpoint.begin();
   const body: Body = { bench, step, settings, checkpoint, onProgress };
   const { from, earlier } = await settleUnfinished(body);
   for (const [index, command] of commands.entries()) {
@@ -49,11 +56,26 @@ export async function applyStatements(
     if (index < from || statement === undefined) continue;
     const task: Task = { ...body, command, statement, index };
     if (statement.kind === "transactional" && bench.database.hasTransactions) await runInTransaction(task);
-    else await runOutside(task, index === from ? earlier : undefined);
+    else await runOutside(task, index === from ? { earlier, ahead: ahead?.noted } : {});
     onProgress({ kind: "statement", done: index + 1 });
   }
   await checkpoint.done();
   return { durationMs: performance.now() - startedAt };
+}
+
+/** What can be begun ahead: nothing of it would have to be found out first, or asked of a person after a crash. */
+function nextBody(
+  bench: Bench,
+  step: StatementStep | undefined,
+  settings: SessionSettings,
+): NextBody | undefined {
+  const [statement] = step?.statements ?? [];
+  if (step === undefined || statement?.kind !== "repeatable" || step.unfinished !== null) return undefined;
+  if (step.resumeAt > 0 || bench.database.isOneTransaction) return undefined;
+  const [command] = readCommands(step.bytes, step.path).commands;
+  if (command === undefined || probeOf(command) !== undefined) return undefined;
+  const place = { index: 0, sha256: checksumOf(step, statement) };
+  return { step, note: () => plainNote({ bench, step, settings }, command, place) };
 }
 
 interface GoOn {

@@ -1,0 +1,236 @@
+import type { ClientSession, Document } from "mongodb";
+
+import type { StatementStep } from "../session.ts";
+import type { Bench } from "./bench.ts";
+import { removeBlanks } from "./blank-entries.ts";
+import { assertDone } from "./command-error.ts";
+import { answerMs, type MongoDatabase } from "./database.ts";
+import { entryId, type EntryDocument, type StreamDocument } from "./documents.ts";
+import { toChange, toDocument, withSession, type EntryChange, type NewEntry } from "./history.ts";
+import { isOurs, leaseLost, type LeaseKey } from "./lease.ts";
+import type { Noted } from "./settle.ts";
+
+/**
+ * The entry of a body that runs command by command is written several times, and each time a transaction of its own, with
+ * the fence before and the commit after it, would cost three round trips. So such an entry carries its fence in itself: it
+ * names its writer, every write of his is one update of one document that matches it by that name, and whoever raises the
+ * fence strikes the names out (`blank-entries.ts`) before he reads anything. A late write either came before that, and is part
+ * of what he reads, or finds no name and changes nothing.
+ *
+ * A new entry needs a place that only a fenced transaction can give: it makes a few blanks at once, which no reader sees,
+ * because they belong to no stream yet.
+ */
+
+/** An entry that was begun, for its later writes. */
+export interface OpenEntry {
+  readonly id: number;
+  /** number of its newest write; null: it has no writer, and is changed behind the stream's own fence */
+  turn: number | null;
+}
+
+/** The body that follows, where its entry is there already. */
+export interface Ahead {
+  readonly step: StatementStep;
+  readonly noted: Noted;
+  readonly begun: OpenEntry;
+}
+
+/** A later write to an entry. */
+export interface OwnChange {
+  readonly of: OpenEntry;
+  readonly change: EntryChange;
+}
+
+/** Blanks that are made with an entry: none with the first, which may be the only one. */
+const blanksMade = [0, 7, 63] as const;
+
+const limit = { maxTimeMS: answerMs } as const;
+
+/** The entries that one holder begins and changes. */
+export class OwnEntries {
+  readonly #bench: Bench;
+  /** ids of the blanks that are left */
+  #blanks = { next: 1, through: 0 };
+  /** how often in a row all blanks were used */
+  #used = 0;
+  #hasOpen = false;
+  #ahead: Ahead | undefined;
+
+  constructor(bench: Bench) {
+    this.#bench = bench;
+  }
+
+  /**
+   * Begins an entry, and writes to another before it where `after` says so: both in one command, in this order.
+   *
+   * @throws RunnerError `LEASE_LOST`
+   */
+  async begin(entry: NewEntry, after?: OwnChange): Promise<OpenEntry> {
+    const { next, through } = this.#blanks;
+    // What was added otherwise meanwhile comes later, and has a greater id.
+    const isUsable = next <= through && this.#bench.lastEntryId < next;
+    if (!isUsable) {
+      if (after !== undefined) await this.change(after);
+      return this.#beginWithBlanks(entry, next > through);
+    }
+    const { database } = this.#bench;
+    const key = this.#bench.key();
+    const first = after === undefined ? [] : [this.#update(after)];
+    const fill = update(key, { id: next, turn: 1 }, toDocument(key.stream, next, entry));
+    await this.#bench.again(() => writeOwn(database, [...first, fill], undefined));
+    this.#blanks = { next: next + 1, through };
+    this.#bench.lastEntryId = next;
+    return { id: next, turn: 1 };
+  }
+
+  /**
+   * Writes to an entry by itself.
+   *
+   * @throws RunnerError `LEASE_LOST` - it is no longer ours
+   */
+  async change({ of, change }: OwnChange): Promise<void> {
+    const bench = this.#bench;
+    if (of.turn === null) return bench.write((session) => bench.updateEntry(session, of.id, change));
+    const sent = this.#update({ of, change });
+    return bench.again(() => writeOwn(bench.database, [sent], undefined));
+  }
+
+  /** Writes to an entry in a transaction, or, where the server has none, behind a fence that was just passed. */
+  async changeWithin(session: ClientSession | undefined, { of, change }: OwnChange): Promise<void> {
+    const bench = this.#bench;
+    if (of.turn === null) return bench.updateEntry(session, of.id, change);
+    return writeOwn(bench.database, [this.#update({ of, change })], session);
+  }
+
+  /**
+   * Begins the entry of the body that follows, with the note of its first command: with the end of the one before, which
+   * costs no round trip. Only for a command that may be repeated, because a crash from here on leaves it as one that may have
+   * been sent.
+   */
+  async beginAhead(body: Omit<Ahead, "begun">, entry: NewEntry, after: OwnChange): Promise<void> {
+    this.#ahead = { ...body, begun: await this.begin(entry, after) };
+  }
+
+  /** What was begun ahead of a body that now runs; undefined: nothing. */
+  takeAhead({ path, direction, sha256 }: StatementStep): Ahead | undefined {
+    const ahead = this.#ahead;
+    const isIt =
+      ahead?.step.path === path && ahead.step.direction === direction && ahead.step.sha256 === sha256;
+    if (!isIt) return undefined;
+    this.#ahead = undefined;
+    return ahead;
+  }
+
+  /** Takes back what was begun ahead of a body that does not run: nothing was sent of it. */
+  async withdraw(): Promise<void> {
+    const ahead = this.#ahead;
+    if (ahead === undefined) return;
+    const { stream, ...key } = this.#bench.key();
+    await this.#bench.database.collections.history.deleteOne(
+      { _id: entryId(stream, ahead.begun.id), "writer.run": writerOf(key), "writer.turn": 1 },
+      limit,
+    );
+    this.#ahead = undefined;
+  }
+
+  /**
+   * Removes what is left of the blanks, in a transaction's session. Once that has committed, `ended` has to be called.
+   *
+   * @returns what the stream's document is to say from now on
+   */
+  async end(session: ClientSession | undefined): Promise<Pick<StreamDocument, "openEntries">> {
+    if (!this.#hasOpen) return {};
+    const { next, through } = this.#blanks;
+    if (next <= through)
+      await removeBlanks(this.#bench.database, this.#bench.key().stream, { from: next, through }, session);
+    return { openEntries: null };
+  }
+
+  /** The next entry makes new blanks. */
+  ended(): void {
+    this.#blanks = { next: 1, through: 0 };
+    this.#used = 0;
+    this.#hasOpen = false;
+  }
+
+  #beginWithBlanks(entry: NewEntry, wasUsedUp: boolean): Promise<OpenEntry> {
+    const bench = this.#bench;
+    const { database } = bench;
+    const key = bench.key();
+    this.#used = wasUsedUp ? this.#used : 0;
+    const blanks = blanksMade[Math.min(this.#used, blanksMade.length - 1)] ?? 0;
+    return bench
+      .write(async (session, before) => {
+        if (session === undefined) return { id: await bench.addEntries(session, [entry]), turn: null };
+        const from = before.lastEntryId + 1;
+        const through = from + blanks;
+        const writer = { run: writerOf(key), turn: 0 };
+        const documents = Array.from({ length: blanks }, (_, index) => ({
+          _id: entryId(key.stream, from + 1 + index),
+          writer,
+        }));
+        const begun = { ...toDocument(key.stream, from, entry), writer: { ...writer, turn: 1 } };
+        await database.collections.blanks.insertMany([begun, ...documents], { session, ...limit });
+        const { matchedCount } = await database.collections.streams.updateOne(
+          isOurs(key),
+          { $set: { lastEntryId: through, openEntries: { from, through } } },
+          { session, ...limit },
+        );
+        if (matchedCount !== 1) throw leaseLost();
+        return { id: from, turn: 1, through };
+      })
+      .then(({ through, ...begun }: OpenEntry & { readonly through?: number }) => {
+        bench.lastEntryId = begun.id;
+        this.#hasOpen ||= begun.turn !== null;
+        this.#blanks = { next: begun.id + 1, through: through ?? begun.id };
+        this.#used += 1;
+        return begun;
+      });
+  }
+
+  #update({ of, change }: OwnChange): Document {
+    of.turn = (of.turn ?? 0) + 1;
+    return update(this.#bench.key(), { id: of.id, turn: of.turn }, toChange(change));
+  }
+}
+
+/** Of a holder: both at once, as in {@link isOurs}. */
+function writerOf({ token, runId }: Pick<LeaseKey, "token" | "runId">): string {
+  return `${token}/${runId}`;
+}
+
+/** By turns, so that one that the network held up, and that was made again meanwhile, cannot undo a later one. */
+function update(
+  key: LeaseKey,
+  { id, turn }: { readonly id: number; readonly turn: number },
+  { _id, ...values }: Partial<EntryDocument>,
+): Document {
+  return {
+    q: { _id: entryId(key.stream, id), "writer.run": writerOf(key), "writer.turn": { $lte: turn } },
+    u: { $set: { ...values, "writer.turn": turn } },
+  };
+}
+
+/**
+ * In one command, one after the other. As a plain command, because it may be repeated as it is: what the driver would do to
+ * make that so costs the server more than the write.
+ */
+async function writeOwn(
+  { db, collections }: MongoDatabase,
+  updates: readonly Document[],
+  session: ClientSession | undefined,
+): Promise<void> {
+  const answer = await db.command(
+    {
+      update: collections.history.collectionName,
+      updates,
+      ordered: true,
+      ...limit,
+      // A transaction's commit waits for that.
+      ...(session === undefined ? { writeConcern: { w: "majority" } } : {}),
+    },
+    { ignoreUndefined: true, ...withSession(session) },
+  );
+  assertDone(answer);
+  if (answer["n"] !== updates.length) throw leaseLost();
+}
