@@ -1,5 +1,5 @@
 // Who may import whom, as data: `npm run check` and test/architecture.test.ts hold src to it.
-// Lowest room first. A room may import itself, src/error.ts, src/build.ts, src/growing-bytes.ts and what
+// Lowest room first. A room may import itself, src/error.ts, src/build.ts, src/growing-bytes.ts, src/together.ts and what
 // is named here; bin and index.ts, where the program is put together, may import everything.
 const rooms = {
   source: "",
@@ -74,11 +74,11 @@ module.exports = {
         { path: `^src/${either([room])}(/|$)` },
         {
           path: "^src/",
-          pathNot: `^src/(${either([room, "error.ts", "build.ts", "growing-bytes.ts", ...may.split(" ").filter(Boolean)])})(/|$)`,
+          pathNot: `^src/(${either([room, "error.ts", "build.ts", "growing-bytes.ts", "together.ts", ...may.split(" ").filter(Boolean)])})(/|$)`,
         },
       ),
     ),
-    error("these stand alone", { path: "^src/(error|build|growing-bytes)\\.ts$" }, { path: "^src/" }),
+    error("these stand alone", { path: "^src/(error|build|growing-bytes|together)\\.ts$" }, { path: "^src/" }),
     error("concrete edges are wired in bin", { path: "^src/", pathNot: wiring }, { path: concrete }),
     ...Object.entries(owners).map(([sdk, owner]) =>
       error(

@@ -35,7 +35,7 @@ import {
 
 export type { Limits, Target } from "./run/target.ts";
 export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
-export { findNoop } from "./run/noop.ts";
+export { noopOf } from "./run/noop.ts";
 
 /** milliseconds that a runner may need to stop a statement */
 const overtimeMs = 15_000;

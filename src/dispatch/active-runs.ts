@@ -1,22 +1,17 @@
 import { RunnerError, toRunnerError } from "../error.ts";
 import type { RunEvent } from "../executor/event.ts";
 import type { Look } from "../run/request.ts";
-import { findNoop, run, type RunOptions, type RunRequest, type Target } from "../runner.ts";
+import { run, type RunOptions, type RunRequest, type Target } from "../runner.ts";
 import { requestOf } from "../run/order.ts";
 import { originOf } from "../report/origin.ts";
 import { recordOf, type LogRecord } from "../report/log.ts";
 import { existingOf, replayed, runOf, type Begun, type RunOrder } from "./begun.ts";
 import type { HandOver } from "./hand-over.ts";
+import { Noops } from "./noops.ts";
 import { within } from "./patience.ts";
 
 /** Milliseconds to record a request, or an end. */
 const acceptMs = 10_000;
-
-/**
- * Milliseconds to see whether there is anything to do before the request is recorded: a database and a bucket that are well
- * need a fraction, and who is told at once that his run was accepted shall not wait for one that is not.
- */
-const lookMs = 2_000;
 
 /** What the runs of a process need, and what it has for them. */
 export interface ActiveRunsOptions {
@@ -61,9 +56,11 @@ export class ActiveRuns {
   /** fires when the server stops */
   readonly #handOver = new AbortController();
   readonly #options: ActiveRunsOptions;
+  readonly #noops: Noops;
 
   constructor(options: ActiveRunsOptions) {
     this.#options = options;
+    this.#noops = new Noops({ now: options.now, emitOf: (runId, target) => this.#emitOf(runId, target) });
     const stop = (): void =>
       this.#handOver.abort(
         new RunnerError("HANDED_OVER", "the server that executed the run is stopping", {
@@ -199,7 +196,7 @@ export class ActiveRuns {
     const release = this.#countOpen(target);
     let isAccepted = false;
     try {
-      const { looked, begun } = await this.#lookFirst(order, target);
+      const { looked, begun } = await this.#noops.begin(order, target);
       if (begun !== undefined) {
         if (begun.kind === "existing") await recordAllowed(runOf(begun), false);
         release();
@@ -245,53 +242,6 @@ export class ActiveRuns {
       if (left === 0) this.#open.delete(name);
       else this.#open.set(name, left);
     };
-  }
-
-  /**
-   * Looks whether a run has anything to do, before it is recorded: where it has not, its whole life is one transaction. What
-   * cannot be told soon, or not at all, is for the run itself to find out.
-   *
-   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `AUDIT_UNAVAILABLE`, `DATABASE_…`
-   */
-  async #lookFirst(
-    { request, record, pendingAllowed }: RunOrder,
-    target: Target,
-  ): Promise<{ readonly looked?: Look; readonly begun?: Begun }> {
-    if (pendingAllowed === undefined) return {};
-    const { now } = this.#options;
-    const emit = this.#emitOf(request.id, target);
-    const found = await within(lookMs, (signal) => findNoop(request, target, { signal, emit, now })).catch(
-      () => undefined,
-    );
-    if (found?.noop === undefined) return found ?? {};
-    const { looked, noop } = found;
-    const decision = pendingAllowed();
-    const accepted = await within(acceptMs, (signal) =>
-      target.driver.acceptNoop(
-        {
-          run: record,
-          releaseDigest: looked.state.completed,
-          version: looked.state.position.version,
-          records: [decision.text, noop.record.text],
-        },
-        signal,
-      ),
-    ).catch((thrown: unknown) => {
-      decision.dropped();
-      // Whatever else it is, the run's own way tells better; and finds it, should it have been recorded.
-      if (!toRunnerError(thrown).retryable) return undefined;
-      throw thrown;
-    });
-    if (accepted?.kind !== "accepted") {
-      decision.dropped();
-      return accepted === undefined ? { looked } : { begun: existingOf(accepted) };
-    }
-    const [allowed, ended] = accepted.entries;
-    if (allowed === undefined || ended === undefined)
-      throw new RunnerError("INTERNAL", "a run was recorded without its records of the audit log");
-    decision.added(allowed);
-    noop.tell(ended);
-    return { begun: { kind: "ended", run: accepted.run } };
   }
 
   #emitOf(runId: string, target: Target): (event: RunEvent) => void {

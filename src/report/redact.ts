@@ -15,7 +15,7 @@ const secretParameter =
 export function redactText(text: string): string {
   // a password may hold / ? # : and @ where somebody forgot to encode them, but nothing that ends a word
   const words = text.includes("://") ? text.replace(/[^\s"'`<>]+/g, hidePassword) : text;
-  return words.replace(secretParameter, `$1$2=${hidden}`);
+  return !words.includes("=") ? words : words.replace(secretParameter, `$1$2=${hidden}`);
 }
 
 /** `scheme://user:password@host` of one word, the password up to the word's last `@`. */

@@ -11,7 +11,7 @@ import type { Target } from "./target.ts";
 import { assertUsable } from "./usable.ts";
 
 /** A run for which there is nothing to do, before anybody was told of it. */
-export interface FoundNoop {
+export interface Noop {
   /** how it ends, for the audit log */
   readonly record: PendingRecord;
   /**
@@ -33,20 +33,18 @@ export async function look(
 }
 
 /**
- * Looks whether a run that nobody has recorded yet has anything to do, and changes nothing.
- *
- * @returns `noop`: absent where it has, or where it is to be refused
- * @throws RunnerError `DATABASE_…`, `SOURCE_…`
+ * What comes of a run that nobody has recorded yet, where there is nothing to do for it; undefined where there is, or where
+ * it is to be refused. Asks nobody, changes nothing.
  */
-export async function findNoop(
+export function noopOf(
   request: RunRequest,
   target: Target,
-  options: RunOptions,
-): Promise<{ readonly looked: Look; readonly noop?: FoundNoop }> {
+  looked: Look,
+  options: Pick<RunOptions, "emit" | "now">,
+): Noop | undefined {
+  if (!isIdle(request, looked.state, looked.head) || !mayBeUsed(looked, target)) return undefined;
   const startedAt = options.now();
   const began = performance.now();
-  const looked = await look(request, target, options.signal);
-  if (!isIdle(request, looked.state, looked.head) || !mayBeUsed(looked, target)) return { looked };
   let emit: Emit = options.emit;
   const trail = new AuditTrail(request, target, { now: options.now, emit: (event) => emit(event) });
   trail.seen(looked.state, request.release === null ? looked.head : undefined);
@@ -91,7 +89,7 @@ export async function findNoop(
     watch.ended(result);
     return result;
   };
-  return { looked, noop: { record, tell } };
+  return { record, tell };
 }
 
 /** What is refused has a run and records of its own. */

@@ -4,7 +4,7 @@ import { addLinked } from "./audit.ts";
 import type { Connection } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
 import { insertNoop, readRun } from "./runs.ts";
-import { Together } from "./together.ts";
+import { Together } from "../../together.ts";
 
 /** Runs that one transaction records; the rest wait for the next. */
 const mostAtOnce = 32;

@@ -32,7 +32,7 @@ import {
 import { spendUse } from "./single-use.ts";
 import { literal, tableNames } from "./tables.ts";
 import { takeLease } from "./take-lease.ts";
-import type { Together } from "./together.ts";
+import type { Together } from "../../together.ts";
 import { resetTrust } from "./trust-reset.ts";
 import { whereaboutsOf } from "./whereabouts.ts";
 import { Workbench } from "./workbench.ts";

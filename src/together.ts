@@ -52,7 +52,7 @@ export class Together<Item, Result> {
         const results = await this.#act(batch.map(({ item }) => item));
         for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result);
       } catch (cause) {
-        for (const { reject } of batch) reject(cause);
+        for (const { reject } of batch) reject(cause as Error);
       }
     }
     this.#isBusy = false;
@@ -62,5 +62,5 @@ export class Together<Item, Result> {
 interface Waiting<Item, Result> {
   readonly item: Item;
   resolve(result: Result): void;
-  reject(cause: unknown): void;
+  reject(cause: Error): void;
 }
