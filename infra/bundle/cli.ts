@@ -25,10 +25,10 @@ const absent = [
 
 /** The ways through it that are taken most. */
 const groups = [
-  { name: "start", test: /\/src\/(?:cli\/(?:main|interrupt|terminal)|bin\/config)\.ts$/ },
+  { name: "start", test: /\/src\/(?:cli\/(?:main|interrupt|terminal)|bin\/config|build)\.ts$/ },
   {
     name: "run",
-    test: /\/src\/(?:runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|cli\/command\/(?:up|init|status|wait)|bin\/(?:wire|open-target))\.ts$/,
+    test: /\/src\/(?:runner|(?:run|driver|history|migration|status)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|cli\/command\/(?:up|init|status|wait)|bin\/(?:wire|open-target))\.ts$/,
   },
   { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
   { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },
