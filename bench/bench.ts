@@ -2,7 +2,7 @@
  * Measures lockkeeper beside other tools on this machine, writes `bench/results.jsonl` and from it the tables in
  * `bench/README.md`, which says what is measured and how, and the chart beside it.
  *
- *     npm run bench [-- --scenes postgres,http --quick --sizes 10,1000 --results FILE --readme FILE --chart FILE --cli FILE]
+ *     npm run bench [-- --scenes postgres,http --quick --sizes 10,1000 --tools S3 --results FILE --readme FILE --chart FILE --cli FILE]
  *
  * A scene that is run again replaces its own lines of the results; the others' stay. `--scenes ""` only writes the tables.
  */
@@ -14,6 +14,12 @@ import { drawChart, type Panel } from "./chart.ts";
 import { describeEnvironment } from "./environment.ts";
 import { type Goal, goalTable } from "./goal.ts";
 import { measure } from "./measure.ts";
+import { measureColdStart } from "./cold-start/scene.ts";
+import { coldStartGoals, coldStartTables } from "./cold-start/table.ts";
+import { measureFloor } from "./floor/scene.ts";
+import { floorTables } from "./floor/table.ts";
+import { measureHttp } from "./http/scene.ts";
+import { httpGoals, httpTables } from "./http/table.ts";
 import { measureMongodb } from "./mongodb/scene.ts";
 import { mongodbGoals, mongodbTables } from "./mongodb/table.ts";
 import { postgresGoals } from "./postgres/goals.ts";
@@ -51,6 +57,14 @@ const scenes: Readonly<Record<string, Scene>> = {
     tables: mongodbTables,
     goals: mongodbGoals,
   },
+  http: { title: "Over HTTP", measure: measureHttp, tables: httpTables, goals: httpGoals },
+  "cold-start": {
+    title: "Starts",
+    measure: measureColdStart,
+    tables: coldStartTables,
+    goals: coldStartGoals,
+  },
+  floor: { title: "Floors", measure: measureFloor, tables: floorTables, goals: () => [] },
 };
 
 const here = import.meta.dirname;
@@ -60,6 +74,7 @@ const { values: options } = parseArgs({
     quick: { type: "boolean", default: false },
     /** numbers of migrations */
     sizes: { type: "string" },
+    tools: { type: "string" },
     results: { type: "string", default: path.join(here, "results.jsonl") },
     readme: { type: "string", default: path.join(here, "README.md") },
     chart: { type: "string", default: path.join(here, "chart.svg") },
@@ -86,6 +101,7 @@ async function main(): Promise<void> {
       ours,
       isQuick: options.quick,
       ...(options.sizes === undefined ? {} : { sizes: options.sizes.split(",").map(Number) }),
+      ...(options.tools === undefined ? {} : { tools: options.tools }),
       record,
       canary: async () =>
         record({

@@ -1,5 +1,8 @@
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import * as v from "valibot";
+import { ColdStartLine } from "./cold-start/result.ts";
+import { FloorLine } from "./floor/result.ts";
+import { HttpLine } from "./http/result.ts";
 import { MongodbLine } from "./mongodb/result.ts";
 import { PostgresLine } from "./postgres/result.ts";
 
@@ -23,7 +26,15 @@ const Canary = v.object({
 });
 
 /** A line of any scene: a union member for each `kind`. A new scene adds its schema here. */
-const Line = v.variant("kind", [Environment, Canary, PostgresLine, MongodbLine]);
+const Line = v.variant("kind", [
+  Environment,
+  Canary,
+  PostgresLine,
+  MongodbLine,
+  HttpLine,
+  ColdStartLine,
+  FloorLine,
+]);
 
 /** Where and when a scene was measured: the first of its lines. */
 export type Environment = v.InferOutput<typeof Environment>;

@@ -14,6 +14,8 @@ export interface Bench {
   readonly isQuick: boolean;
   /** numbers of migrations, where a person asked for them by `--sizes` */
   readonly sizes?: readonly number[];
+  /** only tools whose name contains this, where a person asked by `--tools`: to look into something, with `--results` elsewhere */
+  readonly tools?: string;
   /** adds a line to the results; only for what was checked to have done its work */
   record(line: Line): void;
   /** times `node -e 0` once and records it: how even the machine is. Call it in every round. */

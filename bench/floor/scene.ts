@@ -1,0 +1,54 @@
+import { createRequire } from "node:module";
+import pg from "pg";
+import { openGround } from "../ground.ts";
+import { measure } from "../measure.ts";
+import type { Bench } from "../scene.ts";
+import { median } from "../table.ts";
+import { openSignedGet } from "./signed-get.ts";
+
+const rounds = 15;
+/** of what takes about a millisecond, in one round */
+const repeats = 100;
+
+/** What a program does that connects, asks one question, and ends; the URL is its argument. */
+const connecting = `const { Client } = require(process.argv[1]);
+const client = new Client({ connectionString: process.argv[2] });
+client.connect().then(() => client.query("SELECT 1")).then(() => client.end());`;
+
+/** Measures, one by one and without lockkeeper, what nothing that asks a bucket and a database can do without. */
+export async function measureFloor(bench: Bench): Promise<void> {
+  await using ground = await openGround(bench.ours, 1);
+  await ground.createDatabase("floor", ["CREATE TABLE note (id int)"]);
+  const url = ground.databaseUrl("floor");
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  const get = openSignedGet(ground.head, 1);
+  const program = createRequire(import.meta.url).resolve("pg");
+  const node = (...args: readonly string[]) => ({ program: process.execPath, args });
+  const bare = {
+    node: async () => (await measure(node("-e", "0"))).ms,
+    connect: async () => (await measure(node("-e", connecting, program, url))).ms,
+    get: () => medianOf(get),
+    query: () => medianOf(() => client.query("SELECT 1")),
+    commit: () => medianOf(() => client.query("INSERT INTO note VALUES (1)")),
+  };
+  const names = ["node", "connect", "get", "query", "commit"] as const;
+  for (let round = 0; round < (bench.isQuick ? 1 : rounds); round += 1) {
+    await bench.canary();
+    for (const what of names) {
+      const ms = await bare[what]();
+      bench.record({ kind: "floor-bare", what, ms: Number(ms.toFixed(3)) });
+    }
+  }
+  await client.end();
+}
+
+async function medianOf(act: () => Promise<unknown>): Promise<number> {
+  const all: number[] = [];
+  for (let index = 0; index < repeats; index += 1) {
+    const began = performance.now();
+    await act();
+    all.push(performance.now() - began);
+  }
+  return median(all);
+}
