@@ -2,7 +2,6 @@ import { randomUUID } from "node:crypto";
 
 import type { ClientSession } from "mongodb";
 
-import type { RunnerError } from "../../error.ts";
 import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { SessionSettings, StatementStep } from "../session.ts";
 import type { Bench } from "./bench.ts";
@@ -13,23 +12,8 @@ import { writeBack } from "./foreign/write-back.ts";
 import { entryOfStep, type EntryChange, type NewEntry } from "./history.ts";
 import { passFence } from "./lease.ts";
 import type { OpenEntry } from "./own-entries.ts";
-import type { Noted } from "./settle.ts";
-import { checksumOf } from "./statement-task.ts";
-
-/** What moves the entry of a body under way. Each write is fenced, or part of the transaction that is given. */
-export interface Checkpoint {
-  /** Adds the entry, unless it is there already. */
-  begin(): Promise<void>;
-  /** the statement at `index` has taken effect; what was noted of it is no longer needed */
-  reached(index: number, checksum: string, session?: ClientSession): Promise<void>;
-  /** what is to be known of the statement under way after a crash; null: nothing is under way */
-  noted(checkpoint: StatementCheckpoint | null, session?: ClientSession): Promise<void>;
-  failed(error: RunnerError, status: "failed" | "needs_attention"): Promise<void>;
-  /** as `failed`, of a run that is to stop: tried once, although its signal has fired */
-  stopped(error: RunnerError): Promise<void>;
-  /** all statements have taken effect */
-  done(): Promise<void>;
-}
+import type { Noted } from "./sent-note.ts";
+import { checksumOf, type Checkpoint } from "./statement-task.ts";
 
 /** What comes after a body: its entry, with the note of its first command, is begun with the end of this one's. */
 export interface NextBody {

@@ -79,12 +79,6 @@ export interface EntryWriter {
   readonly turn: number;
 }
 
-/** A place in the history that a holder has for an entry: it belongs to no stream before he fills it. */
-export interface BlankDocument {
-  readonly _id: string;
-  readonly writer: EntryWriter;
-}
-
 /** One run. */
 export interface RunDocument extends Pick<
   RunRecord,
@@ -147,8 +141,6 @@ export interface Collections {
   readonly streams: Collection<StreamDocument>;
   readonly leases: Collection<LeaseDocument>;
   readonly history: Collection<EntryDocument>;
-  /** the same collection, for what is no entry yet */
-  readonly blanks: Collection<BlankDocument>;
   readonly runs: Collection<RunDocument>;
   readonly roots: Collection<RootDocument>;
   readonly audit: Collection<AuditDocument>;
@@ -177,7 +169,6 @@ export function collectionsOf(db: Db, prefix: string): Collections {
     streams: db.collection(`${prefix}.streams`, safe),
     leases: db.collection(`${prefix}.leases`, safe),
     history: db.collection(`${prefix}.history`, safe),
-    blanks: db.collection(`${prefix}.history`, safe),
     runs: db.collection(`${prefix}.runs`, safe),
     roots: db.collection(`${prefix}.roots`, safe),
     audit: db.collection(`${prefix}.audit`, safe),

@@ -6,18 +6,8 @@ import { probeOf, probes } from "./outcome.ts";
 import type { Seen } from "./probe.ts";
 import { mayTryAgain } from "./retry.ts";
 import { sendCommand } from "./send-command.ts";
-import {
-  ended,
-  firstSlackMs,
-  isInTime,
-  limitOf,
-  noteBefore,
-  seenIn,
-  settle,
-  type Noted,
-  type SendLimit,
-  type SentNote,
-} from "./settle.ts";
+import type { Noted, SendLimit, SentNote } from "./sent-note.ts";
+import { ended, firstSlackMs, isInTime, limitOf, noteBefore, seenIn, settle } from "./settle.ts";
 import { assertMayStart, checksumOf, recordFailure, stop, type Task } from "./statement-task.ts";
 
 /**

@@ -1,14 +1,13 @@
 import type { ClientSession, Document } from "mongodb";
 
 import type { StatementStep } from "../session.ts";
-import type { Bench } from "./bench.ts";
-import { removeBlanks } from "./blank-entries.ts";
+import { removeBlanks, type OpenRange } from "./blank-entries.ts";
 import { assertDone } from "./command-error.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
 import { entryId, type EntryDocument, type StreamDocument } from "./documents.ts";
 import { toChange, toDocument, withSession, type EntryChange, type NewEntry } from "./history.ts";
 import { isOurs, leaseLost, type LeaseKey } from "./lease.ts";
-import type { Noted } from "./settle.ts";
+import type { Noted } from "./sent-note.ts";
 
 /**
  * The entry of a body that runs command by command is written several times, and each time a transaction of its own, with
@@ -46,9 +45,20 @@ const blanksMade = [0, 7, 63] as const;
 
 const limit = { maxTimeMS: answerMs } as const;
 
+/** What a held lease lends to its entries; see `Bench`. */
+export interface EntryBench {
+  readonly database: MongoDatabase;
+  lastEntryId: number;
+  key(): LeaseKey;
+  write<T>(work: (session: ClientSession | undefined, before: StreamDocument) => Promise<T>): Promise<T>;
+  again<T>(action: () => Promise<T>): Promise<T>;
+  addEntries(session: ClientSession | undefined, entries: readonly NewEntry[]): Promise<number>;
+  updateEntry(session: ClientSession | undefined, id: number, change: EntryChange): Promise<void>;
+}
+
 /** The entries that one holder begins and changes. */
 export class OwnEntries {
-  readonly #bench: Bench;
+  readonly #bench: EntryBench;
   /** ids of the blanks that are left */
   #blanks = { next: 1, through: 0 };
   /** how often in a row all blanks were used */
@@ -56,7 +66,7 @@ export class OwnEntries {
   #hasOpen = false;
   #ahead: Ahead | undefined;
 
-  constructor(bench: Bench) {
+  constructor(bench: EntryBench) {
     this.#bench = bench;
   }
 
@@ -71,7 +81,7 @@ export class OwnEntries {
     const isUsable = next <= through && this.#bench.lastEntryId < next;
     if (!isUsable) {
       if (after !== undefined) await this.change(after);
-      return this.#beginWithBlanks(entry, next > through);
+      return this.#beginWithBlanks(entry);
     }
     const { database } = this.#bench;
     const key = this.#bench.key();
@@ -153,45 +163,61 @@ export class OwnEntries {
     this.#hasOpen = false;
   }
 
-  #beginWithBlanks(entry: NewEntry, wasUsedUp: boolean): Promise<OpenEntry> {
+  async #beginWithBlanks(entry: NewEntry): Promise<OpenEntry> {
     const bench = this.#bench;
-    const { database } = bench;
-    const key = bench.key();
-    this.#used = wasUsedUp ? this.#used : 0;
-    const blanks = blanksMade[Math.min(this.#used, blanksMade.length - 1)] ?? 0;
-    return bench
-      .write(async (session, before) => {
-        if (session === undefined) return { id: await bench.addEntries(session, [entry]), turn: null };
-        const from = before.lastEntryId + 1;
-        const through = from + blanks;
-        const writer = { run: writerOf(key), turn: 0 };
-        const documents = Array.from({ length: blanks }, (_, index) => ({
-          _id: entryId(key.stream, from + 1 + index),
-          writer,
-        }));
-        const begun = { ...toDocument(key.stream, from, entry), writer: { ...writer, turn: 1 } };
-        await database.collections.blanks.insertMany([begun, ...documents], { session, ...limit });
-        const { matchedCount } = await database.collections.streams.updateOne(
-          isOurs(key),
-          { $set: { lastEntryId: through, openEntries: { from, through } } },
-          { session, ...limit },
+    const left = this.#blanks;
+    const isUsedUp = left.next > left.through;
+    const used = isUsedUp ? this.#used : 0;
+    const blanks = blanksMade[Math.min(used, blanksMade.length - 1)] ?? 0;
+    const { id, turn } = await bench.write(async (session, before): Promise<OpenEntry> => {
+      if (session === undefined) return { id: await bench.addEntries(session, [entry]), turn: null };
+      // They would come before what was added otherwise.
+      if (!isUsedUp)
+        await removeBlanks(
+          bench.database,
+          bench.key().stream,
+          { from: left.next, through: left.through },
+          session,
         );
-        if (matchedCount !== 1) throw leaseLost();
-        return { id: from, turn: 1, through };
-      })
-      .then(({ through, ...begun }: OpenEntry & { readonly through?: number }) => {
-        bench.lastEntryId = begun.id;
-        this.#hasOpen ||= begun.turn !== null;
-        this.#blanks = { next: begun.id + 1, through: through ?? begun.id };
-        this.#used += 1;
-        return begun;
-      });
+      const id = before.lastEntryId + 1;
+      await addWithBlanks(bench.database, bench.key(), entry, { from: id, through: id + blanks }, session);
+      return { id, turn: 1 };
+    });
+    bench.lastEntryId = id;
+    this.#blanks = { next: id + 1, through: turn === null ? id : id + blanks };
+    this.#used = used + 1;
+    this.#hasOpen ||= turn !== null;
+    return { id, turn };
   }
 
   #update({ of, change }: OwnChange): Document {
     of.turn = (of.turn ?? 0) + 1;
     return update(this.#bench.key(), { id: of.id, turn: of.turn }, toChange(change));
   }
+}
+
+/** The entry, places for more, and where they end, in one transaction's session. */
+async function addWithBlanks(
+  { db, collections }: MongoDatabase,
+  key: LeaseKey,
+  entry: NewEntry,
+  range: OpenRange,
+  session: ClientSession,
+): Promise<void> {
+  const writer = { run: writerOf(key), turn: 0 };
+  const begun = { ...toDocument(key.stream, range.from, entry), writer: { ...writer, turn: 1 } };
+  const blanks = Array.from({ length: range.through - range.from }, (_, index) => ({
+    _id: entryId(key.stream, range.from + 1 + index),
+    writer,
+  }));
+  const insert = { insert: collections.history.collectionName, documents: [begun, ...blanks], ...limit };
+  assertDone(await db.command(insert, { ignoreUndefined: true, session }));
+  const { matchedCount } = await collections.streams.updateOne(
+    isOurs(key),
+    { $set: { lastEntryId: range.through, openEntries: range } },
+    { session, ...limit },
+  );
+  if (matchedCount !== 1) throw leaseLost();
 }
 
 /** Of a holder: both at once, as in {@link isOurs}. */

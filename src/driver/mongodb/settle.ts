@@ -2,13 +2,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import * as v from "valibot";
 
 import { RunnerError } from "../../error.ts";
-import type { StatementCheckpoint } from "../../history/entry.ts";
 import type { Command } from "../../migration/mongo/value.ts";
 import type { ProbeVerdict } from "../session.ts";
 import { isNetworkLoss, isOutcomeUnknown } from "./command-error.ts";
 import { selectOperations } from "./operations.ts";
 import { isProbeName, probeOf, probes } from "./outcome.ts";
 import type { Seen } from "./probe.ts";
+import type { Noted, SendLimit, SentNote } from "./sent-note.ts";
 import {
   checksumOf,
   recordFailure,
@@ -17,21 +17,6 @@ import {
   type Body,
   type Task,
 } from "./statement-task.ts";
-
-/** What was noted of a command before it was sent. */
-export type SentNote = Extract<StatementCheckpoint, { readonly kind: "sent" }>;
-
-/** How long the server may work on a command that no transaction ends. */
-export interface SendLimit {
-  /** 0: as long as it takes */
-  readonly maxTimeMs: number;
-  /** by the server's clock, when it has surely ended; null: the server shows what it works on */
-  readonly until: Date | null;
-  /** the user asked for none: it is so short because a dead run's command could not be found */
-  readonly isOurs: boolean;
-  /** `performance.now()` up to which it can be sent, so that it has ended by then */
-  readonly sendBy: number;
-}
 
 /** What the limit hangs on. */
 type LimitedTask = Pick<Body, "bench" | "step" | "settings">;
@@ -101,12 +86,6 @@ export async function noteBefore(
   );
   await checkpoint.noted(note);
   return note;
-}
-
-/** A command that was noted, and may be sent. */
-export interface Noted {
-  readonly note: SentNote;
-  readonly limit: SendLimit;
 }
 
 /** Whether there is still the time that the note speaks of. */

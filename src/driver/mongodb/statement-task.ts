@@ -1,11 +1,13 @@
+import type { ClientSession } from "mongodb";
+
 import { RunnerError } from "../../error.ts";
+import type { StatementCheckpoint } from "../../history/entry.ts";
 import { sha256Hex } from "../../migration/checksum.ts";
 import type { Statement } from "../../migration/migration.ts";
 import { readCommands } from "../../migration/mongo/read-commands.ts";
 import type { Command } from "../../migration/mongo/value.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import type { Bench } from "./bench.ts";
-import type { Checkpoint } from "./checkpoint.ts";
 
 /** A body that runs command by command, and all that its running needs. */
 export interface Body {
@@ -21,6 +23,21 @@ export interface Task extends Body {
   readonly command: Command;
   readonly statement: Statement;
   readonly index: number;
+}
+
+/** What moves the entry of a body under way. Each write is fenced, or part of the transaction that is given. */
+export interface Checkpoint {
+  /** Adds the entry, unless it is there already. */
+  begin(): Promise<void>;
+  /** the statement at `index` has taken effect; what was noted of it is no longer needed */
+  reached(index: number, checksum: string, session?: ClientSession): Promise<void>;
+  /** what is to be known of the statement under way after a crash; null: nothing is under way */
+  noted(checkpoint: StatementCheckpoint | null, session?: ClientSession): Promise<void>;
+  failed(error: RunnerError, status: "failed" | "needs_attention"): Promise<void>;
+  /** as `failed`, of a run that is to stop: tried once, although its signal has fired */
+  stopped(error: RunnerError): Promise<void>;
+  /** all statements have taken effect */
+  done(): Promise<void>;
 }
 
 /**

@@ -12,7 +12,8 @@ import { runOutside } from "./outside.ts";
 import { mayTryAgain } from "./retry.ts";
 import { probeOf } from "./outcome.ts";
 import { sendCommand } from "./send-command.ts";
-import { plainNote, settle, type SentNote } from "./settle.ts";
+import type { SentNote } from "./sent-note.ts";
+import { plainNote, settle } from "./settle.ts";
 import {
   assertMayStart,
   checksumOf,
