@@ -161,7 +161,7 @@ export class BackfillRanges {
     const row = await this.#ask(selectBound(key, this.#cursor, this.#size));
     return row === undefined
       ? undefined
-      : readBound([{ command: null, rowCount: 1, rows: [row] }], this.#size);
+      : readBound([{ rowCount: 1, rows: [row] }], this.#size);
   }
 
   #move(bound: Bound, rows: number): void {

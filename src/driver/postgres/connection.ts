@@ -8,17 +8,10 @@ import pg from "pg";
 import { RunnerError } from "../../error.ts";
 import type { Address } from "./address.ts";
 import { databaseFailure, isNotReadyYet, isRefusal, serverError } from "./failure.ts";
+import { type Row, SimpleQuery, type StatementResult } from "./simple-query.ts";
 import type { Whereabouts } from "./whereabouts.ts";
 
-/** One row, by column name. */
-export type Row = Readonly<Record<string, unknown>>;
-
-/** What one statement of a message gave. */
-export interface StatementResult {
-  readonly command: string | null;
-  readonly rowCount: number | null;
-  readonly rows: readonly Row[];
-}
+export type { Row, StatementResult } from "./simple-query.ts";
 
 /**
  * One connection, spoken to by the simple protocol: a message may hold several statements and needs no
@@ -231,9 +224,8 @@ function wrap(client: pg.PoolClient): Connection {
       protocol.stream.on("data", onBytes);
       completed = 0;
       try {
-        const results: unknown =
-          values.length === 0 ? await client.query(message) : await client.query(message, [...values]);
-        return (Array.isArray(results) ? results : [results]) as readonly StatementResult[];
+        if (values.length === 0) return await client.query(new SimpleQuery(message)).answer;
+        return [await client.query<Row>(message, [...values])];
       } finally {
         clearTimeout(silence);
         protocol.stream.off("data", onBytes);
