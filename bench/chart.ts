@@ -20,7 +20,7 @@ export interface Bar {
 const width = 880;
 const margin = 24;
 /** where the bars begin and the longest may end; before it are the names, behind it what a bar says */
-const plot = { from: 250, to: 730 };
+const plot = { from: 264, to: 740 };
 const row = 22;
 const bar = 12;
 const panelHead = 34;

@@ -5,7 +5,7 @@ import type { BucketServer, S3Server } from "../../test/support/bucket.ts";
 import { finish } from "../measure.ts";
 import { lockkeeper, type Ours } from "../scene.ts";
 import { type Layout, layouts, listMigrations, writeMigration, writeMigrations } from "./migrations.ts";
-import { gcsFlags, type Place, s3Flags, s3Variables, stream } from "./tool.ts";
+import { gcsFlags, type Place, plainGcsMost, s3Flags, s3Variables, stream } from "./tool.ts";
 
 /** Uploads under way at once. */
 const uploads = 16;
@@ -44,7 +44,7 @@ export async function writePlace(printer: Printer, count: number, bytesEach = 0)
     gcsBucket: (await gcs.createBucket()).replace("gs://", ""),
     publicKey: `${privateKey}.pub`,
   };
-  await upload(printer, place, await listMigrations(folderOf("golang-migrate")));
+  await upload(printer, place, await listMigrations(folderOf("golang-migrate")), count <= plainGcsMost);
   await publish(printer, place);
   return place;
 }
@@ -53,7 +53,7 @@ export async function writePlace(printer: Printer, count: number, bytesEach = 0)
 export async function extendPlace(printer: Printer, place: Place, count: number): Promise<void> {
   for (const layout of layouts) await writeMigration(place.folders[layout], layout, count + 1);
   const name = (await listMigrations(place.folders["golang-migrate"])).at(-1);
-  if (name !== undefined) await upload(printer, place, [name]);
+  if (name !== undefined) await upload(printer, place, [name], count <= plainGcsMost);
   await publish(printer, place);
 }
 
@@ -75,13 +75,14 @@ async function upload(
   { s3, gcs }: Printer,
   { folders, bucket, gcsBucket }: Place,
   names: readonly string[],
+  hasPlainGcs: boolean,
 ): Promise<void> {
   const left = [...names];
   const worker = async (): Promise<void> => {
     for (let name = left.pop(); name !== undefined; name = left.pop()) {
       const bytes = await readFile(path.join(folders["golang-migrate"], name));
       await s3.put(`s3://${bucket.name}/${bucket.plainPrefix}`, name, bytes);
-      await gcs.put(`gs://${gcsBucket}/${bucket.plainPrefix}`, name, bytes);
+      if (hasPlainGcs) await gcs.put(`gs://${gcsBucket}/${bucket.plainPrefix}`, name, bytes);
     }
   };
   await Promise.all(Array.from({ length: uploads }, worker));

@@ -9,8 +9,6 @@ import { type Place, type Tool, tools } from "./tool.ts";
 
 /** A bucket in the same region, a database in the same zone. */
 const far = { bucketMs: 20, databaseMs: 5 };
-/** From here on what grows with the square of the number is left out. */
-const quadraticTo = 10_000;
 /** A usual limit of an initContainer. */
 const limitMb = 128;
 const limitedBytesEach = 1_024;
@@ -18,8 +16,10 @@ const limitedBytesEach = 1_024;
 /** How much is measured. */
 interface Plan {
   readonly sizes: readonly number[];
-  /** how many migrations the fresh runs with delays have: golang-migrate takes a minute for 1,000 */
-  readonly farSize: number;
+  /** the most migrations that fresh runs with delays have: golang-migrate takes a minute for 1,000 */
+  readonly farTo: number;
+  /** the most that are counted on the wire for the others too, from an empty database */
+  readonly countedTo: number;
   /** runs of each tool, where one is short */
   readonly runs: number;
   /** runs of each tool by what the first took */
@@ -28,7 +28,8 @@ interface Plan {
 
 const wholePlan: Plan = {
   sizes: [10, 100, 1_000, 10_000],
-  farSize: 1_000,
+  farTo: 1_000,
+  countedTo: 1_000,
   runs: 7,
   longRuns: [
     { fromMs: 20_000, runs: 1 },
@@ -37,8 +38,9 @@ const wholePlan: Plan = {
   ],
 };
 const quickPlan: Plan = {
-  sizes: [10, 100, 1_000],
-  farSize: 100,
+  sizes: [10, 100],
+  farTo: 100,
+  countedTo: 100,
   runs: 2,
   longRuns: [{ fromMs: 1_000, runs: 1 }],
 };
@@ -50,7 +52,8 @@ export async function measurePostgres(bench: Bench): Promise<void> {
       throw new Error(`${server} is missing in ${partsFolder}; first run: npm run parts`);
   const plan = { ...(bench.isQuick ? quickPlan : wholePlan), ...(bench.sizes && { sizes: bench.sizes }) };
   const [smallest, largest] = [Math.min(...plan.sizes), Math.max(...plan.sizes)];
-  const all = tools(bench.ours);
+  const farSize = Math.max(...plan.sizes.filter((size) => size <= plan.farTo));
+  const all = tools(bench.ours).filter(({ name }) => name.includes(bench.tools ?? ""));
   const present = all.filter(({ program }) => program !== undefined);
   const absent = all.filter(({ program }) => program === undefined).map(({ name }) => name);
 
@@ -59,7 +62,7 @@ export async function measurePostgres(bench: Bench): Promise<void> {
   await using counting = await openNetwork(site, { bucketMs: 0, databaseMs: 0 });
   const scenarios: Scenario[] = [];
   for (const size of plan.sizes) {
-    const contestants = present.filter(({ isQuadratic }) => size < quadraticTo || isQuadratic !== true);
+    const contestants = present.filter(({ most }) => size <= most);
     scenarios.push({ bench, plan, site, place: await site.place(size), size, contestants });
   }
   for (const scenario of scenarios) {
@@ -72,7 +75,7 @@ export async function measurePostgres(bench: Bench): Promise<void> {
     for (const scenario of scenarios) {
       const contestants = scenario.contestants.filter((tool) => isWorthDelaying(tool, delays));
       const delayed = { ...scenario, contestants };
-      if (scenario.size === plan.farSize) await fresh(delayed, network);
+      if (scenario.size === farSize) await fresh(delayed, network);
       if ([smallest, largest].includes(scenario.size)) await noop(delayed, network);
     }
   }
@@ -115,11 +118,11 @@ async function noop(scenario: Scenario, network: Network): Promise<void> {
   await inTurns(scenario, (tool) => timed(scenario, network, "noop", tool, databaseOf(scenario, tool)));
 }
 
-/** What goes over the wire, in runs that are not timed: at the largest size of ours alone, since the others take a minute. */
+/** What goes over the wire, in runs that are not timed: of many migrations for ours alone, since the others take long. */
 async function count(scenario: Scenario, network: Network): Promise<void> {
   for (const tool of scenario.contestants) {
     await counted(scenario, network, "noop", tool, databaseOf(scenario, tool));
-    if (scenario.size >= quadraticTo && !tool.isOurs) continue;
+    if (scenario.size > scenario.plan.countedTo && !tool.isOurs) continue;
     await scenario.site.createDatabase("bench_counted");
     await counted(scenario, network, "fresh", tool, "bench_counted");
   }
@@ -213,7 +216,7 @@ async function counted(
   database: string,
 ): Promise<void> {
   network.reset();
-  await measure({ program: tool.program ?? "", ...tool.up(place, network.route(database)) });
+  const { ms } = await measure({ program: tool.program ?? "", ...tool.up(place, network.route(database)) });
   const traffic = network.traffic(tool);
   await assertApplied(site, database, tool.name, which === "pending" ? size + 1 : size);
   if (traffic === undefined) throw new Error("this network counts nothing");
@@ -225,6 +228,7 @@ async function counted(
     ...network.delays,
     ...traffic,
   });
+  console.log(`${which} ${size} ${tool.name}, counted: ${traffic.database.exchanges} round trips, ${ms} ms`);
 }
 
 async function warmUp({ place, size }: Scenario, network: Network, tool: Tool): Promise<void> {

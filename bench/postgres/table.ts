@@ -36,7 +36,7 @@ export function postgresTables(lines: readonly Line[]): string {
   return [
     `Beside: ${versions.join(", ")}. PostgreSQL's settings: ${site.settings}.`,
     ...(site.absent.length === 0 ? [] : [`Left out, since not on the machine: ${site.absent.join("; ")}.`]),
-    `Times are of the whole process, from start to exit: median (fastest to slowest), number of runs. A ratio is a median divided by a median: more than 1 means that lockkeeper is faster. Atlas and Flyway are not at 10,000, since their time grows with the square of the number and one run would take many minutes.`,
+    `Times are of the whole process, from start to exit: median (fastest to slowest), number of runs. A ratio is a median divided by a median: more than 1 means that lockkeeper is faster. Not at 10,000: Atlas and Flyway, whose time grows with the square of the number, so that one run would take many minutes; golang-migrate from GCS, since fake-gcs-server goes through all its objects at each request, and it would be that server that is measured.`,
     "### An empty database",
     "Everything on loopback.",
     ...timesAndRatios(runs, sizesOf(runs, "fresh")),

@@ -23,6 +23,9 @@ export interface Place {
   readonly publicKey: string;
 }
 
+/** fake-gcs-server goes through all its objects at each request: with 10,000 it would be itself that is measured. */
+export const plainGcsMost = 1_000;
+
 /** The stream of all releases here. */
 export const stream = "bench";
 
@@ -40,8 +43,8 @@ export interface Tool {
   /** where it reads the migrations */
   readonly source: "folder" | "s3" | "gcs";
   readonly isOurs: boolean;
-  /** takes four times as long for twice as many: 10,000 would take it many minutes */
-  readonly isQuadratic?: boolean;
+  /** the most migrations it is measured with; from some number on each takes longer than the one before, here or in our server */
+  readonly most: number;
   /** its program, where that is on this machine */
   readonly program: string | undefined;
   /** brings the database up to the newest migration */
@@ -111,6 +114,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "golang-migrate, folder":
       return {
         isOurs: false,
+        most: Infinity,
         source: "folder",
         program: built("migrate"),
         up: ({ folders }, { url }) => ({
@@ -120,6 +124,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "golang-migrate, S3":
       return {
         isOurs: false,
+        most: Infinity,
         source: "s3",
         program: built("golang-migrate-s3"),
         up: ({ bucket }, { url, s3Endpoint }) => ({
@@ -130,6 +135,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "golang-migrate, GCS":
       return {
         isOurs: false,
+        most: plainGcsMost,
         source: "gcs",
         program: built("migrate"),
         up: ({ gcsBucket, bucket }, { url, gcsEndpoint }) => ({
@@ -140,6 +146,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "goose, folder":
       return {
         isOurs: false,
+        most: Infinity,
         source: "folder",
         program: findPart("goose"),
         up: ({ folders }, { url }) => ({ args: ["-dir", folders.goose, "postgres", url, "up"] }),
@@ -147,6 +154,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "dbmate, folder":
       return {
         isOurs: false,
+        most: Infinity,
         source: "folder",
         program: findPart("dbmate"),
         up: ({ folders }, { url }) => ({
@@ -156,7 +164,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "Atlas, folder":
       return {
         isOurs: false,
-        isQuadratic: true,
+        most: quadraticMost,
         source: "folder",
         program: findPart("atlas"),
         up: ({ folders }, { url }) => ({ args: ["apply", "--dir", folders.atlas, "--url", url] }),
@@ -164,7 +172,7 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
     case "Flyway, folder":
       return {
         isOurs: false,
-        isQuadratic: true,
+        most: quadraticMost,
         source: "folder",
         program: findPart("flyway"),
         up: ({ folders }, { url }) => {
@@ -178,7 +186,10 @@ function describe(name: ToolName, ours: Ours): Omit<Tool, "name"> {
   }
 }
 
-const own = { isOurs: true, program: process.execPath } as const;
+const own = { isOurs: true, most: Infinity, program: process.execPath } as const;
+
+/** Of Atlas and Flyway: four times as long for twice as many, so that 10,000 would take many minutes. */
+const quadraticMost = 1_000;
 
 function up(
   ours: Ours,
