@@ -96,7 +96,7 @@ export function formatTable(
   paint: Paint,
 ): string {
   const widths = head.map((title, column) =>
-    Math.max(widthOf(title), ...rows.map((row) => widthOf(row[column] ?? ""))),
+    rows.reduce((width, row) => Math.max(width, widthOf(row[column] ?? "")), widthOf(title)),
   );
   // numbers of one width are names, such as 000042
   const isNumber = head.map((_, column) => {
@@ -126,6 +126,7 @@ export function formatPairs(pairs: readonly (readonly [string, string | undefine
 
 /** Characters on the screen: colours take none. */
 function widthOf(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
   return [...stripVTControlCharacters(text)].length;
 }
 
