@@ -28,7 +28,7 @@ export async function acceptRun(
   }
   const [isAdded, { state }] = await Promise.all([
     insertRun(database, run),
-    readStream(database, run.stream, signal),
+    readStream(database, run.stream, signal, "known"),
   ]);
   return isAdded ? { kind: "accepted", state } : earlierRun(database, run);
 }

@@ -1,6 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { MongoClient, MongoNetworkError, type Db, type Document } from "mongodb";
+import {
+  MongoClient,
+  MongoNetworkError,
+  type Db,
+  type Document,
+  type ServerHeartbeatSucceededEvent,
+} from "mongodb";
 
 import { RunnerError } from "../../error.ts";
 import type { Address } from "./address.ts";
@@ -37,7 +43,8 @@ export class MongoDatabase {
   readonly isOneTransaction: boolean;
   #hasTransactions: boolean | undefined;
   #opened: Promise<ServerFacts> | undefined;
-  #isDown = false;
+  /** what each server said of itself last, when the driver watched it, and `performance.now()` then */
+  readonly #watched = new Map<string, { readonly hello: Document; readonly at: number }>();
   #isReadOnly = false;
   #isPrepared = false;
   #hasRoots = false;
@@ -49,6 +56,10 @@ export class MongoDatabase {
     this.shownUrl = address.shown;
     this.isOneTransaction = address.transactionMode === true;
     this.client = openClient(address);
+    this.client.on("serverHeartbeatSucceeded", ({ connectionId, reply }: ServerHeartbeatSucceededEvent) =>
+      this.#watched.set(connectionId, { hello: reply, at: performance.now() }),
+    );
+    this.client.on("serverClosed", (event) => this.#watched.delete(event.address));
     this.db = this.client.db(address.database, {
       writeConcern: { w: "majority" },
       readPreference: "primary",
@@ -67,18 +78,18 @@ export class MongoDatabase {
   }
 
   /**
-   * The first question, by itself: of several at once each would connect, and fail for what another's failure did.
+   * Connects, before anything is asked: of several questions at once each would do so, and fail for what another's failure
+   * did.
    *
    * @returns what the server said then
    */
   async open(): Promise<ServerFacts> {
-    this.#opened ??= this.#isDown ? this.client.connect().then(() => this.#hello()) : this.#hello();
+    // A client that failed to connect does so again only when it is told to.
+    this.#opened ??= this.client.connect().then(() => this.#lately() ?? this.#hello());
     try {
       return await this.#opened;
     } catch (cause) {
       this.#opened = undefined;
-      // A client that failed to connect does so again only when it is told to.
-      this.#isDown = true;
       throw cause;
     }
   }
@@ -86,6 +97,15 @@ export class MongoDatabase {
   /** Whether questions may be asked at once. */
   get isOpen(): boolean {
     return this.#hasTransactions !== undefined;
+  }
+
+  /**
+   * The server's clock, by what the driver heard of it last, which is seconds ago at most, and what has passed here since: never
+   * ahead of it, unless somebody has put it back meanwhile. So whoever may take a lease from another by it asks for `facts`.
+   */
+  async clock(signal: AbortSignal): Promise<Date> {
+    if (!this.isOpen) return (await this.open()).now;
+    return (this.#lately() ?? (await this.#hello(signal))).now;
   }
 
   /** What the server says of itself now; asked beside another question, it costs no time. */
@@ -151,12 +171,26 @@ export class MongoDatabase {
       if (cause instanceof MongoNetworkError) return ask();
       throw cause;
     });
+    return this.#learn(hello, 0);
+  }
+
+  /** Of the server that takes writes, or the only one; undefined where the driver watches none. */
+  #lately(): ServerFacts | undefined {
+    const all = [...this.#watched.values()];
+    const primary = all.find(
+      ({ hello }) => hello["isWritablePrimary"] === true || hello["msg"] === "isdbgrid",
+    );
+    const watched = primary ?? (all.length === 1 ? all[0] : undefined);
+    return watched === undefined ? undefined : this.#learn(watched.hello, performance.now() - watched.at);
+  }
+
+  #learn(hello: Document, agoMs: number): ServerFacts {
     const { localTime, setName, msg, maxWireVersion, isWritablePrimary, readOnly } = hello;
     const facts = {
       hasTransactions: typeof setName === "string" || msg === "isdbgrid",
       isReadOnly: isWritablePrimary === false || readOnly === true,
       wireVersion: Number(maxWireVersion),
-      now: localTime instanceof Date ? localTime : new Date(Number.NaN),
+      now: new Date(localTime instanceof Date ? localTime.getTime() + agoMs : Number.NaN),
     };
     this.#hasTransactions ??= facts.hasTransactions;
     this.#isReadOnly = facts.isReadOnly;

@@ -72,7 +72,9 @@ class MongoDriver implements Driver {
   }
 
   async state(stream: string, signal: AbortSignal): Promise<StreamState> {
-    const { state } = await this.#database.use(signal, () => readStream(this.#database, stream, signal));
+    const { state } = await this.#database.use(signal, () =>
+      readStream(this.#database, stream, signal, "known"),
+    );
     return state;
   }
 

@@ -41,7 +41,7 @@ export function openSession(bench: Bench): LeasedSession {
 
 async function readOwnState(bench: Bench): Promise<StreamState> {
   const { state } = await bench.again(() =>
-    readStream(bench.database, bench.key().stream, bench.kept.signal),
+    readStream(bench.database, bench.key().stream, bench.kept.signal, "known"),
   );
   bench.inStep = state.inStep;
   return state;

@@ -35,13 +35,16 @@ interface FoundStream extends StreamDocument {
 const hadEffect = { $nor: [{ direction: "down", status: "failed", statementsDone: 0, checkpoint: null }] };
 
 /**
- * What the database says of a stream. One question, with the server's clock beside it; the position comes from the history
- * itself: there is no second count that could disagree. Without `let` and `$$NOW`, which not every server has.
+ * What the database says of a stream. One question; the position comes from the history itself: there is no second count
+ * that could disagree. Without `let` and `$$NOW`, which not every server has.
+ *
+ * @param clock - `asked`: the server is asked for its own beside, by whoever may take a lease by it
  */
 export async function readStream(
   database: MongoDatabase,
   stream: string,
   signal: AbortSignal,
+  clock: "asked" | "known" = "asked",
 ): Promise<SeenStream> {
   const { streams, leases, history } = database.collections;
   const ofSequence = { stream, seq: { $gt: 0 }, origin: { $ne: "covered" }, ...hadEffect };
@@ -90,8 +93,9 @@ export async function readStream(
     ],
     { maxTimeMS: answerMs, signal },
   );
-  const opened = database.isOpen ? undefined : await database.open();
-  const [[document], { now }] = await Promise.all([found.toArray(), opened ?? database.facts(signal)]);
+  if (!database.isOpen) await database.open();
+  const asked = clock === "asked" ? database.facts(signal).then(({ now }) => now) : database.clock(signal);
+  const [[document], now] = await Promise.all([found.toArray(), asked]);
   if (document === undefined) return { state: freshState(now), lease: undefined };
   database.sawStream();
   return { state: stateOf(document, now), lease: document.lease[0] };

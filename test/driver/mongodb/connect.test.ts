@@ -3,6 +3,7 @@ import { BSON, type Document } from "mongodb";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { Driver } from "../../../src/driver/driver.ts";
 import { openMongo } from "../../../src/driver/mongodb/mongodb.ts";
+import { portOf, startMongoProxy, throughProxy } from "../../support/mongo-proxy.ts";
 import { createMongoDatabase, ownMongo } from "../../support/mongo.ts";
 import { needs } from "../../support/parts.ts";
 import { leaseOptions, never } from "../../support/steps.ts";
@@ -33,6 +34,27 @@ async function refusals(url: string): Promise<readonly unknown[]> {
 function impatient(url: string): string {
   return `${url}${url.includes("?") ? "&" : "?"}serverSelectionTimeoutMS=500`;
 }
+
+describe("a MongoDB server that can be used", () => {
+  needs("mongodb");
+
+  test("is asked one thing for a stream's state, and its clock is known all the same", async () => {
+    const database = await createMongoDatabase();
+    const asked: string[] = [];
+    await using proxy = await startMongoProxy(portOf(database.url), (command) => {
+      // The driver's own watching comes without a session.
+      if ("lsid" in command) asked.push(Object.keys(command)[0] ?? "");
+      return "pass";
+    });
+    const driver = open(throughProxy(database.url, proxy));
+    const [{ localTime }, { now }] = await Promise.all([
+      database.db.command({ hello: 1 }),
+      driver.state("orders", never),
+    ]);
+    expect(asked).toEqual(["aggregate"]);
+    expect(Math.abs(now.getTime() - (localTime as Date).getTime())).toBeLessThan(60_000);
+  });
+});
 
 describe("a MongoDB server that cannot be used", () => {
   test("because nothing listens there, or its name is unknown, is named by code", async () => {
