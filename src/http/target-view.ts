@@ -91,7 +91,7 @@ export async function readTarget(
 ): Promise<TargetView> {
   const { links, now } = parts;
   const [status, runs] = await Promise.all([
-    readStatus(target, { signal, now }),
+    readStatus(target, { signal, now, isBrief: true }),
     target.driver.runs({ target: target.name, limit: 1 }, signal),
   ]);
   const { release, unfinished, held, failed, inStep, lease, pending, problem } = status;

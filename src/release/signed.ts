@@ -16,7 +16,7 @@ import { noKnownRoots, resolveTrust } from "./trust/anchor.ts";
 import type { TrustAnchor } from "./trust/anchor.ts";
 import type { TimestampRule, Trust } from "./trust/trust.ts";
 import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
-import type { VerifiedRelease } from "./verify.ts";
+import type { VerifiedRelease, VerifiedStatement } from "./verify.ts";
 
 /** A prefix, and what its releases must be to be taken. */
 export interface SignedOptions {
@@ -29,13 +29,15 @@ export interface SignedOptions {
 
 /**
  * The signed releases under a prefix. What the bucket answers is believed only as far as `verify.ts` proves it,
- * and no object is read twice: the bytes that were verified are the bytes that are used.
+ * and no object is read twice: the bytes that were verified are the bytes that are used. A small manifest is kept for
+ * whoever asks for the same release again, such as a status that is looked at all day; its signatures never are.
  *
  * Requests: one for `head`, two more for `fetch` (its release and manifest; with an expected digest no head is read, else
  * a timestamp at the same time where the trust wants one), one for each body, or one for a pack of them.
  */
 export function signedReleases(options: SignedOptions): ReleaseProvider {
   const head = new HeadReader(options.source);
+  const kept: KeptManifest = { release: undefined };
   return {
     kind: "signed",
     stream: options.stream,
@@ -44,11 +46,11 @@ export function signedReleases(options: SignedOptions): ReleaseProvider {
     fetch: async (context, signal) => {
       const digest = context.expected ?? (await head.take(signal))?.digest;
       if (digest === undefined) throw nothingPublished(options.source.url);
-      const release = await fetchRelease(options, context, digest, signal);
+      const release = await fetchRelease(options, context, digest, signal, kept);
       if (release.stale?.code !== "STALE_RELEASE") return release;
       // the newer one may have been published, and vouched for, since the head was read
       const newest = (await head.take(signal))?.digest ?? digest;
-      return newest === digest ? release : fetchRelease(options, context, newest, signal);
+      return newest === digest ? release : fetchRelease(options, context, newest, signal, kept);
     },
     bodies: async (release, bodies, signal) => {
       if (!isVerified(release))
@@ -102,6 +104,7 @@ async function fetchRelease(
   context: ReleaseContext,
   digest: string,
   signal: AbortSignal,
+  kept: KeptManifest,
 ): Promise<VerifiedRelease> {
   const { source } = options;
   const sha256 = parseDigest(digest);
@@ -123,17 +126,34 @@ async function fetchRelease(
   ]);
   if (release === undefined) throw notThere(digest, "the release", source.url);
   const statement = verifyStatement(release.bytes, { ...options, ...context, trust, expected: digest });
-  const manifest = await readExact(
-    source,
-    layout.manifest(statement.manifestSha256),
-    statement.manifestSize,
-    signal,
-  );
-  if (manifest === undefined) throw notThere(digest, "the manifest of the release", source.url);
-  const verified = verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
+  const verified = await withManifest(source, statement, signal, kept);
   const rule = voucherOf(trust, context);
   const stale = rule && whyStale(statement, timestamp, { rule, stream: options.stream, now: context.now });
   return { ...verified, ...(root !== null && { root }), ...(stale && { stale }) };
+}
+
+/** Bytes of a manifest that is kept: some thousand migrations are not, of each of a hundred targets. */
+const keptBytes = 256 * 1024;
+
+/** The release that was verified last. */
+interface KeptManifest {
+  release: VerifiedRelease | undefined;
+}
+
+/** The digest is of the whole statement, which names the manifest by its own: for the same one it would be the same again. */
+async function withManifest(
+  source: Source,
+  statement: VerifiedStatement,
+  signal: AbortSignal,
+  kept: KeptManifest,
+): Promise<VerifiedRelease> {
+  const { digest, manifestSha256, manifestSize, signers } = statement;
+  if (kept.release?.digest === digest) return { ...kept.release, signers };
+  const manifest = await readExact(source, layout.manifest(manifestSha256), manifestSize, signal);
+  if (manifest === undefined) throw notThere(digest, "the manifest of the release", source.url);
+  const verified = verifyManifest(statement, manifest === "longer" ? Buffer.alloc(0) : manifest);
+  if (manifestSize <= keptBytes) kept.release = verified;
+  return verified;
 }
 
 /**

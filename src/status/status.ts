@@ -31,6 +31,7 @@ export interface TargetStatus {
   readonly stale: RunnerError | null;
   /** repeatable ones come last, without a version */
   readonly pending: readonly PendingMigration[];
+  /** empty where nobody wants to know */
   readonly applied: readonly HistoryEntry[];
   /** newest entry when it is not done */
   readonly unfinished: HistoryEntry | null;
@@ -51,24 +52,30 @@ export interface PendingMigration {
   readonly path: string;
 }
 
+/** How much is asked. */
+export interface StatusOptions {
+  readonly signal: AbortSignal;
+  /** without what was applied, which may be thousands of entries, wherever it is not needed to judge the release; default false */
+  readonly isBrief?: boolean;
+  now(): Date;
+}
+
 /** Asks database and source; only a database that cannot be asked is an error. */
-export async function readStatus(
-  target: Target,
-  options: { readonly signal: AbortSignal; now(): Date },
-): Promise<TargetStatus> {
+export async function readStatus(target: Target, options: StatusOptions): Promise<TargetStatus> {
   const { driver, stream } = target;
-  const [state, entries] = await Promise.all([
+  const history = async (): Promise<readonly HistoryEntry[]> =>
+    appliedEntries(await driver.history(stream, {}, options.signal));
+  const [state, applied] = await Promise.all([
     driver.state(stream, options.signal),
-    driver.history(stream, {}, options.signal),
+    options.isBrief === true ? undefined : history(),
   ]);
-  const applied = appliedEntries(entries);
   const now = options.now();
   let release: Release | null = null;
   let problem: RunnerError | null = null;
   try {
-    const wanted = { expected: undefined, now, applied: async () => applied };
+    const wanted = { expected: undefined, now, applied: async () => applied ?? history() };
     release = await fetchRelease(target, state, wanted, options.signal);
-    if (!continues(release, state.position)) problem = rewritten(release, applied);
+    if (!continues(release, state.position)) problem = rewritten(release, applied ?? (await history()));
   } catch (cause) {
     if (!(cause instanceof RunnerError)) throw cause;
     problem = cause;
@@ -92,7 +99,7 @@ export async function readStatus(
     fresh: stale === null,
     stale,
     pending: problem === null ? pendingIn(release, state) : [],
-    applied,
+    applied: applied ?? [],
     unfinished: state.unfinished,
     held: state.held,
     failed: state.failed,

@@ -109,7 +109,11 @@ function keyOf({ position, completed, repeatables }: StreamState, head: string |
 
 /** Undefined: the bucket did not answer. */
 async function askSource(target: Target, key: string, signal: AbortSignal): Promise<Offered | undefined> {
-  const { release, pending, problem, stale } = await readStatus(target, { signal, now: () => new Date() });
+  const { release, pending, problem, stale } = await readStatus(target, {
+    signal,
+    now: () => new Date(),
+    isBrief: true,
+  });
   if (problem !== null && (problem.retryable || problem.http === 503)) return undefined;
   const isEmpty = problem?.code === "RELEASE_NOT_FOUND" && release === null;
   return {
