@@ -6,14 +6,16 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { program } from "../bin/program.ts";
 import { needs } from "../support/parts.ts";
-import { migrations, openSite, startBuckets, type BucketKind, type Site } from "./site.ts";
+import { migrations, openSite, published, startBuckets, type BucketKind, type Site } from "./site.ts";
 
 needs("versitygw", "fake-gcs-server");
 
 const sources = fileURLToPath(new URL("../../src/", import.meta.url));
 
 /** Files of ours that one run may load, at the most: reading them is most of what a start takes. Lower it when it can be lowered. */
-const mostFiles = { up: 210, folder: 218, status: 180, help: 30 };
+const mostFiles = { up: 220, folder: 230, status: 190, help: 32 };
+/** The same of the published program, whose files hold many of these. */
+const mostOfBundle = { files: 20, bytes: 720 * 1_024, bytesToHelp: 112 * 1_024 };
 /** Rooms, and parts of rooms, that nobody needs who has nothing to do on PostgreSQL. */
 const notWhenIdle =
   /^(http|adopt|status\/await|telemetry|notify|event|dispatch|hook|driver\/mongodb|release\/publish|release\/review|bin\/(server|open-(callers|policy|notifier|log)|work|config-(file|schema)))/;
@@ -26,7 +28,29 @@ const loaded = [];
 registerHooks({ load(url, context, next) { loaded.push(url); return next(url, context); } });
 process.on("exit", () => writeFileSync(process.env.LOADED_FILES, JSON.stringify(loaded)));`;
 
-/** What one run of the program loads. */
+/** Runs the program to a good end; all files that it loads, in their order, and what it says. */
+async function filesOf(
+  program: string,
+  site: Site,
+  argv: readonly string[],
+): Promise<{ readonly files: readonly string[]; readonly said: string }> {
+  const out = join(site.folder, "loaded.json");
+  const hooks = `data:text/javascript,${encodeURIComponent(recorder)}`;
+  const child = spawn(process.execPath, ["--import", hooks, program, ...argv], {
+    env: { PATH: process.env["PATH"], ...site.variables, LOADED_FILES: out },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<unknown>((resolve) => child.on("close", resolve));
+  const [said, wrong] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  expect([await ended, wrong]).toEqual([0, expect.any(String)]);
+  const urls = new Set(JSON.parse(await readFile(out, "utf8")) as readonly string[]);
+  return {
+    files: [...urls].filter((url) => url.startsWith("file:")).map((url) => fileURLToPath(url)),
+    said,
+  };
+}
+
+/** What one run of the program loads from its sources. */
 interface Loaded {
   /** of `src/`, by their paths in it */
   readonly ours: readonly string[];
@@ -48,27 +72,44 @@ beforeAll(async () => {
 });
 
 async function loadedBy(site: Site, argv: readonly string[]): Promise<Loaded> {
-  const out = join(site.folder, "loaded.json");
-  const hooks = `data:text/javascript,${encodeURIComponent(recorder)}`;
-  const child = spawn(process.execPath, ["--import", hooks, program, ...argv], {
-    env: { PATH: process.env["PATH"], ...site.variables, LOADED_FILES: out },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const ended = new Promise<unknown>((resolve) => child.on("close", resolve));
-  const said = await text(child.stdout);
-  expect(await ended).toBe(0);
-  const urls = new Set(JSON.parse(await readFile(out, "utf8")) as readonly string[]);
-  const files = [...urls].filter((url) => url.startsWith("file:")).map((url) => fileURLToPath(url));
-  const packages = files.flatMap((file) => /\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? []);
+  const { files, said } = await filesOf(program, site, argv);
   const ours = files.filter((file) => file.startsWith(sources)).map((file) => file.slice(sources.length));
-  return { ours, packages: [...new Set(packages)].toSorted(), said };
+  return { ours, packages: packagesOf(files), said };
 }
+/** What one run of the published program loads. */
+interface LoadedOfBundle extends Loaded {
+  readonly fileCount: number;
+  readonly bytes: number;
+}
+
+async function loadedOfBundle(site: Site, argv: readonly string[]): Promise<LoadedOfBundle> {
+  const { cli, folder, outputs } = await published();
+  const { files, said } = await filesOf(cli, site, argv);
+  // Whatever is not of the bundle would be a package that is loaded from beside it.
+  expect(files.filter((file) => !file.startsWith(`${folder}/`))).toEqual([]);
+  const loaded = files.map((file) => outputs[file.slice(folder.length + 1)]);
+  const inputs = loaded.flatMap((output) => output?.inputs ?? []);
+  return {
+    fileCount: loaded.length,
+    bytes: loaded.reduce((sum, output) => sum + (output?.bytes ?? 0), 0),
+    packages: packagesOf(inputs),
+    ours: inputs.filter((input) => input.startsWith("src/")).map((input) => input.slice("src/".length)),
+    said,
+  };
+}
+
+/** Names of the packages that these files are of. */
+function packagesOf(files: readonly string[]): readonly string[] {
+  const names = files.flatMap((file) => /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1] ?? []);
+  return [...new Set(names)].toSorted();
+}
+
 /** Packages that may be loaded, all of them small. */
 const may = {
   anything: /^commander$/,
   /** `pg` and what it is made of */
   postgres:
-    /^(pg|pg-(connection-string|int8|pool|protocol|types)|postgres-(array|bytea|date|interval)|xtend)$/,
+    /^(pg|pg-(cloudflare|connection-string|int8|pool|protocol|types)|pgpass|split2|postgres-(array|bytea|date|interval)|xtend)$/,
   release: /^(valibot|ulid)$/,
   s3: /^aws4$/,
 } as const;
@@ -124,10 +165,42 @@ describe("the command line, from its sources,", () => {
       const { ours, packages, said } = await loadedBy(s3, argv);
       expect(said).not.toBe("");
       expect(packages).toEqual(["commander"]);
-      expect(ours.filter((file) => !/^(cli|bin|report|migration)\/|^(error|build)\.ts$/.test(file))).toEqual(
-        [],
-      );
+      const rooms = /^(source|release|history|plan|driver|audit|executor|adopt|status|http|runner\.ts)/;
+      expect(ours.filter((file) => rooms.test(file))).toEqual([]);
       expect(ours.length).toBeLessThanOrEqual(mostFiles.help);
+    }
+  });
+});
+
+describe("the command line, as it is published,", () => {
+  test.each([
+    ["S3", () => s3],
+    ["GCS", () => gcs],
+  ] as const)("comes in few files for who has nothing to do, with a release in %s", async (kind, siteOf) => {
+    const site = siteOf();
+    const ofRelease = ["postgres", "release", ...(kind === "S3" ? (["s3"] as const) : [])] as const;
+    for (const verb of ["up", "init", "status"]) {
+      const loaded = await loadedOfBundle(site, [verb, ...site.flags]);
+      expect(loaded.packages).toContain("pg");
+      expect([verb, ...foreign(loaded, ...ofRelease)]).toEqual([verb]);
+      expect([
+        verb,
+        ...loaded.ours.filter((file) => /^(http|driver\/mongodb|telemetry|notify)\//.test(file)),
+      ]).toEqual([verb]);
+      expect(loaded.fileCount).toBeLessThanOrEqual(mostOfBundle.files);
+      expect(loaded.bytes).toBeLessThanOrEqual(mostOfBundle.bytes);
+    }
+  });
+
+  test("needs no release for `wait`, and nothing but itself to say its version or to help", async () => {
+    const wait = await loadedOfBundle(s3, ["wait", "--min", "1", "--stream", "orders"]);
+    expect(wait.said).toContain("orders");
+    expect(foreign(wait, "postgres", "release")).toEqual([]);
+    expect(wait.bytes).toBeLessThanOrEqual(mostOfBundle.bytes);
+    for (const argv of [["--version"], ["--help"]]) {
+      const loaded = await loadedOfBundle(s3, argv);
+      expect(loaded.packages).toEqual(["commander"]);
+      expect(loaded.bytes).toBeLessThanOrEqual(mostOfBundle.bytesToHelp);
     }
   });
 });

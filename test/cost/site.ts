@@ -1,15 +1,17 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll } from "vitest";
+import { writeBundle, type Bundle } from "../../infra/bundle/bundle.ts";
+import { bundleCli } from "../../infra/bundle/cli.ts";
 import { openSource } from "../../src/source/open.ts";
-import { bundled } from "../bin/many.ts";
 import { startGcs, startS3, type BucketServer } from "../support/bucket.ts";
 import { createDatabase } from "../support/database.ts";
 import { makeKeys, publishTo } from "../support/release.ts";
 import { openWire, type Traffic, type Wire } from "../support/wire.ts";
+import { withoutClock } from "./unhurried.ts";
 
 /** The servers that buckets are counted on. */
 export type BucketKind = "S3" | "GCS";
@@ -103,12 +105,8 @@ export async function openSite(server: BucketServer, hold?: (asked: string) => P
   return site;
 }
 
-/** A lease that is renewed, and the look whether somebody wants the run to stop. */
-const byTheClock = /^(SELECT cancel_reason |UPDATE \S+ SET expires_at = )/;
-
 function taken(wire: Wire): Asked {
-  const asked = wire.asked().filter((what) => !byTheClock.test(what));
-  return { ...wire.traffic(), asked };
+  return { ...wire.traffic(), asked: withoutClock(wire.asked()) };
 }
 
 function storageVariables(server: BucketServer, endpoint: string): Record<string, string> {
@@ -126,19 +124,34 @@ function storageVariables(server: BucketServer, endpoint: string): Record<string
 /** What a test that failed has left. */
 const running = new Set<ChildProcess>();
 
-let program: Promise<string> | undefined;
+/** The program as it is published. */
+export interface Published extends Pick<Bundle, "outputs"> {
+  readonly folder: string;
+  /** its file that is run */
+  readonly cli: string;
+}
 
-/** The program in few files: from its sources, a start would be most of what these tests take. */
-async function bundle(): Promise<string> {
+let made: Promise<Published> | undefined;
+
+/** The program as it is published, made anew for this file. */
+export function published(): Promise<Published> {
+  made ??= make();
+  return made;
+}
+
+async function make(): Promise<Published> {
   const folder = await mkdtemp(join(tmpdir(), "lockkeeper-cost-"));
   open.add(() => rm(folder, { recursive: true, force: true }));
-  return bundled(folder);
+  const bundle = await bundleCli();
+  writeBundle(folder, bundle);
+  // Beside it, as npm would have them: what stays a package.
+  await symlink(join(import.meta.dirname, "../../node_modules"), join(folder, "node_modules"));
+  return { folder, cli: join(folder, "cli.js"), outputs: bundle.outputs };
 }
 
 /** Starts the program with these variables and no others of ours; ended with the file at the latest. */
 export async function start(argv: readonly string[], variables: Readonly<Record<string, string>>) {
-  program ??= bundle();
-  const child = spawn(process.execPath, [await program, ...argv], {
+  const child = spawn(process.execPath, [(await published()).cli, ...argv], {
     env: { PATH: process.env["PATH"], ...variables },
     stdio: ["ignore", "pipe", "pipe"],
   });

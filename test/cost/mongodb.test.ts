@@ -1,0 +1,103 @@
+import { describe, expect, onTestFinished, test } from "vitest";
+import { signedReleases } from "../../src/release/signed.ts";
+import { createMongoDatabase } from "../support/mongo.ts";
+import { portOf, throughProxy } from "../support/mongo-proxy.ts";
+import { needs } from "../support/parts.ts";
+import { makeKeys, publishTo, tempFolder } from "../support/release.ts";
+import { targetOn, type TestTarget } from "../support/target.ts";
+import { openWire, type Wire } from "../support/wire.ts";
+import { messages, stopTheClock, unhurried } from "./unhurried.ts";
+
+needs("mongodb");
+
+/** Commands of a run besides those of its steps: where the database is; the lease; the run's beginning and end; the audit log. */
+const aroundSteps = 31;
+/** More of a run on a database that has never been asked: its collections are made. */
+const firstOfAll = 8;
+/** Of each migration: its command, and its entry, which carries the fence. */
+const perMigration = 2;
+/** Of each message of migrations after the first: the entries of all of them, in one transaction. */
+const perMessage = 5;
+/** A transaction that met another is tried again: on some servers the run meets itself. */
+const triedAgain = 3;
+
+stopTheClock();
+
+/** What a run of so many migrations may cost; the first of them goes alone. */
+function most(count: number): number {
+  return aroundSteps + count * perMigration + messages(count - 1) * perMessage + triedAgain;
+}
+
+/** A database, and a release of which more and more migrations are published. */
+interface Counted {
+  readonly target: TestTarget;
+  readonly wire: Wire;
+  publish(count: number): Promise<unknown>;
+}
+
+async function openCounted(): Promise<Counted> {
+  const database = await createMongoDatabase();
+  const wire = await openWire(portOf(database.url), "mongodb");
+  onTestFinished(() => wire[Symbol.asyncDispose]());
+  const folder = await tempFolder();
+  onTestFinished(() => folder[Symbol.asyncDispose]());
+  const { key, trust } = makeKeys();
+  const what = {
+    source: folder.source,
+    stream: "orders",
+    environment: "default",
+    engine: "mongodb",
+    trust,
+  } as const;
+  const target = await targetOn(throughProxy(database.url, wire), signedReleases(what), {
+    driver: { times: unhurried },
+  });
+  return {
+    target,
+    wire,
+    publish: (count) => publishTo(folder.source, indexes(count), { keys: [key], engine: "mongodb" }),
+  };
+}
+
+/** `count` migrations, each of which makes an index. */
+function indexes(count: number): Readonly<Record<string, string>> {
+  const files = Array.from({ length: count }, (_, index) => {
+    const command = { createIndexes: `c${index + 1}`, indexes: [{ key: { a: 1 }, name: "a" }] };
+    return [`${String(index + 1).padStart(6, "0")}_c.up.json`, JSON.stringify([command])] as const;
+  });
+  return Object.fromEntries(files);
+}
+
+describe("a run on MongoDB", () => {
+  test("with nothing to do costs one command and the same bytes with 11 migrations and with 101", async () => {
+    const { target, wire, publish } = await openCounted();
+    const idleBytes: number[] = [];
+    for (const count of [11, 101]) {
+      await publish(count);
+      await target.run();
+      wire.reset();
+      expect(await target.run()).toMatchObject({ outcome: "noop" });
+      expect(wire.asked()).toEqual(["aggregate"]);
+      idleBytes.push(wire.traffic().bytesDown);
+    }
+    // Digits of times and of numbers.
+    expect(Math.max(...idleBytes) - Math.min(...idleBytes)).toBeLessThanOrEqual(64);
+  });
+
+  test("costs two commands for each migration and a few for each message of them, and for one pending as many on top of 100 as on top of 10", async () => {
+    const { target, wire, publish } = await openCounted();
+    const costOf = async (count: number): Promise<number> => {
+      await publish(count);
+      wire.reset();
+      expect(await target.run()).toMatchObject({ outcome: "applied", to: { length: count } });
+      return wire.traffic().exchanges;
+    };
+    expect(await costOf(10)).toBeLessThanOrEqual(firstOfAll + most(10));
+    const onFew = await costOf(11);
+    expect(await costOf(100)).toBeLessThanOrEqual(most(89));
+    const onMany = await costOf(101);
+    expect(Math.max(onFew, onMany)).toBeLessThanOrEqual(most(1));
+    expect(Math.abs(onMany - onFew)).toBeLessThanOrEqual(triedAgain);
+    expect(wire.traffic().connections).toBe(0);
+  });
+});
