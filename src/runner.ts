@@ -18,7 +18,7 @@ import { backUp } from "./run/back-up.ts";
 import { assertBreakingAllowed, awaitDependencies } from "./run/dependencies.ts";
 import { holdOf, RunLog } from "./run/log.ts";
 import { fetchRelease, newestStill } from "./run/fetch-release.ts";
-import { look } from "./run/noop.ts";
+import { look, lookBegun } from "./run/look.ts";
 import { assertProgress } from "./run/progress.ts";
 import type { RunOptions, RunRequest } from "./run/request.ts";
 import { findWayBack, isRollingBack, resumeRollBack, rollBack } from "./run/roll-back.ts";
@@ -35,7 +35,6 @@ import {
 
 export type { Limits, Target } from "./run/target.ts";
 export { newRunId, type RunOptions, type RunRequest } from "./run/request.ts";
-export { noopOf } from "./run/noop.ts";
 
 /** milliseconds that a runner may need to stop a statement */
 const overtimeMs = 15_000;
@@ -114,7 +113,10 @@ interface Prepared {
 
 /** The idle path first: the bucket's head and the database's row at once, and done when they name the same release. */
 async function prepare(request: RunRequest, target: Target, log: RunLog): Promise<Prepared> {
-  const { state, head } = log.looked ?? (await look(request, target, log.signal));
+  const { state, head } =
+    log.looked === undefined
+      ? await look(request, target, log.signal)
+      : await lookBegun(log.looked, log.signal);
   log.seen(state, request.release === null ? head : undefined);
   if (isIdle(request, state, head)) {
     assertUsable(undefined, state, target);

@@ -9,6 +9,7 @@ const run = promisify(execFile);
 const root = join(import.meta.dirname, "..");
 
 interface LockedPackage {
+  readonly version?: string;
   readonly integrity?: string;
   readonly dev?: boolean;
   readonly devOptional?: boolean;
@@ -43,6 +44,19 @@ describe("what we build upon", () => {
       if (!place.includes("@esbuild/")) expect(integrity, place).toMatch(/^sha512-/);
       expect(resolved ?? "https://", place).toMatch(/^https:/);
     }
+  });
+
+  test("bundles the image with the bundler that the tests had, locked as everything else", () => {
+    const alone = JSON.parse(read("infra/bundle/package-lock.json")) as typeof lock;
+    const entries = Object.entries(alone.packages).filter(([place]) => place !== "");
+    expect(entries.length).toBeGreaterThan(10);
+    for (const [place, { integrity, version }] of entries) {
+      expect(integrity, place).toMatch(/^sha512-/);
+      if (!place.includes("rolldown")) continue;
+      expect(integrity, place).toBe(lock.packages[place]?.integrity);
+      expect(version, place).toBe(lock.packages[place]?.version);
+    }
+    expect(alone.packages["node_modules/rolldown"]?.version).toBe(manifest["devDependencies"]?.["rolldown"]);
   });
 
   test("runs nothing when it is installed", () => {

@@ -15,25 +15,15 @@ export interface LambdaBundle {
 
 /**
  * Parsers of SQL and TypeScript stay out, since a function applies what was checked when it was published; and it signs
- * nothing. Native parts their packages do without.
+ * nothing.
  */
-const external = [
-  "libpg-query",
-  "esbuild",
-  "@aws-sdk/client-kms",
-  "pg-native",
-  "kerberos",
-  "snappy",
-  "socks",
-  "@mongodb-js/zstd",
-  "mongodb-client-encryption",
-];
+const external = ["libpg-query", "esbuild", "@aws-sdk/client-kms", "pg-native"];
 
 /** What a cold start reads at once: all that answers an event, then one database and one bucket. */
 const groups = [
   {
     name: "run",
-    test: /\/src\/(?:runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|bin\/lambda\/(?:handler|host|work|execution|message)|bin\/config(?:-file|-schema)?)\.ts$/,
+    test: /\/src\/(?:together|runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|bin\/lambda\/(?:handler|host|work|execution|message)|bin\/config(?:-file|-schema)?)\.ts$/,
   },
   { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
   { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },

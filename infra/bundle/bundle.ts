@@ -66,6 +66,11 @@ const builtins: Plugin = {
   },
 };
 
+/** What MongoDB's driver has no need of, and loads where it is installed: other ways to log in, compress and encrypt. */
+function isTried(id: string, importer: string | undefined): boolean {
+  return /node_modules[/\\]mongodb[/\\]lib[/\\]deps\.js$/.test(importer ?? "") && /^[@a-z]/.test(id);
+}
+
 /** Bundles; the same checkout gives the same bytes. Writes nothing. */
 export async function bundle(options: BundleOptions): Promise<Bundle> {
   const { entry, name, external, groups, keepsNames } = options;
@@ -73,7 +78,7 @@ export async function bundle(options: BundleOptions): Promise<Bundle> {
     cwd: root,
     input: { [name]: join(root, entry) },
     platform: "node",
-    external: [...external],
+    external: (id, importer) => external.includes(id) || isTried(id, importer),
     // Modules as they were written can be left out where nobody uses them.
     resolve: { mainFields: ["module", "main"] },
     plugins: [version, builtins],

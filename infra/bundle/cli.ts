@@ -11,29 +11,26 @@ import { bundle, writeBundle, type Bundle } from "./bundle.ts";
 /** The parser of PostgreSQL is WebAssembly beside its script: it stays a package. */
 export const packages = ["libpg-query"] as const;
 
-/** What is loaded where it is installed: the compiler of `publish`, keys in AWS's KMS, and native parts that their packages do without. */
-const absent = [
-  "esbuild",
-  "@aws-sdk/client-kms",
-  "pg-native",
-  "kerberos",
-  "snappy",
-  "socks",
-  "@mongodb-js/zstd",
-  "mongodb-client-encryption",
-];
+/** What is loaded where it is installed: the compiler of `publish`, keys in AWS's KMS, and the native part of `pg`. */
+const absent = ["esbuild", "@aws-sdk/client-kms", "pg-native"];
 
 /** The ways through it that are taken most. */
 const groups = [
   { name: "start", test: /\/src\/(?:cli\/(?:main|interrupt|terminal)|bin\/config|build)\.ts$/ },
+  // What is needed to ask bucket and database, which answer while the run itself is loaded.
+  {
+    name: "open",
+    test: /\/src\/(?:together|cli\/command\/up|bin\/(?:wire|open-target)|run\/look|(?:driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file))\.ts$/,
+  },
   {
     name: "run",
-    test: /\/src\/(?:runner|(?:run|driver|history|migration|status)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|cli\/command\/(?:up|init|status|wait)|bin\/(?:wire|open-target))\.ts$/,
+    test: /\/src\/(?:runner|(?:run|status)\/[\w-]+|cli\/command\/(?:init|status|wait))\.ts$/,
   },
   { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
   { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },
   { name: "s3", test: /\/src\/source\/s3\.ts$/ },
   { name: "gcs", test: /\/src\/source\/gcs\.ts$/ },
+  { name: "config", test: /\/src\/(?:bin\/config-(?:file|schema)|report\/[\w-]+|notify\/notification)\.ts$/ },
   { name: "server", test: /\/src\/bin\/server\.ts$/ },
 ];
 

@@ -4,6 +4,8 @@ import type { RunResult } from "../executor/result.ts";
 import type { RunAction } from "../history/run.ts";
 import type { Goal } from "../plan/plan.ts";
 import { compareVersions } from "../migration/version.ts";
+import { look } from "../run/look.ts";
+import type { RunOptions } from "../run/request.ts";
 import type { OnFailure } from "../run/target.ts";
 import type { Limits, Target } from "../runner.ts";
 import { allowBreaking, chooseTarget, onFailure, plan, release } from "./flags.ts";
@@ -18,11 +20,14 @@ export async function changeDatabase(
   trigger: "cli" | "converge" = "cli",
 ): Promise<number> {
   const { context, output, get } = invocation;
-  const [wiring] = await Promise.all([context.wire(), import("../runner.ts")]);
+  const wiring = await context.wire();
   await using opened = await wiring.openTarget(chooseTarget(invocation), directionsOf(goal, get(onFailure)));
+  // Database and bucket answer while the rest of the program is loaded.
+  const looked = look({ release: get(release) ?? null }, opened.target, invocation.signal);
+  looked.catch(() => "the run meets it again");
   const reporter = await openReporter(output);
   try {
-    const result = await runChange(invocation, opened.target, { goal, trigger, emit: reporter.emit });
+    const result = await runChange(invocation, opened.target, { goal, trigger, emit: reporter.emit, looked });
     reporter.end();
     return showResult(invocation, result);
   } finally {
@@ -45,11 +50,13 @@ export async function runChange(
     trigger,
     emit,
     limits = target.limits,
+    looked,
   }: {
     readonly goal: Goal;
     readonly trigger: "cli" | "converge" | "init";
     readonly emit: Emit;
     readonly limits?: Limits;
+    readonly looked?: RunOptions["looked"];
   },
 ): Promise<RunResult> {
   const { newRunId, run } = await import("../runner.ts");
@@ -70,7 +77,7 @@ export async function runChange(
       isAccepted: false,
     },
     target,
-    { signal, emit, now: () => new Date() },
+    { signal, emit, now: () => new Date(), ...(looked === undefined ? {} : { looked }) },
   );
 }
 

@@ -16,7 +16,7 @@ import { positionNow, recordEnd, stepsInHistory } from "./last-word.ts";
 import { observedRun } from "./observed-run.ts";
 import { entryError, isStop, outcomeOf, shortError, whatStopped } from "./outcome.ts";
 import { watchAll, type RunWatch } from "./observer.ts";
-import type { Look, RunOptions, RunRequest } from "./request.ts";
+import type { RunOptions, RunRequest } from "./request.ts";
 import type { RolledBack } from "./roll-back.ts";
 import type { Target } from "./target.ts";
 import { TimeLimit } from "./time-limit.ts";
@@ -31,7 +31,7 @@ export class RunLog {
   readonly startedAt: Date;
   readonly emit: Emit;
   /** what was found before the run began, where somebody has looked */
-  readonly looked: Look | undefined;
+  readonly looked: RunOptions["looked"];
   readonly #request: RunRequest;
   readonly #target: Target;
   readonly #began = performance.now();

@@ -22,16 +22,6 @@ export interface Noop {
   tell(stored: AuditEntry): RunResult;
 }
 
-/** The bucket's head and the database's row at once; a release that is asked for by its digest needs no head. */
-export async function look(
-  { release }: Pick<RunRequest, "release">,
-  { driver, stream, releases }: Target,
-  signal: AbortSignal,
-): Promise<Look> {
-  const [state, head] = await Promise.all([driver.state(stream, signal), release ?? releases.head(signal)]);
-  return { state, head };
-}
-
 /**
  * What comes of a run that nobody has recorded yet, where there is nothing to do for it; undefined where there is, or where
  * it is to be refused. Asks nobody, changes nothing.

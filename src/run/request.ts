@@ -58,8 +58,8 @@ export interface RunOptions {
   readonly executorMs?: number;
   readonly emit: Emit;
   now(): Date;
-  /** what was found just before; absent: the run looks itself */
-  readonly looked?: Look;
+  /** what was found just before, or is being asked; absent: the run looks itself */
+  readonly looked?: Look | Promise<Look>;
 }
 
 /** What decides whether there is anything to do: the database's row, and the release that is wanted. */
