@@ -2,7 +2,8 @@ import { RunnerError, toRunnerError } from "../error.ts";
 import type { Emit } from "../executor/event.ts";
 import type { StreamState } from "../driver/stream-state.ts";
 import type { Look } from "../run/request.ts";
-import { noopOf, type Target } from "../runner.ts";
+import { noopOf } from "../run/noop.ts";
+import type { Target } from "../runner.ts";
 import { Together } from "../together.ts";
 import { existingOf, type Begun, type RunOrder } from "./begun.ts";
 import { within } from "./patience.ts";
@@ -40,7 +41,7 @@ export class Noops {
    * the run itself to find out.
    *
    * @returns `begun`: it ended, or another request has begun it; else it is to begin, with what was seen as `looked`
-   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `AUDIT_UNAVAILABLE`, `DATABASE_…`
+   * @throws RunnerError `REPLAY`, `IDEMPOTENCY_MISMATCH`, `AUDIT_BROKEN`, `DEADLINE`
    */
   async begin(
     { request, record, pendingAllowed }: RunOrder,
@@ -59,9 +60,9 @@ export class Noops {
     const accepted = await within(recordMs, (signal) => target.driver.acceptNoop(whole, signal)).catch(
       (thrown: unknown) => {
         decision.dropped();
+        if (toRunnerError(thrown).code === "DEADLINE") throw thrown;
         // Whatever else it is, the run's own way tells better; and finds it, should it have been recorded.
-        if (!toRunnerError(thrown).retryable) return undefined;
-        throw thrown;
+        return undefined;
       },
     );
     if (accepted === undefined) return { looked };
@@ -72,8 +73,11 @@ export class Noops {
     const [allowed, ended] = accepted.entries;
     if (allowed === undefined || ended === undefined)
       throw new RunnerError("INTERNAL", "a run was recorded without its records of the audit log");
-    decision.added(allowed);
-    noop.tell(ended);
+    try {
+      decision.added(allowed);
+    } finally {
+      noop.tell(ended);
+    }
     return { begun: { kind: "ended", run: accepted.run } };
   }
 

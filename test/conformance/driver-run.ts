@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
 import type { Driver } from "../../src/driver/driver.ts";
+import type { NewRun, NoopRun } from "../../src/driver/runs.ts";
+import { firstLink, linkOf } from "../../src/history/audit.ts";
 import { newRunId } from "../../src/run/request.ts";
 import { leaseOptions, never, newRun, shortTimes } from "../support/steps.ts";
 import { aborted, silentTimes, until, type Start } from "./driver-start.ts";
@@ -12,6 +14,12 @@ const beginning = {
   toVersion: null,
   steps: 0,
 };
+
+/** A run that found its database where it should be. */
+function noop(run: NewRun): NoopRun {
+  const records = [`{"allowed":"${run.id}"}`, `{"ended":"${run.id}"}`];
+  return { run, releaseDigest: "sha256:d", version: "7", records };
+}
 
 /** Runs that are asked for, listed and canceled. */
 export function runSuite(start: Start): void {
@@ -94,6 +102,59 @@ export function runSuite(start: Start): void {
     expect(await driver.acceptRun(newRun({ singleUse: token("j3"), bodyDigest: "b3" }), never)).toEqual({
       kind: "replay",
     });
+  });
+
+  test("52. a run without anything to do is recorded with its end and its records of the audit log, of many at once each", async () => {
+    const { driver, open } = await start();
+    const drivers = [driver, await open(), await open()];
+    const runs = Array.from({ length: 12 }, () => newRun({ bodyDigest: "b" }));
+    const answers = await Promise.all(
+      runs.map((run, index) => (drivers[index % 3] ?? driver).acceptNoop(noop(run), never)),
+    );
+    const written = await driver.audit.read({ after: 0, limit: 100 }, never);
+    if (answers.every((answer) => answer === undefined)) {
+      // not in one transaction here: then not at all
+      expect([written, await driver.run(runs[0]?.id ?? "", never)]).toEqual([[], undefined]);
+      return;
+    }
+    expect(written.map(({ seq }) => seq)).toEqual(written.map((_, index) => index + 1));
+    for (const [index, { previous, sha256, text }] of written.entries())
+      expect([previous, sha256]).toEqual([written[index - 1]?.sha256 ?? firstLink, linkOf(previous, text)]);
+    for (const [index, run] of runs.entries()) {
+      const answer = answers[index];
+      const ended = { status: "succeeded", outcome: "noop", releaseDigest: "sha256:d", toVersion: "7" };
+      expect(answer).toMatchObject({ kind: "accepted", run: { id: run.id, ...ended } });
+      expect(await driver.run(run.id, never)).toEqual(answer?.kind === "accepted" ? answer.run : undefined);
+      const own = written.filter(({ text }) => text.includes(run.id));
+      expect(own.map(({ text }) => text)).toEqual(noop(run).records);
+      expect(answer?.kind === "accepted" ? answer.entries : []).toEqual(own);
+    }
+    expect(await driver.pickUpRuns(pickUp, never)).toEqual([]);
+  });
+
+  test("53. a run without anything to do whose key or token was used before is that run or is refused, and adds nothing", async () => {
+    const { driver } = await start();
+    const singleUse = { issuer: "https://issuer", jti: "j", expiresAt: new Date(Date.now() + 60_000) };
+    const first = newRun({ singleUse, idempotencyKey: "k", bodyDigest: "b1" });
+    const began = await driver.acceptNoop(noop(first), never);
+    if (began === undefined) return;
+    expect(began.kind).toBe("accepted");
+    const others = [
+      newRun({ singleUse, bodyDigest: "b1" }),
+      newRun({ singleUse, bodyDigest: "b2" }),
+      newRun({ idempotencyKey: "k", bodyDigest: "b1" }),
+      newRun({ idempotencyKey: "k", bodyDigest: "b2" }),
+    ];
+    const answers = await Promise.all(others.map((run) => driver.acceptNoop(noop(run), never)));
+    expect(answers.map((answer) => answer?.kind)).toEqual([
+      "existing",
+      "replay",
+      "existing",
+      "idempotency-mismatch",
+    ]);
+    expect(answers[0]).toMatchObject({ run: { id: first.id } });
+    expect(await driver.audit.read({ after: 0, limit: 100 }, never)).toHaveLength(2);
+    for (const run of others) expect(await driver.run(run.id, never)).toBeUndefined();
   });
 
   test("24. an honest retry with a new token and the same key is the first run, however often the token is shown", async () => {
