@@ -8,6 +8,7 @@ import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
+import type { StreamState } from "../stream-state.ts";
 import { isConflict, isTransient } from "./command-error.ts";
 import { answerMs, within, type MongoDatabase } from "./database.ts";
 import type { StreamDocument } from "./documents.ts";
@@ -20,7 +21,7 @@ import {
   type EntryChange,
   type NewEntry,
 } from "./history.ts";
-import { leaseLost, nameSession, passFence, type LeaseKey } from "./lease.ts";
+import { leaseLost, nameSessions, passFence, type LeaseKey } from "./lease.ts";
 import { showsOperations } from "./operations.ts";
 import { OwnEntries } from "./own-entries.ts";
 import { endTransactions } from "./pass-on.ts";
@@ -56,6 +57,8 @@ export class Bench {
   readonly entries = new OwnEntries(this);
   /** id of the newest history entry that this run added */
   lastEntryId = 0;
+  /** the stream as it was read last under the lease */
+  stream: StreamState | undefined;
   /** another tool's record that is kept true with every entry; null where there is none */
   inStep: ForeignPlace | null = null;
   readonly #key: LeaseKey;
@@ -122,9 +125,13 @@ export class Bench {
    * did commit, and `work` is not done a second time.
    *
    * @param work - also given the stream's document as the fence has found it
+   * @param change - of the stream's document, which the fence writes with it: before all that `work` does
    * @throws RunnerError `LEASE_LOST`, or the run's own reason when it is to stop
    */
-  async transaction<T>(work: (session: ClientSession, before: StreamDocument) => Promise<T>): Promise<T> {
+  async transaction<T>(
+    work: (session: ClientSession, before: StreamDocument) => Promise<T>,
+    change?: Partial<StreamDocument>,
+  ): Promise<T> {
     const name = randomUUID();
     let sent: { readonly value: T } | undefined;
     for (let delayMs = againMs.first; ; delayMs = longer(delayMs)) {
@@ -138,7 +145,7 @@ export class Bench {
           writeConcern: { w: "majority" },
           readPreference: "primary",
         });
-        const before = await this.#within(() => passFence(this.database, this.#key, name, session));
+        const before = await this.#within(() => passFence(this.database, this.#key, name, session, change));
         if (sent !== undefined && before.transaction === name) return sent.value;
         sent = undefined;
         isOurs = false;
@@ -166,10 +173,11 @@ export class Bench {
    */
   async write<T>(
     work: (session: ClientSession | undefined, before: StreamDocument) => Promise<T>,
+    change?: Partial<StreamDocument>,
   ): Promise<T> {
     for (let delayMs = againMs.first; this.database.hasTransactions; delayMs = longer(delayMs)) {
       try {
-        return await this.transaction(work);
+        return await this.transaction(work, change);
       } catch (cause) {
         // A replica set to the driver, and yet without them: some services that only speak the protocol.
         if (lacksTransactions(cause)) this.database.giveUpTransactions();
@@ -178,7 +186,9 @@ export class Bench {
       }
       await this.#pause(delayMs);
     }
-    const before = await this.again(() => passFence(this.database, this.#key, randomUUID(), undefined));
+    const before = await this.again(() =>
+      passFence(this.database, this.#key, randomUUID(), undefined, change),
+    );
     return work(undefined, before);
   }
 
@@ -234,7 +244,7 @@ export class Bench {
   /** Before its first transaction: whoever takes over from a dead runner has the server end what is open in it. */
   async #nameSession({ id }: ClientSession): Promise<void> {
     if (id === undefined || this.#sessions.has(id.id.toString("hex"))) return;
-    await this.#within(() => nameSession(this.database, this.#key, id.id));
+    await this.#within(() => nameSessions(this.database, this.#key, [...this.#sessions.values(), id.id]));
     this.#sessions.set(id.id.toString("hex"), id.id);
   }
 

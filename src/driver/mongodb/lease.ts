@@ -177,6 +177,7 @@ export async function followFence(
  * The fence: the first act of every transaction that changes anything. A write, because a read of the token would let a
  * taker raise it beside us; without a match the lease is lost.
  *
+ * @param change - of the stream itself, with the same write
  * @returns the stream's document as it was before
  * @throws RunnerError `LEASE_LOST`
  */
@@ -185,29 +186,25 @@ export async function passFence(
   key: LeaseKey,
   transaction: string,
   session: ClientSession | undefined,
+  change: Partial<StreamDocument> = {},
 ): Promise<StreamDocument> {
   const before = await collections.streams.findOneAndUpdate(
     isOurs(key),
-    { $set: { transaction } },
+    { $set: { ...change, transaction } },
     { returnDocument: "before", ...limit, ...(session === undefined ? {} : { session }) },
   );
   if (before === null) throw leaseLost();
   return before;
 }
 
-/** Names a session in which the holder is about to have transactions. */
-export async function nameSession({ collections }: MongoDatabase, key: LeaseKey, id: Binary): Promise<void> {
-  const { matchedCount } = await collections.leases.updateOne(
-    isOurs(key),
-    { $addToSet: { sessions: id } },
-    limit,
-  );
+/** Names the sessions in which the holder has transactions, or is about to. Those of earlier holders are over. */
+export async function nameSessions(
+  { collections }: MongoDatabase,
+  key: LeaseKey,
+  sessions: readonly Binary[],
+): Promise<void> {
+  const { matchedCount } = await collections.leases.updateOne(isOurs(key), { $set: { sessions } }, limit);
   if (matchedCount !== 1) throw leaseLost();
-}
-
-/** The transactions of earlier holders are over. */
-export async function forgetSessions({ collections }: MongoDatabase, key: LeaseKey): Promise<void> {
-  await collections.leases.updateOne(isOurs(key), { $unset: { sessions: true } }, limit);
 }
 
 /** Another runner has the lease. */

@@ -1,12 +1,13 @@
-import type { ClientSession, Document } from "mongodb";
+import type { ClientSession } from "mongodb";
 
 import type { StatementStep } from "../session.ts";
 import { removeBlanks, type OpenRange } from "./blank-entries.ts";
 import { assertDone } from "./command-error.ts";
 import { answerMs, type MongoDatabase } from "./database.ts";
 import { entryId, type EntryDocument, type StreamDocument } from "./documents.ts";
-import { toChange, toDocument, withSession, type EntryChange, type NewEntry } from "./history.ts";
+import { toChange, toDocument, type EntryChange, type NewEntry } from "./history.ts";
 import { isOurs, leaseLost, type LeaseKey } from "./lease.ts";
+import { updateInOrder, type PlainUpdate } from "./plain-update.ts";
 import type { Noted } from "./sent-note.ts";
 
 /**
@@ -143,17 +144,16 @@ export class OwnEntries {
     this.#ahead = undefined;
   }
 
-  /**
-   * Removes what is left of the blanks, in a transaction's session. Once that has committed, `ended` has to be called.
-   *
-   * @returns what the stream's document is to say from now on
-   */
-  async end(session: ClientSession | undefined): Promise<Pick<StreamDocument, "openEntries">> {
-    if (!this.#hasOpen) return {};
+  /** What the stream's document is to say once `end` is done. */
+  get ending(): Pick<StreamDocument, "openEntries"> {
+    return this.#hasOpen ? { openEntries: null } : {};
+  }
+
+  /** Removes what is left of the blanks, in a transaction's session. Once that has committed, `ended` has to be called. */
+  async end(session: ClientSession | undefined): Promise<void> {
     const { next, through } = this.#blanks;
-    if (next <= through)
-      await removeBlanks(this.#bench.database, this.#bench.key().stream, { from: next, through }, session);
-    return { openEntries: null };
+    if (next > through) return;
+    await removeBlanks(this.#bench.database, this.#bench.key().stream, { from: next, through }, session);
   }
 
   /** The next entry makes new blanks. */
@@ -190,7 +190,7 @@ export class OwnEntries {
     return { id, turn };
   }
 
-  #update({ of, change }: OwnChange): Document {
+  #update({ of, change }: OwnChange): PlainUpdate<EntryDocument> {
     of.turn = (of.turn ?? 0) + 1;
     return update(this.#bench.key(), { id: of.id, turn: of.turn }, toChange(change));
   }
@@ -230,33 +230,18 @@ function update(
   key: LeaseKey,
   { id, turn }: { readonly id: number; readonly turn: number },
   { _id, ...values }: Partial<EntryDocument>,
-): Document {
+): PlainUpdate<EntryDocument> {
   return {
     q: { _id: entryId(key.stream, id), "writer.run": writerOf(key), "writer.turn": { $lte: turn } },
     u: { $set: { ...values, "writer.turn": turn } },
   };
 }
 
-/**
- * In one command, one after the other. As a plain command, because it may be repeated as it is: what the driver would do to
- * make that so costs the server more than the write.
- */
 async function writeOwn(
   { db, collections }: MongoDatabase,
-  updates: readonly Document[],
+  updates: readonly PlainUpdate<EntryDocument>[],
   session: ClientSession | undefined,
 ): Promise<void> {
-  const answer = await db.command(
-    {
-      update: collections.history.collectionName,
-      updates,
-      ordered: true,
-      ...limit,
-      // A transaction's commit waits for that.
-      ...(session === undefined ? { writeConcern: { w: "majority" } } : {}),
-    },
-    { ignoreUndefined: true, ...withSession(session) },
-  );
-  assertDone(answer);
-  if (answer["n"] !== updates.length) throw leaseLost();
+  const matched = await updateInOrder(db, collections.history, updates, session);
+  if (matched !== updates.length) throw leaseLost();
 }

@@ -8,7 +8,7 @@ import { commandError, errorCode, isConflict } from "./command-error.ts";
 import { within, type MongoDatabase } from "./database.ts";
 import type { LeaseDocument } from "./documents.ts";
 import { isAway } from "./failure.ts";
-import { followFence, forgetSessions, insertStream, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
+import { followFence, insertStream, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
 
 /** milliseconds that one try to raise the fence waits for an open transaction of an earlier holder */
 const raiseMs = 1_000;
@@ -32,10 +32,7 @@ export async function passOn(
     signal.throwIfAborted();
     try {
       const stands = await within(() => raiseFence(database, key, raiseMs), signal);
-      if (stands === undefined) {
-        if (sessions !== undefined) await forgetSessions(database, key);
-        return key;
-      }
+      if (stands === undefined) return key;
       if (stands === "absent") {
         await database.prepare(signal);
         await insertStream(database, key.stream, targetId);

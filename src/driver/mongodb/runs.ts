@@ -10,6 +10,7 @@ import { answerMs, type MongoDatabase } from "./database.ts";
 import type { RunDocument } from "./documents.ts";
 import { withSession } from "./history.ts";
 import { leaseLost, type LeaseKey } from "./lease.ts";
+import { updateInOrder } from "./plain-update.ts";
 
 const limit = { maxTimeMS: answerMs } as const;
 const endedStatuses: readonly RunStatus[] = ["succeeded", "failed", "canceled"];
@@ -103,7 +104,7 @@ export async function addClaim({ collections }: MongoDatabase, id: string, claim
  * later holder.
  */
 export async function endDeadRuns(
-  { collections }: MongoDatabase,
+  { db, collections }: MongoDatabase,
   { stream, runId, token }: LeaseKey,
   session: ClientSession | undefined,
 ): Promise<void> {
@@ -119,16 +120,22 @@ export async function endDeadRuns(
     status: { $in: ["running", "canceling"] },
     token: { $not: { $gte: token } },
   };
-  const options = { ...limit, ...withSession(session) };
-  await collections.runs.updateMany(
-    { ...dead, order: { $ne: null } },
-    { $set: { status: "handing_over", claimedAt: null } },
-    options,
-  );
-  await collections.runs.updateMany(
-    { ...dead, order: null },
-    { $set: { status: "failed", outcome: "failed", error }, $currentDate: { endedAt: true } },
-    options,
+  await updateInOrder(
+    db,
+    collections.runs,
+    [
+      {
+        q: { ...dead, order: { $ne: null } },
+        u: { $set: { status: "handing_over", claimedAt: null } },
+        multi: true,
+      },
+      {
+        q: { ...dead, order: null },
+        u: { $set: { status: "failed", outcome: "failed", error }, $currentDate: { endedAt: true } },
+        multi: true,
+      },
+    ],
+    session,
   );
 }
 
@@ -177,27 +184,28 @@ export async function startRun(
  * Where the server has no transactions, this may arrive after another has taken the lease and ended the run.
  */
 export async function beginRun(
-  { collections }: MongoDatabase,
+  { db, collections }: MongoDatabase,
   { runId, token }: LeaseKey,
   { highWaterMark, releaseDigest, fromVersion, toVersion, steps, progress }: RunBeginning,
   session: ClientSession | undefined,
 ): Promise<void> {
-  const options = { ...limit, ...withSession(session) };
   const ours: Filter<RunDocument> = { _id: runId, token, status: { $in: ["running", "canceling"] } };
-  await collections.runs.updateOne({ ...ours, total: 0 }, { $set: { total: steps, fromVersion } }, options);
   const marked = progress === undefined ? {} : { mark: progress.mark, stalls: progress.stalls };
-  await collections.runs.updateOne(
-    ours,
-    {
-      $set: {
-        status: "running",
-        releaseDigest,
-        releaseVersion: highWaterMark?.version ?? null,
-        toVersion,
-        ...marked,
-      },
-    },
-    options,
+  const planned = {
+    status: "running",
+    releaseDigest,
+    releaseVersion: highWaterMark?.version ?? null,
+    toVersion,
+    ...marked,
+  } as const;
+  await updateInOrder(
+    db,
+    collections.runs,
+    [
+      { q: { ...ours, total: 0 }, u: { $set: { total: steps, fromVersion } } },
+      { q: ours, u: { $set: planned } },
+    ],
+    session,
   );
 }
 

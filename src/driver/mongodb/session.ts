@@ -44,29 +44,38 @@ async function readOwnState(bench: Bench): Promise<StreamState> {
     readStream(bench.database, bench.key().stream, bench.kept.signal, "known"),
   );
   bench.inStep = state.inStep;
+  bench.stream = state;
   return state;
 }
 
 /**
- * Roots first: where more of them are known than the version says, nothing is missing. Then the stream: what is raised or
- * held before a death stands; a run that has not begun begins again.
+ * The stream first: what is raised or held before a death stands; a run that has not begun begins again. But before it the
+ * roots: where more of them are known than the version says, nothing is missing.
  */
 async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
   const { highWaterMark, held, root } = beginning;
-  const { environment, targetId, rootVersion } = await readOwnState(bench);
+  // Of what is needed here nobody else changes anything while the lease is held.
+  const { environment, targetId, rootVersion } = bench.stream ?? (await readOwnState(bench));
+  const change = {
+    completed: null,
+    // A pause may have made the stream's document.
+    ...(targetId === null ? { targetId: bench.targetId } : {}),
+    ...(highWaterMark === null ? {} : { highWaterMark, environment: environment ?? bench.environment }),
+    ...(root === undefined ? {} : { rootVersion: Math.max(root.version, rootVersion ?? 0) }),
+    ...(held === undefined ? {} : { held }),
+  };
+  if (root === undefined) {
+    await bench.write(
+      (session) => bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session)),
+      change,
+    );
+    return;
+  }
   // Before the transaction: some servers create no collection in one.
-  if (root !== undefined) await bench.again(() => bench.database.prepareRoots());
+  await bench.again(() => bench.database.prepareRoots());
   await bench.write(async (session) => {
-    if (root !== undefined)
-      await bench.own(session, () => rememberRoots(bench.database, bench.key().stream, root.files, session));
-    await changeStream(bench, session, {
-      completed: null,
-      // A pause may have made the stream's document.
-      ...(targetId === null ? { targetId: bench.targetId } : {}),
-      ...(highWaterMark === null ? {} : { highWaterMark, environment: environment ?? bench.environment }),
-      ...(root === undefined ? {} : { rootVersion: Math.max(root.version, rootVersion ?? 0) }),
-      ...(held === undefined ? {} : { held }),
-    });
+    await bench.own(session, () => rememberRoots(bench.database, bench.key().stream, root.files, session));
+    await changeStream(bench, session, change);
     await bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session));
   });
 }
@@ -78,17 +87,21 @@ async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
  */
 async function finish(bench: Bench, end: RunEnd): Promise<void> {
   const { completed, held, failed, ...change } = end;
-  await bench.again(() => bench.entries.withdraw());
-  await bench.write(async (session) => {
-    await changeStream(bench, session, {
+  const { entries } = bench;
+  await bench.again(() => entries.withdraw());
+  await bench.write(
+    async (session) => {
+      await entries.end(session);
+      await bench.own(session, () => updateRun(bench.database, bench.key().runId, change, session));
+    },
+    {
       ...(completed === undefined ? {} : { completed }),
       ...(held === undefined ? {} : { held }),
       ...(failed === undefined ? {} : { failed }),
-      ...(await bench.own(session, () => bench.entries.end(session))),
-    });
-    await bench.own(session, () => updateRun(bench.database, bench.key().runId, change, session));
-  });
-  bench.entries.ended();
+      ...entries.ending,
+    },
+  );
+  entries.ended();
 }
 
 async function declare(

@@ -1,0 +1,40 @@
+import type { ClientSession, Collection, Db, Document, Filter, UpdateFilter } from "mongodb";
+
+import { assertDone } from "./command-error.ts";
+import { answerMs } from "./database.ts";
+
+/** One update of several. */
+export interface PlainUpdate<T> {
+  readonly q: Filter<T>;
+  readonly u: UpdateFilter<T>;
+  /** all that match, and not one alone */
+  readonly multi?: boolean;
+}
+
+/**
+ * Updates documents of one collection in one command, one after the other. For updates that may be made twice, which is why
+ * nothing is done to keep the server from it: that would cost it more than the update.
+ *
+ * @returns how many documents matched
+ * @throws WriteErrors - the first that was not done; those after it were not tried
+ */
+export async function updateInOrder<T extends Document>(
+  db: Db,
+  { collectionName }: Collection<T>,
+  updates: readonly PlainUpdate<T>[],
+  session: ClientSession | undefined,
+): Promise<number> {
+  const answer = await db.command(
+    {
+      update: collectionName,
+      updates,
+      ordered: true,
+      maxTimeMS: answerMs,
+      // A transaction's commit waits for that.
+      ...(session === undefined ? { writeConcern: { w: "majority" } } : {}),
+    },
+    { ignoreUndefined: true, ...(session === undefined ? {} : { session }) },
+  );
+  assertDone(answer);
+  return Number(answer["n"]);
+}
