@@ -10,8 +10,8 @@ import { startGcs, startS3 } from "../support/bucket.ts";
 import { createDatabase, ownPostgres, type PostgresServer, type TestDatabase } from "../support/database.ts";
 import { needs, part } from "../support/parts.ts";
 import { tempFolder } from "../support/release.ts";
-import { countRequests } from "../support/request-counter.ts";
 import { createIssuer } from "../support/token.ts";
+import { openWire } from "../support/wire.ts";
 
 needs("versitygw", "fake-gcs-server", "psql", "pg_dump");
 
@@ -67,7 +67,8 @@ describe("178 migrations of a public project, released", () => {
     async () => {
       const s3 = await startS3("versitygw");
       onTestFinished(() => s3.stop());
-      const counter = await countRequests(s3.endpoint);
+      const wire = await openWire(Number(new URL(s3.endpoint).port), "http");
+      onTestFinished(() => wire[Symbol.asyncDispose]());
       const bucket = await s3.createBucket();
       const clutter = Array.from({ length: 1_200 }, (_, index) =>
         s3.put(bucket, `orders/${String(index).padStart(4, "0")}_other.txt`, Buffer.from("not a release")),
@@ -80,7 +81,7 @@ describe("178 migrations of a public project, released", () => {
         AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
         AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
         AWS_REGION: "us-east-1",
-        LOCKKEEPER_S3_ENDPOINT: counter.endpoint,
+        LOCKKEEPER_S3_ENDPOINT: `http://127.0.0.1:${wire.port}`,
         LOCKKEEPER_S3_PATH_STYLE: "true",
         DATABASE_URL: database.url,
       };
@@ -100,7 +101,7 @@ describe("178 migrations of a public project, released", () => {
         env,
         folder.path,
       );
-      counter.take();
+      wire.reset();
 
       const first = JSON.parse(await lockkeeper(["up", ...at], env, folder.path)) as {
         outcome: string;
@@ -110,12 +111,13 @@ describe("178 migrations of a public project, released", () => {
       expect(first.done).toHaveLength(upFiles.length);
       expect(await schemaOf(database)).toBe(expected);
       // head, release, manifest and one pack of all bodies; no listing
-      expect(counter.take()).toHaveLength(4);
+      expect(wire.asked()).toHaveLength(4);
+      wire.reset();
 
       expect(JSON.parse(await lockkeeper(["up", ...at], env, folder.path))).toMatchObject({
         outcome: "noop",
       });
-      expect(counter.take()).toEqual([expect.stringMatching(/^GET .*head\.json/)]);
+      expect(wire.asked()).toEqual([expect.stringMatching(/^GET .*head\.json/)]);
 
       // Most down files of this project are empty: its tables stay, and only the history goes back.
       const down = JSON.parse(await lockkeeper(["goto", "0", ...at], env, folder.path)) as {

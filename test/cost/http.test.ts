@@ -8,9 +8,12 @@ import { migrations, openSite, start, startBuckets, type Cost, type Site } from 
 
 needs("versitygw");
 
-/** Round trips of a run with nothing to do: where the database is; and the token used up, the run and both its audit records in one transaction. */
+/**
+ * Round trips of a run with nothing to do: where the database is; then, in one transaction, the token is used up, and the
+ * run and its two records of the audit log are written.
+ */
 const idleRoundTrips = 2;
-/** Requests: the head, and the release that is to be verified once more; its manifest was. Round trips: where the database is, and its last run. */
+/** Of a status: the head and the release's signatures; where the database is, and its newest run. */
 const statusCost = { requests: 2, roundTrips: 2 };
 
 /** Asks the server. */
@@ -98,7 +101,7 @@ beforeAll(async () => {
 });
 
 describe("a server that has answered before", () => {
-  test("asks the bucket once, whether it has something newer, and the database a few times for a run with nothing to do", () => {
+  test("asks the bucket once whether it has something newer, and the database twice, for a run with nothing to do", () => {
     for (const { idle } of [few, many]) {
       expect(idle.said).toMatchObject({ outcome: "noop" });
       expect(idle.bucket.asked).toEqual([expect.stringMatching(/^GET \S*head\.json/)]);
@@ -121,7 +124,6 @@ describe("a server that has answered before", () => {
 
   test("says what a target's status is by as many requests and round trips with 200 migrations as with 10", () => {
     for (const { status } of [few, many]) {
-      expect(status.database.bytesDown).toBeLessThanOrEqual(few.status.database.bytesDown + 64);
       expect(status.said).toMatchObject({ name: "orders" });
       expect(status.bucket.exchanges).toBeLessThanOrEqual(statusCost.requests);
       expect(status.database.asked.length).toBeLessThanOrEqual(statusCost.roundTrips);
