@@ -27,9 +27,14 @@ export function isVersion(text: string): boolean {
 
 /** The shortest way to write a version: two of them are equal as texts exactly when `compareVersions` gives 0. */
 export function versionKey(version: string): string {
-  const parts = version.split(".").map((part) => part.replace(/^0+(?=.)/, ""));
+  if (!version.includes(".")) return withoutZeros(version);
+  const parts = version.split(".").map(withoutZeros);
   const last = parts.findLastIndex((part) => part !== "0");
   return parts.slice(0, Math.max(last, 0) + 1).join(".");
+}
+
+function withoutZeros(digits: string): string {
+  return digits.startsWith("0") ? digits.replace(/^0+(?=.)/, "") : digits;
 }
 
 function partEnd(version: string, start: number): number {

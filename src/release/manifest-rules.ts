@@ -13,7 +13,7 @@ export function assertConsistent(
   repeatable: readonly Body[],
   pack: PackedRanges | undefined,
 ): void {
-  assertLabels([...migrations.flatMap(filesOf), ...repeatable]);
+  assertLabels(migrations, repeatable);
   assertVersions(migrations);
   for (const body of bodiesOf({ migrations, repeatable })) assertStatements(body);
   if (pack !== undefined) assertPack(pack, migrations);
@@ -39,11 +39,6 @@ export function assertSupported(uses: Readonly<Record<string, unknown>>): void {
   }
 }
 
-/** A file may hold both ways, and then both its bodies have its label. */
-function filesOf({ down, checkpoint, ...up }: Migration): readonly Body[] {
-  return [up, ...(down && down.path !== up.path ? [down] : []), ...(checkpoint ? [checkpoint] : [])];
-}
-
 /** The part of a pack that must fit to the migrations. */
 interface PackedRanges {
   /** bytes */
@@ -54,9 +49,9 @@ interface PackedRanges {
 const label = /^[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,199}$/;
 
 /** trust.md 2.2: ASCII only, so no two normal forms, directions or alphabets; never two that a file system could mix up. */
-function assertLabels(bodies: readonly Body[]): void {
+function assertLabels(migrations: readonly Migration[], repeatable: readonly Body[]): void {
   const seen = new Set<string>();
-  for (const { path } of bodies) {
+  const assertNew = (path: string): void => {
     if (!label.test(path)) {
       throw new RunnerError(
         "NAME",
@@ -66,7 +61,14 @@ function assertLabels(bodies: readonly Body[]): void {
     const folded = path.toLowerCase();
     if (seen.has(folded)) throw new RunnerError("NAME", `"${path}" is in the manifest twice`);
     seen.add(folded);
+  };
+  for (const { path, down, checkpoint } of migrations) {
+    assertNew(path);
+    // A file may hold both ways, and then both its bodies have its label.
+    if (down !== undefined && down.path !== path) assertNew(down.path);
+    if (checkpoint !== undefined) assertNew(checkpoint.path);
   }
+  for (const { path } of repeatable) assertNew(path);
 }
 
 function assertVersions(migrations: readonly Migration[]): void {

@@ -41,17 +41,20 @@ function decodeUtf8(bytes: Uint8Array, what: string): string {
 const quote = 0x22;
 const comma = 0x2c;
 const minus = 0x2d;
+const point = 0x2e;
 const zero = 0x30;
 const nine = 0x39;
+const upperE = 0x45;
 const openBracket = 0x5b;
 const backslash = 0x5c;
 const closeBracket = 0x5d;
+const lowerE = 0x65;
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 const colon = 0x3a;
 
-const integer = /^(?:0|[1-9][0-9]{0,15})$/;
-const numberText = /[-+.0-9eE]+/y;
+/** digits that every safe integer may have */
+const safeDigits = 15;
 
 /**
  * What `JSON.parse` lets pass. It has accepted `text`, so every token is well formed and only its place is asked.
@@ -61,29 +64,36 @@ function assertUnambiguous(text: string, what: string): void {
   /** one entry an open object or array: the names seen so far, or null for an array */
   const open: (Set<string> | null)[] = [];
   let isName = false;
+  /** the next backslash; few texts have one, and without it a string is what stands there */
+  let escapeAt = indexOfEscape(text, 0);
   let at = 0;
   while (at < text.length) {
     const code = text.charCodeAt(at);
     if (code === quote) {
       const end = endOfString(text, at);
-      const name = readString(text.slice(at, end), what);
+      if (escapeAt < at) escapeAt = indexOfEscape(text, at);
+      const isEscapedIn = escapeAt < end;
       const names = open.at(-1);
       if (isName && names) {
+        const name = isEscapedIn ? readEscaped(text.slice(at, end), what) : text.slice(at + 1, end - 1);
         if (names.has(name))
           throw new RunnerError("JSON_DUPLICATE", `${what} has a name twice in one object`);
         names.add(name);
+      } else if (isEscapedIn) {
+        readEscaped(text.slice(at, end), what);
       }
       isName = false;
       at = end;
       continue;
     }
     if (code === minus || (code >= zero && code <= nine)) {
-      numberText.lastIndex = at;
-      const number = numberText.exec(text)?.[0] ?? "";
-      if (!integer.test(number) || !Number.isSafeInteger(Number(number))) {
+      const end = endOfDigits(text, at + 1);
+      const next = text.charCodeAt(end);
+      const isPlain = code !== minus && next !== point && next !== lowerE && next !== upperE;
+      if (!isPlain || (end - at > safeDigits && !Number.isSafeInteger(Number(text.slice(at, end))))) {
         throw new RunnerError("JSON_NUMBER", `${what} has a number that is not a plain safe integer`);
       }
-      at = numberText.lastIndex;
+      at = end;
       continue;
     }
     if (code === openBrace || code === openBracket) {
@@ -117,9 +127,20 @@ function isEscaped(text: string, at: number): boolean {
   return backslashes % 2 === 1;
 }
 
-function readString(raw: string, what: string): string {
-  if (!raw.includes("\\")) return raw.slice(1, -1);
+/** The text's length where there is none. */
+function indexOfEscape(text: string, from: number): number {
+  const at = text.indexOf("\\", from);
+  return at === -1 ? text.length : at;
+}
+
+function readEscaped(raw: string, what: string): string {
   const value = String(JSON.parse(raw));
   if (!value.isWellFormed()) throw new RunnerError("JSON_SYNTAX", `${what} has a lone surrogate`);
   return value;
+}
+
+function endOfDigits(text: string, from: number): number {
+  let end = from;
+  for (let code = text.charCodeAt(end); code >= zero && code <= nine; code = text.charCodeAt(end)) end += 1;
+  return end;
 }
