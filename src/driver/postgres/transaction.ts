@@ -98,7 +98,9 @@ function settingsOf(step: TransactionStep, around: Surroundings, nonce: string):
   // As seconds, because a body may change how dates are written.
   const began =
     "pg_catalog.set_config('lockkeeper.began', extract(epoch FROM pg_catalog.clock_timestamp())::text, true)";
-  return `SELECT ${began}, ${values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`).join(", ")}`;
+  const set = values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`);
+  // One column: the server describes each to us, for each transaction, and nobody reads them.
+  return `SELECT pg_catalog.concat(${[began, ...set].join(", ")})`;
 }
 
 /** A body in one transaction counts as one statement. */
