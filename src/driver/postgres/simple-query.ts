@@ -18,7 +18,8 @@ interface Column {
 /** What makes rows of a statement's values. */
 interface Shape {
   readonly empty: Row;
-  readonly columns: readonly { readonly name: string; read(text: string): unknown }[];
+  /** undefined: a later one of the same name counts */
+  readonly columns: readonly ({ readonly name: string; read(text: string): unknown } | undefined)[];
 }
 
 const none: readonly Row[] = [];
@@ -97,10 +98,13 @@ export class SimpleQuery implements Submittable {
 }
 
 function shapeOf(fields: readonly Column[]): Shape {
+  const last = new Map(fields.map(({ name }, index) => [name, index]));
   return {
     // As own properties, so that a column of any name is nothing but a column.
-    empty: Object.fromEntries(fields.map(({ name }) => [name, null])),
-    columns: fields.map(({ name, dataTypeID }) => ({ name, read: readerOf(dataTypeID) })),
+    empty: { ...Object.fromEntries(fields.map(({ name }) => [name, null])) },
+    columns: fields.map(({ name, dataTypeID }, index) =>
+      last.get(name) === index ? { name, read: readerOf(dataTypeID) } : undefined,
+    ),
   };
 }
 
@@ -108,9 +112,10 @@ const readerOf: (type: number) => (text: string) => unknown = pg.types.getTypePa
 
 function readRow({ empty, columns }: Shape, values: readonly (string | null)[]): Row {
   const row: Record<string, unknown> = { ...empty };
-  for (const [index, value] of values.entries()) {
+  for (let index = 0; index < values.length; index += 1) {
     const column = columns[index];
-    if (column !== undefined && value !== null) row[column.name] = column.read(value);
+    const value = values[index];
+    if (column !== undefined && typeof value === "string") row[column.name] = column.read(value);
   }
   return row;
 }
