@@ -101,7 +101,7 @@ function shapeOf(fields: readonly Column[]): Shape {
   const last = new Map(fields.map(({ name }, index) => [name, index]));
   return {
     // As own properties, so that a column of any name is nothing but a column.
-    empty: { ...Object.fromEntries(fields.map(({ name }) => [name, null])) },
+    empty: Object.fromEntries(fields.map(({ name }) => [name, null])),
     columns: fields.map(({ name, dataTypeID }, index) =>
       last.get(name) === index ? { name, read: readerOf(dataTypeID) } : undefined,
     ),
