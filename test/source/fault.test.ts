@@ -1,7 +1,8 @@
 import { inspect } from "node:util";
-import { describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import {
   type Answer,
+  credentialsByTheSdk,
   dialects,
   halfOf,
   hasty,
@@ -18,7 +19,9 @@ const { signal } = new AbortController();
 const maxBytes = 100_000;
 const body = Buffer.alloc(50_000, "SELECT 1;");
 
-describe.for(["s3", "gcs"] as const)("a faulty store, %s", (kind) => {
+describe.for(["s3", "s3 by the SDK", "gcs"] as const)("a faulty store, %s", (name) => {
+  const kind = name === "gcs" ? "gcs" : "s3";
+  if (name === "s3 by the SDK") beforeEach(credentialsByTheSdk);
   const dialect = dialects[kind];
 
   describe("reading", () => {

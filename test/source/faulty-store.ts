@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { onTestFinished } from "vitest";
+import { onTestFinished, vi } from "vitest";
 import { openSource } from "../../src/source/open.ts";
 import type { Patience } from "../../src/source/retry.ts";
 import type { WritableSource } from "../../src/source/source.ts";
@@ -11,6 +11,7 @@ export type Answer = (request: IncomingMessage, response: ServerResponse) => voi
 
 /** A store that misbehaves as told. */
 export interface FaultyStore {
+  readonly endpoint: string;
   readonly source: WritableSource;
   /** `METHOD /path?query` of each request, in order */
   readonly requests: readonly { readonly line: string; readonly headers: IncomingMessage["headers"] }[];
@@ -53,8 +54,13 @@ export async function startFaultyStore(
     await new Promise((resolve) => server.close(resolve));
   });
   const { port } = server.address() as AddressInfo;
-  const source = await openFaulty(kind, `http://127.0.0.1:${port}`, patience);
-  return { source, requests, hungUp: () => latest.promise };
+  const endpoint = `http://127.0.0.1:${port}`;
+  return {
+    source: await openFaulty(kind, endpoint, patience),
+    endpoint,
+    requests,
+    hungUp: () => latest.promise,
+  };
 }
 
 /** The source of a store at `endpoint`, hasty. */
@@ -63,12 +69,19 @@ export function openFaulty(
   endpoint: string,
   patience: Patience = hasty,
 ): Promise<WritableSource> {
-  const credentials = { accessKeyId: "key", secretAccessKey: "secret" };
+  const given = { credentials: { accessKeyId: "key", secretAccessKey: "secret" } };
+  const credentials = process.env["AWS_ACCESS_KEY_ID"] === undefined ? given : {};
   return openSource(`${kind === "s3" ? "s3" : "gs"}://bucket/orders`, {
-    s3: { endpoint, credentials, region: "us-east-1" },
+    s3: { endpoint, ...credentials, region: "us-east-1" },
     gcs: { endpoint },
     patience,
   });
+}
+
+/** From now on in this test, nobody names credentials for S3: its SDK has to find them, and reads. */
+export function credentialsByTheSdk(): void {
+  vi.stubEnv("AWS_ACCESS_KEY_ID", "key");
+  vi.stubEnv("AWS_SECRET_ACCESS_KEY", "secret");
 }
 
 /** How each store says things. */
