@@ -11,21 +11,21 @@ import { messages, stopTheClock, unhurried } from "./unhurried.ts";
 needs("mongodb");
 
 /** Commands of a run besides those of its steps: where the database is; the lease; the run's beginning and end; the audit log. */
-const aroundSteps = 31;
+const aroundSteps = 25;
 /** More of a run on a database that has never been asked: its collections are made. */
 const firstOfAll = 8;
 /** Of each migration: its command, and its entry, which carries the fence. */
 const perMigration = 2;
 /** Of each message of migrations after the first: the entries of all of them, in one transaction. */
 const perMessage = 5;
-/** A transaction that met another is tried again: on some servers the run meets itself. */
+/** Of a long run: a transaction that met another is tried again, and on some servers a run meets itself. */
 const triedAgain = 3;
 
 stopTheClock();
 
 /** What a run of so many migrations may cost; the first of them goes alone. */
 function most(count: number): number {
-  return aroundSteps + count * perMigration + messages(count - 1) * perMessage + triedAgain;
+  return aroundSteps + count * perMigration + messages(count - 1) * perMessage;
 }
 
 /** A database, and a release of which more and more migrations are published. */
@@ -92,12 +92,17 @@ describe("a run on MongoDB", () => {
       expect(await target.run()).toMatchObject({ outcome: "applied", to: { length: count } });
       return wire.traffic().exchanges;
     };
-    expect(await costOf(10)).toBeLessThanOrEqual(firstOfAll + most(10));
-    const onFew = await costOf(11);
-    expect(await costOf(100)).toBeLessThanOrEqual(most(89));
-    const onMany = await costOf(101);
-    expect(Math.max(onFew, onMany)).toBeLessThanOrEqual(most(1));
-    expect(Math.abs(onMany - onFew)).toBeLessThanOrEqual(triedAgain);
+    // The least of three: a transaction may have met another.
+    const costOfOne = async (count: number): Promise<number> => {
+      const costs: number[] = [];
+      for (const next of [1, 2, 3]) costs.push(await costOf(count + next));
+      return Math.min(...costs);
+    };
+    expect(await costOf(10)).toBeLessThanOrEqual(firstOfAll + most(10) + triedAgain);
+    const onFew = await costOfOne(10);
+    expect(await costOf(100)).toBeLessThanOrEqual(most(87) + triedAgain);
+    expect([onFew, await costOfOne(100)]).toEqual([onFew, onFew]);
+    expect(onFew).toBeLessThanOrEqual(most(1));
     expect(wire.traffic().connections).toBe(0);
   });
 });
