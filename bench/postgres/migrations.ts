@@ -1,4 +1,5 @@
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import path from "node:path";
 
 /** How a tool wants its files named and marked. */
@@ -16,19 +17,14 @@ export async function writeMigrations(
 ): Promise<void> {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
-  for (let k = 1; k <= count; k += 1) await writeMigration(folder, layout, k, bytesEach);
+  for (let k = 1; k <= count; k += 1) writeMigration(folder, layout, k, bytesEach);
 }
 
 /** Writes the k-th migration into a folder, with a comment that makes it `bytesEach` long where it would be shorter. */
-export async function writeMigration(
-  folder: string,
-  layout: Layout,
-  k: number,
-  bytesEach = 0,
-): Promise<string> {
+export function writeMigration(folder: string, layout: Layout, k: number, bytesEach = 0): string {
   const statement = `CREATE TABLE t_${k}(id int);\n`;
   const { name, text } = file(layout, k, padded(statement, bytesEach));
-  await writeFile(path.join(folder, name), text);
+  writeFileSync(path.join(folder, name), text);
   return name;
 }
 

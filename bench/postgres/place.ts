@@ -51,7 +51,7 @@ export async function writePlace(printer: Printer, count: number, bytesEach = 0)
 
 /** Adds the migration after the `count` that are there, and a release with it. */
 export async function extendPlace(printer: Printer, place: Place, count: number): Promise<void> {
-  for (const layout of layouts) await writeMigration(place.folders[layout], layout, count + 1);
+  for (const layout of layouts) writeMigration(place.folders[layout], layout, count + 1);
   const name = (await listMigrations(place.folders["golang-migrate"])).at(-1);
   if (name !== undefined) await upload(printer, place, [name], count <= plainGcsMost);
   await publish(printer, place);
