@@ -3,16 +3,16 @@
  * for the next, which has all of it. Nothing that was sent before somebody asked is an answer to him.
  */
 export class Together<Item, Result> {
-  readonly #act: (items: readonly Item[]) => Promise<readonly Result[]>;
+  readonly #act: (items: readonly Item[]) => Promise<readonly (Result | Promise<Result>)[]>;
   readonly #most: number;
   #waiting: Waiting<Item, Result>[] = [];
   #isBusy = false;
 
   /**
-   * @param act - gives a result for each item, in their order; where it throws, it threw for all of them
+   * @param act - gives a result for each item, in their order, or what becomes one; where it throws, it threw for all of them
    * @param most - items that it is given at once
    */
-  constructor(act: (items: readonly Item[]) => Promise<readonly Result[]>, most: number) {
+  constructor(act: (items: readonly Item[]) => Promise<readonly (Result | Promise<Result>)[]>, most: number) {
     this.#act = act;
     this.#most = most;
   }
@@ -50,7 +50,8 @@ export class Together<Item, Result> {
       if (batch.length === 0) break;
       try {
         const results = await this.#act(batch.map(({ item }) => item));
-        for (const [index, { resolve }] of batch.entries()) resolve(results[index] as Result);
+        for (const [index, { resolve }] of batch.entries())
+          resolve(results[index] as Result | Promise<Result>);
       } catch (cause) {
         for (const { reject } of batch) reject(cause as Error);
       }
@@ -61,6 +62,6 @@ export class Together<Item, Result> {
 
 interface Waiting<Item, Result> {
   readonly item: Item;
-  resolve(result: Result): void;
+  resolve(result: Result | Promise<Result>): void;
   reject(cause: Error): void;
 }

@@ -57,6 +57,20 @@ describe("what many ask for at once", () => {
     expect(await Promise.all(others)).toEqual([20, 30]);
   });
 
+  test("fails only for those to whom it is said, where each is answered by itself", async () => {
+    const each = async (item: number): Promise<number> => {
+      if (item === 2) throw new Error("not two");
+      return item;
+    };
+    const together = new Together(async (items: readonly number[]) => items.map(each), 10);
+    const asked = [1, 2, 3].map((item) => together.add(item, never));
+    expect((await Promise.allSettled(asked)).map(({ status }) => status)).toEqual([
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+    ]);
+  });
+
   test("is not sent for somebody who has left, and is not waited for by somebody who leaves", async () => {
     const { sent, act, answer } = held();
     const together = new Together(act, 10);

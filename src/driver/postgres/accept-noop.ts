@@ -8,6 +8,8 @@ import { Together } from "../../together.ts";
 
 /** Runs that one transaction records; the rest wait for the next. */
 const mostAtOnce = 32;
+/** milliseconds between two looks for tokens that have expired: each reads all that are remembered of an issuer */
+const sweepMs = 60_000;
 /** milliseconds for one message, whose senders may have left meanwhile */
 const writeMs = 10_000;
 
@@ -16,21 +18,23 @@ const writeMs = 10_000;
  * what they wait for is the disk, and the end of the audit log's chain, of which there is only one.
  */
 export function noopRecorder(database: PostgresDatabase): Together<NoopRun, AcceptedNoop> {
+  let sweptAt = -Infinity;
+  const recordAll = (noops: readonly NoopRun[], signal: AbortSignal): Promise<readonly AcceptedNoop[]> => {
+    const isToSweep = performance.now() - sweptAt > sweepMs;
+    if (isToSweep) sweptAt = performance.now();
+    return database.use(signal, (connection) => record(database, connection, { noops, isToSweep }, signal));
+  };
   return new Together(async (noops) => {
     const signal = AbortSignal.timeout(writeMs);
     try {
-      return await database.use(signal, (connection) => record(database, connection, noops, signal));
+      return await recordAll(noops, signal);
     } catch (cause) {
       if (noops.length === 1) throw cause;
       // One of them is to blame, if any; the others do not have to bear it.
-      return Promise.all(
-        noops.map((noop) =>
-          database.use(signal, async (connection) => {
-            const [result] = await record(database, connection, [noop], signal);
-            return result as AcceptedNoop;
-          }),
-        ),
-      );
+      return noops.map(async (noop) => {
+        const [result] = await recordAll([noop], signal);
+        return result as AcceptedNoop;
+      });
     }
   }, mostAtOnce);
 }
@@ -38,12 +42,14 @@ export function noopRecorder(database: PostgresDatabase): Together<NoopRun, Acce
 async function record(
   database: PostgresDatabase,
   connection: Connection,
-  noops: readonly NoopRun[],
+  { noops, isToSweep }: { readonly noops: readonly NoopRun[]; readonly isToSweep: boolean },
   signal: AbortSignal,
 ): Promise<readonly AcceptedNoop[]> {
   const { t } = database;
   const added = {
-    before: noops.map((noop) => addAccepted(t, noop.run, (where) => insertNoop(t, noop, where))),
+    before: noops.map((noop, index) =>
+      addAccepted(t, noop.run, (where) => insertNoop(t, noop, where), isToSweep && index === 0),
+    ),
     records: noops.flatMap(({ run, records }) => records.map((text) => ({ text, run: run.id }))),
   };
   const { results, entries } = await addLinked(database, connection, added, signal);

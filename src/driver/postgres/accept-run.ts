@@ -49,19 +49,24 @@ export async function earlierRun(
 
 /**
  * Records a request with its single-use id in one statement: the run's row is added only when the id is new.
- * Expired ids of the same issuer are swept along the way.
  *
  * @param insert - adds the run's row where a condition holds
+ * @param isToSweep - expired ids of the same issuer are swept along the way
  */
-export function addAccepted(t: TableNames, run: NewRun, insert: (where: string) => string): string {
+export function addAccepted(
+  t: TableNames,
+  run: NewRun,
+  insert: (where: string) => string,
+  isToSweep = true,
+): string {
   if (run.singleUse === null) return insert("true");
   const { issuer, jti, expiresAt } = run.singleUse;
   // A retry with a new token belongs to the run that its key began.
   const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
   // A key that belongs to another body is refused, and then the token is not used up.
   const otherBody = `SELECT FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} AND body_digest IS DISTINCT FROM ${literal(run.bodyDigest)}`;
-  return `WITH swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()),
- used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
+  const swept = `swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()), `;
+  return `WITH ${isToSweep ? swept : ""}used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
   SELECT ${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)}
   WHERE NOT EXISTS (${otherBody})
   ON CONFLICT DO NOTHING RETURNING 1)
