@@ -16,24 +16,18 @@ import type {
 } from "../runs.ts";
 import type { LeasedSession } from "../session.ts";
 import type { StreamState } from "../stream-state.ts";
-import { acceptRun, pickUpRuns } from "./accept-run.ts";
 import { parseAddress } from "./address.ts";
 import { auditLog } from "./audit.ts";
 import { MongoDatabase, within } from "./database.ts";
 import { databaseFailure } from "./failure.ts";
 import { foreignHistories } from "./foreign/histories.ts";
 import { readHistory } from "./history.ts";
-import { holdLease } from "./hold-lease.ts";
 import { expiryOf, takeAway } from "./lease.ts";
-import { passOn } from "./pass-on.ts";
-import { setPaused } from "./pause.ts";
 import { readRoots } from "./roots.ts";
 import { requestCancel, updateRun } from "./runs.ts";
 import { listRuns, readRuns } from "./run-list.ts";
 import { spendUse } from "./single-use.ts";
 import { readStream } from "./state.ts";
-import { takeLease } from "./take-lease.ts";
-import { resetTrust } from "./trust-reset.ts";
 
 /** milliseconds that `unlock` waits for a transaction of the dead holder that the server has not ended yet */
 const unlockMs = 15_000;
@@ -94,7 +88,8 @@ class MongoDriver implements Driver {
     return this.#database.use(signal, () => listRuns(this.#database, query));
   }
 
-  pickUpRuns(query: PickUpQuery, signal: AbortSignal): Promise<readonly PickedUpRun[]> {
+  async pickUpRuns(query: PickUpQuery, signal: AbortSignal): Promise<readonly PickedUpRun[]> {
+    const { pickUpRuns } = await import("./accept-run.ts");
     return this.#database.use(signal, () => pickUpRuns(this.#database, query, signal));
   }
 
@@ -112,7 +107,8 @@ class MongoDriver implements Driver {
 
   async acceptNoop(): Promise<undefined> {}
 
-  acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
+  async acceptRun(run: NewRun, signal: AbortSignal): Promise<AcceptedRun> {
+    const { acceptRun } = await import("./accept-run.ts");
     return this.#database.use(signal, () => acceptRun(this.#database, run, signal));
   }
 
@@ -120,15 +116,17 @@ class MongoDriver implements Driver {
     return this.#database.use(signal, () => readRoots(this.#database, stream));
   }
 
-  setPaused(stream: string, paused: boolean, signal: AbortSignal): Promise<boolean> {
+  async setPaused(stream: string, paused: boolean, signal: AbortSignal): Promise<boolean> {
+    const { setPaused } = await import("./pause.ts");
     return setPaused(this.#database, stream, paused, signal);
   }
 
-  resetTrust(
+  async resetTrust(
     stream: string,
     what: Parameters<Driver["resetTrust"]>[1],
     signal: AbortSignal,
   ): ReturnType<Driver["resetTrust"]> {
+    const { resetTrust } = await import("./trust-reset.ts");
     return this.#database.use(signal, () => resetTrust(this.#database, stream, what, signal));
   }
 
@@ -138,6 +136,7 @@ class MongoDriver implements Driver {
     reason: string,
     signal: AbortSignal,
   ): Promise<{ readonly token: number }> {
+    const { passOn } = await import("./pass-on.ts");
     return this.#database.use(signal, async () => {
       const { lease, state } = await readStream(this.#database, stream, signal);
       if (lease === undefined || lease.runId !== runId) throw notTheHolder(runId, lease?.runId);
@@ -164,6 +163,11 @@ class MongoDriver implements Driver {
 
   async withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T> {
     const database = this.#database;
+    // Most runs find nothing to do, and need none of what works under a lease.
+    const [{ takeLease }, { holdLease }] = await Promise.all([
+      import("./take-lease.ts"),
+      import("./hold-lease.ts"),
+    ]);
     let isWorking = false;
     try {
       await within(() => database.assertWritable(options.signal), options.signal);
