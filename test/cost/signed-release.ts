@@ -126,7 +126,8 @@ export function describeSignedRelease(kind: BucketKind): void {
 
 /** Everything once, in the order in which it happens to a database. */
 async function costsOf(site: Site, count: number): Promise<Costs> {
-  await site.publish(migrations(count));
+  // A run that reads all bodies reads their pack: were it to ask for one of them by itself, it would fail.
+  await site.publish(migrations(count), (key) => !key.startsWith("blobs/"));
   const fresh = await site.cost(["up"]);
   const idle = await site.cost(["up"]);
   const status = await site.cost(["status"]);

@@ -1,15 +1,15 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { text } from "node:stream/consumers";
-import { afterAll } from "vitest";
+import { afterAll, vi } from "vitest";
 import { writeBundle, type Bundle } from "../../infra/bundle/bundle.ts";
 import { bundleCli } from "../../infra/bundle/cli.ts";
-import { openSource } from "../../src/source/open.ts";
+import { layout } from "../../src/release/layout.ts";
 import { startGcs, startS3, type BucketServer } from "../support/bucket.ts";
 import { createDatabase } from "../support/database.ts";
-import { makeKeys, publishTo } from "../support/release.ts";
+import { makeKeys, publishTo, tempFolder } from "../support/release.ts";
 import { openWire, type Traffic, type Wire } from "../support/wire.ts";
 import { withoutClock } from "./unhurried.ts";
 
@@ -40,8 +40,12 @@ export interface Site {
   readonly variables: Readonly<Record<string, string>>;
   /** holds `key.pub`, whose signatures are to be trusted */
   readonly folder: string;
-  /** Publishes the next signed release. */
-  publish(files: Readonly<Record<string, string>>): Promise<string>;
+  /**
+   * Publishes the next signed release; of its objects, and those of releases before it, each is put into the bucket once.
+   *
+   * @param isPut - false for what no run will ask for
+   */
+  publish(files: Readonly<Record<string, string>>, isPut?: (key: string) => boolean): Promise<void>;
   /** Puts an object into the bucket, as some other program would. */
   put(key: string, text: string): Promise<void>;
   /** What whatever `act` does costs. */
@@ -49,6 +53,9 @@ export interface Site {
   /** What one run of the program costs. It has to end with 0. */
   cost(argv: readonly string[], flags?: readonly string[]): Promise<Cost>;
 }
+
+// Many programs start and end here, on a machine that may be busy: counts do not mind, and time-outs are to end what hangs.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 240_000 });
 
 /** What to end when the file ends, newest first. */
 const open = new Set<() => Promise<void>>();
@@ -77,7 +84,9 @@ export async function openSite(server: BucketServer, hold?: (asked: string) => P
   const { key } = makeKeys();
   await writeFile(join(folder, "key.pub"), key.publicPem);
   const url = `${await server.createBucket()}/orders`;
-  const source = await openSource(url, server.options);
+  const local = await tempFolder();
+  open.add(async () => local[Symbol.asyncDispose]());
+  const seen = new Set<string>();
   const databaseUrl = new URL(database.url);
   databaseUrl.port = String(postgres.port);
   databaseUrl.searchParams.set("sslmode", "disable");
@@ -92,7 +101,17 @@ export async function openSite(server: BucketServer, hold?: (asked: string) => P
     flags,
     variables,
     folder,
-    publish: async (files) => (await publishTo(source, files, { keys: [key] })).digest,
+    async publish(files, isPut = () => true) {
+      await publishTo(local.source, files, { keys: [key] });
+      const keys = (await readdir(local.path, { recursive: true, withFileTypes: true }))
+        .filter((entry) => entry.isFile())
+        .map((entry) => relative(local.path, join(entry.parentPath, entry.name)))
+        .filter((name) => name === layout.head || !seen.has(name));
+      for (const name of keys) {
+        if (isPut(name)) await server.put(url, name, await readFile(join(local.path, name)));
+        seen.add(name);
+      }
+    },
     put: (name, content) => server.put(url, name, Buffer.from(content)),
     async counted(act) {
       bucket.reset();
