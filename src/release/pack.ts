@@ -26,11 +26,11 @@ export async function readPacked(
   wanted: readonly Body[],
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, Buffer>> {
-  const offsets = new Map(pack?.offsets.map(({ seq, offset }) => [migrations[seq - 1]?.sha256, offset]));
-  const packed = wanted.filter(({ sha256 }) => offsets.has(sha256));
-  const bytesWanted = packed.reduce((sum, { size }) => sum + size, 0);
-  if (pack === undefined || packed.length < minBodies || bytesWanted < pack.size * minWantedShare)
+  if (pack === undefined || wanted.length < minBodies || bytesOf(wanted) < pack.size * minWantedShare)
     return new Map();
+  const offsets = new Map(pack.offsets.map(({ seq, offset }) => [migrations[seq - 1]?.sha256, offset]));
+  const packed = wanted.filter(({ sha256 }) => offsets.has(sha256));
+  if (packed.length < minBodies || bytesOf(packed) < pack.size * minWantedShare) return new Map();
   const bytes = await readExact(source, layout.pack(pack.sha256), pack.size, signal);
   // a pack only saves requests: without it, there are the blobs
   if (bytes === undefined || bytes === "longer") return new Map();
@@ -40,6 +40,10 @@ export async function readPacked(
       return [body.sha256, assertBody(bytes.subarray(offset, offset + body.size), body)];
     }),
   );
+}
+
+function bytesOf(bodies: readonly Body[]): number {
+  return bodies.reduce((sum, { size }) => sum + size, 0);
 }
 
 /**
