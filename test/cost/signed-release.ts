@@ -9,7 +9,7 @@ const leastAtOnce = 32;
 const beforeBodies = 3;
 /** Bytes of a manifest per migration, which one that is pending has to fetch whole: it says in which order all stand. */
 const manifestBytes = 300;
-/** What one run with one step asks of the database, less what it would ask for more steps. Lower it when it can be lowered. */
+/** What a run of one step asks of the database. Lower it when it can be lowered; `round-trips.test.ts` says what they are. */
 const roundTripsOfAStep = 9;
 
 /** What the program costs on a signed release of so many migrations. */
@@ -88,7 +88,9 @@ export function describeSignedRelease(kind: BucketKind): void {
       }
       expect(many.onePending.database.asked).toHaveLength(few.onePending.database.asked.length);
       expect(many.onePending.database.asked.length).toBeLessThanOrEqual(roundTripsOfAStep);
-      expect(many.onePending.database.bytesDown - few.onePending.database.bytesDown).toBeLessThanOrEqual(256);
+      // Whoever is slow looks at its lease meanwhile, and logs in for it; a history of 1,000 would be 100 times that.
+      const grown = many.onePending.database.bytesDown - few.onePending.database.bytesDown;
+      expect(grown).toBeLessThanOrEqual(4 * 1_024);
       expect(many.onePending.bucket.bytesDown).toBeLessThanOrEqual(1_001 * manifestBytes);
     });
   });
