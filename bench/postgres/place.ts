@@ -42,18 +42,19 @@ export async function writePlace(printer: Printer, count: number, bytesEach = 0)
       credentials: s3.credentials,
     },
     gcsBucket: (await gcs.createBucket()).replace("gs://", ""),
+    hasPlainGcs: count <= plainGcsMost,
     publicKey: `${privateKey}.pub`,
   };
-  await upload(printer, place, await listMigrations(folderOf("golang-migrate")), count <= plainGcsMost);
+  await upload(printer, place, await listMigrations(folderOf("golang-migrate")));
   await publish(printer, place);
   return place;
 }
 
-/** Adds the migration after the `count` that are there, and a release with it. */
+/** Adds the `count`-th migration, and a release with it. */
 export async function extendPlace(printer: Printer, place: Place, count: number): Promise<void> {
-  for (const layout of layouts) writeMigration(place.folders[layout], layout, count + 1);
+  for (const layout of layouts) writeMigration(place.folders[layout], layout, count);
   const name = (await listMigrations(place.folders["golang-migrate"])).at(-1);
-  if (name !== undefined) await upload(printer, place, [name], count <= plainGcsMost);
+  if (name !== undefined) await upload(printer, place, [name]);
   await publish(printer, place);
 }
 
@@ -73,9 +74,8 @@ async function publish({ ours, s3, gcs, privateKey }: Printer, place: Place): Pr
 
 async function upload(
   { s3, gcs }: Printer,
-  { folders, bucket, gcsBucket }: Place,
+  { folders, bucket, gcsBucket, hasPlainGcs }: Place,
   names: readonly string[],
-  hasPlainGcs: boolean,
 ): Promise<void> {
   const left = [...names];
   const worker = async (): Promise<void> => {

@@ -22,6 +22,8 @@ interface Plan {
   readonly countedTo: number;
   /** runs of each tool, where one is short */
   readonly runs: number;
+  /** runs of each tool where one more migration has come; the same for all, since each run brings one more */
+  readonly pendingRuns: number;
   /** runs of each tool by what the first took */
   readonly longRuns: readonly { readonly fromMs: number; readonly runs: number }[];
 }
@@ -31,6 +33,7 @@ const wholePlan: Plan = {
   farTo: 1_000,
   countedTo: 1_000,
   runs: 7,
+  pendingRuns: 5,
   longRuns: [
     { fromMs: 20_000, runs: 1 },
     { fromMs: 2_000, runs: 3 },
@@ -42,6 +45,7 @@ const quickPlan: Plan = {
   farTo: 100,
   countedTo: 100,
   runs: 2,
+  pendingRuns: 2,
   longRuns: [{ fromMs: 1_000, runs: 1 }],
 };
 
@@ -80,7 +84,6 @@ export async function measurePostgres(bench: Bench): Promise<void> {
     }
   }
   for (const scenario of scenarios.filter(({ size }) => [smallest, largest].includes(size))) {
-    await site.extend(scenario.place, scenario.size);
     await pending(scenario, directly(site), counting);
   }
   await limited(bench, site, largest, present);
@@ -129,18 +132,18 @@ async function count(scenario: Scenario, network: Network): Promise<void> {
   await scenario.site.dropDatabase("bench_counted");
 }
 
-/** Runs where one more migration has come, on copies of the databases that are up. */
+/** One more migration comes, and then one more: on the databases that are up, all tools one after the other each time. */
 async function pending(scenario: Scenario, network: Network, counting: Network): Promise<void> {
-  const database = "bench_pending";
-  await inTurns(scenario, async (tool) => {
-    await scenario.site.createDatabase(database, databaseOf(scenario, tool));
-    return timed(scenario, network, "pending", tool, database);
-  });
-  for (const tool of scenario.contestants) {
-    await scenario.site.createDatabase(database, databaseOf(scenario, tool));
-    await counted(scenario, counting, "pending", tool, database);
+  const { bench, plan, site, place, size, contestants } = scenario;
+  for (let turn = 1; turn <= plan.pendingRuns + 1; turn += 1) {
+    await site.extend(place, size + turn);
+    await bench.canary();
+    const isCounted = turn > plan.pendingRuns;
+    for (const tool of contestants) {
+      const [run, by] = isCounted ? [counted, counting] : [timed, network];
+      await run(scenario, by, "pending", tool, databaseOf(scenario, tool), size + turn);
+    }
   }
-  await scenario.site.dropDatabase(database);
 }
 
 /** Brings an empty database up within a container's memory; whether that is enough is the result. */
@@ -192,9 +195,10 @@ async function timed(
   which: PostgresRun["case"],
   { name, program = "", up }: Tool,
   database: string,
+  expected = size,
 ): Promise<number> {
   const cost = await measure({ program, ...up(place, network.route(database)) });
-  await assertApplied(site, database, name, which === "pending" ? size + 1 : size);
+  await assertApplied(site, database, name, expected);
   bench.record({
     kind: "postgres-run",
     case: which,
@@ -214,11 +218,12 @@ async function counted(
   which: PostgresRun["case"],
   tool: Tool,
   database: string,
+  expected = size,
 ): Promise<void> {
   network.reset();
   const { ms } = await measure({ program: tool.program ?? "", ...tool.up(place, network.route(database)) });
   const traffic = network.traffic(tool);
-  await assertApplied(site, database, tool.name, which === "pending" ? size + 1 : size);
+  await assertApplied(site, database, tool.name, expected);
   if (traffic === undefined) throw new Error("this network counts nothing");
   bench.record({
     kind: "postgres-traffic",

@@ -25,10 +25,10 @@ export interface Site extends AsyncDisposable {
   readonly gcsPort: number;
   /** Writes `count` migrations, of at least so many bytes each, into folders and buckets, plain and as a signed release. */
   place(count: number, bytesEach?: number): Promise<Place>;
-  /** Adds one more to a place that has `count`. */
+  /** Adds the `count`-th migration to a place. */
   extend(place: Place, count: number): Promise<void>;
-  /** Makes a database anew, empty or a copy, and lets the server finish what the last run left it to do. */
-  createDatabase(name: string, template?: string): Promise<void>;
+  /** Makes a database empty, and lets the server finish what the last run left it to do. */
+  createDatabase(name: string): Promise<void>;
   dropDatabase(name: string): Promise<void>;
   /** How many migrations are applied there. */
   applied(database: string): Promise<number>;
@@ -83,11 +83,11 @@ export async function openSite(ours: Ours): Promise<Site> {
     gcsPort: port(gcs.endpoint),
     place: (count, bytesEach) => writePlace(printer, count, bytesEach),
     extend: (place, count) => extendPlace(printer, place, count),
-    async createDatabase(name, template = "template0") {
+    async createDatabase(name) {
       await ask(
         "postgres",
         `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`,
-        `CREATE DATABASE ${name} TEMPLATE ${template}`,
+        `CREATE DATABASE ${name} TEMPLATE template0`,
         "CHECKPOINT",
       );
     },

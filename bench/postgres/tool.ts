@@ -19,6 +19,8 @@ export interface Place {
   };
   /** name of a bucket in GCS, where the same lies under the same prefixes */
   readonly gcsBucket: string;
+  /** whether the plain files lie there too, up to {@link plainGcsMost} */
+  readonly hasPlainGcs: boolean;
   /** file with the public key that signed the release */
   readonly publicKey: string;
 }
