@@ -6,7 +6,7 @@ import { formatNames } from "../migration/format/format.ts";
 import type { Engine } from "../migration/migration.ts";
 import type { TrustAnchor } from "../release/trust/anchor.ts";
 import type { ReleaseProvider } from "../release/release.ts";
-import { isProduction } from "../run/usable.ts";
+import { isProduction } from "../run/production.ts";
 import { parseLocation } from "../source/location.ts";
 import { openSource } from "../source/open.ts";
 import { engineOfAccess, readAccess } from "./open-database.ts";

@@ -1,6 +1,6 @@
 import * as v from "valibot";
 
-import { isProduction } from "../run/usable.ts";
+import { isProduction } from "../run/production.ts";
 import { UndeliveredError, type Channel } from "./channel.ts";
 import { cut, headline, pipelineUrl, summary, type Notification } from "./notification.ts";
 import { post } from "./post.ts";

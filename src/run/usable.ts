@@ -5,6 +5,7 @@ import { automaticTriggers, type RunTrigger } from "../history/run.ts";
 import { assertRootKnown } from "../release/trust/anchor.ts";
 import type { HighWaterMark, Release } from "../release/release.ts";
 import { checkHighWaterMark } from "../release/verify.ts";
+import { isProduction } from "./production.ts";
 import type { Step } from "../plan/plan.ts";
 import type { RunRequest } from "./request.ts";
 import type { Target } from "./target.ts";
@@ -14,14 +15,6 @@ export interface Usage {
   readonly name: string;
   readonly environment: string;
   readonly isPaused?: boolean;
-}
-
-/**
- * Whether an environment is one that takes signed releases only, each named by its digest where a caller asks: so that no
- * bucket chooses what is applied there. However it is capitalised, because a typing error must not take that away.
- */
-export function isProduction(environment: string): boolean {
-  return environment.toLowerCase() === "production";
 }
 
 /** milliseconds between the database's clock and ours, above which no expiry can be judged */

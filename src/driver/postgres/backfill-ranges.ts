@@ -159,9 +159,7 @@ export class BackfillRanges {
 
   async #bound(key: FollowedKey): Promise<Bound | undefined> {
     const row = await this.#ask(selectBound(key, this.#cursor, this.#size));
-    return row === undefined
-      ? undefined
-      : readBound([{ rowCount: 1, rows: [row] }], this.#size);
+    return row === undefined ? undefined : readBound([{ rowCount: 1, rows: [row] }], this.#size);
   }
 
   #move(bound: Bound, rows: number): void {

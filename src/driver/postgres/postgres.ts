@@ -13,10 +13,8 @@ import { acceptRun } from "./accept-run.ts";
 import { auditLog } from "./audit.ts";
 import { openPool, type ConnectionPool } from "./connection.ts";
 import { firstValue, PostgresDatabase } from "./database.ts";
-import { databaseFailure } from "./failure.ts";
 import { foreignHistories } from "./foreign/histories.ts";
 import { readEntry, selectHistory } from "./history.ts";
-import { holdLease } from "./hold-lease.ts";
 import { forceRelease } from "./lease.ts";
 import { changePause } from "./pause.ts";
 import { readRoot, selectRoots } from "./roots.ts";
@@ -31,11 +29,9 @@ import {
 } from "./runs.ts";
 import { spendUse } from "./single-use.ts";
 import { literal, tableNames } from "./tables.ts";
-import { takeLease } from "./take-lease.ts";
 import type { Together } from "../../together.ts";
 import { resetTrust } from "./trust-reset.ts";
 import { whereaboutsOf } from "./whereabouts.ts";
-import { Workbench } from "./workbench.ts";
 
 /** Settings of a PostgreSQL driver; all but the URL have defaults. */
 export interface PostgresOptions {
@@ -188,42 +184,14 @@ class PostgresDriver implements Driver {
   }
 
   async withLease<T>(options: LeaseOptions, work: (session: LeasedSession) => Promise<T>): Promise<T> {
-    const { bench, acquiredAt } = await this.#takeLease(options);
-    try {
-      return await holdLease(this.#database, bench, acquiredAt, options.signal, work);
-    } finally {
-      bench.close();
-    }
+    const { underLease } = await import("./under-lease.ts");
+    const parts = { database: this.#database, direct: this.#direct, times: this.#times };
+    return underLease(parts, options, work);
   }
 
   async close(): Promise<void> {
     await this.#database.pool.close();
     await this.#direct?.close();
-  }
-
-  async #takeLease(options: LeaseOptions): Promise<{ bench: Workbench; acquiredAt: number }> {
-    const database = this.#database;
-    const connection = await database.pool.connect(options.signal);
-    try {
-      const taken = await takeLease(database, connection, options, this.#times.leaseMs);
-      const parts = {
-        t: database.t,
-        shownUrl: this.url,
-        environment: options.environment,
-        facts: await database.knownFacts(connection),
-        isPooled: connection.processId !== taken.backendPid,
-        times: this.#times,
-        pool: database.pool,
-        directPool: this.#direct ?? database.pool,
-        orphans: options,
-      };
-      const key = { stream: options.stream, token: taken.token, runId: options.run.id };
-      return { bench: new Workbench(parts, connection, key, taken.attempt), acquiredAt: taken.acquiredAt };
-    } catch (cause) {
-      // Nobody knows what the connection was in the middle of.
-      connection.release(true);
-      throw databaseFailure(cause, this.url);
-    }
   }
 }
 

@@ -1,4 +1,4 @@
-import { isProduction } from "../../run/usable.ts";
+import { isProduction } from "../../run/production.ts";
 import type { Policy } from "./policy.ts";
 import type { Action, ClaimMatch, Rule } from "./rule.ts";
 
