@@ -1,6 +1,8 @@
 import type { Line } from "../result.ts";
-import { duration, markdown, median, ratio, size, spread } from "../table.ts";
+import { duration, markdown, ratio, size, spread } from "../table.ts";
+import { growthTable, onePendingTable } from "./growth.ts";
 import type { PostgresLimited, PostgresRun, PostgresTraffic } from "./result.ts";
+import { count, isFar, mib, near, rowsOf, type Situation, sizes } from "./select.ts";
 import { type ToolName, toolNames } from "./tool.ts";
 
 /** Ratios that say something: tools that read from the same kind of place, and the folder tools beside what replaces them. */
@@ -16,9 +18,6 @@ const comparisons = [
   { ours: "lockkeeper, signed release, S3", theirs: "goose, folder" },
   { ours: "lockkeeper, signed release, S3", theirs: "dbmate, folder" },
 ] as const satisfies readonly { readonly ours: ToolName; readonly theirs: ToolName }[];
-
-/** What is measured of a tool: a case at a size over a network. */
-type Situation = Pick<PostgresRun, "case" | "migrations" | "bucketMs" | "databaseMs">;
 
 /** A column of a table. */
 interface Column {
@@ -163,59 +162,6 @@ function ratioTable(runs: readonly PostgresRun[], columns: readonly Column[]): s
   );
 }
 
-function onePendingTable(runs: readonly PostgresRun[], traffic: readonly PostgresTraffic[]): string {
-  const ofCase = near(runs).filter((run) => run.case === "pending");
-  const rows = rowsOf(ofCase).flatMap((tool) =>
-    sizes(ofCase).map((migrations) => {
-      const here = ofCase.filter((run) => run.tool === tool && run.migrations === migrations);
-      const wire = traffic.find(
-        (line) => line.case === "pending" && line.tool === tool && line.migrations === migrations,
-      );
-      if (here.length === 0 || wire === undefined) return [];
-      return [
-        `${tool}, on top of ${count(migrations)}`,
-        wire.bucket === undefined ? "" : String(wire.bucket.exchanges),
-        wire.bucket === undefined ? "" : size(wire.bucket.bytesUp + wire.bucket.bytesDown),
-        String(wire.database.exchanges),
-        `${mib(median(here.map(({ peakMb }) => peakMb)))} MiB`,
-        duration(median(here.map(({ ms }) => ms))),
-      ];
-    }),
-  );
-  return markdown(
-    ["", "requests", "bytes, both ways", "round trips", "memory", "time"],
-    rows.filter((row) => row.length > 0),
-  );
-}
-
-/** How times follow the number of migrations: fresh from the last size but one to the largest, else from the smallest. */
-function growthTable(runs: readonly PostgresRun[]): string {
-  const of = (
-    tool: ToolName,
-    which: PostgresRun["case"],
-    migrations: number | undefined,
-  ): readonly number[] =>
-    near(runs)
-      .filter((run) => run.tool === tool && run.case === which && run.migrations === migrations)
-      .map(({ ms }) => ms);
-  const all = sizes(near(runs));
-  const [smallest, middle, largest] = [all[0], all.at(-2), all.at(-1)];
-  const columns = [
-    { head: "empty database", which: "fresh", from: middle },
-    { head: "nothing to do", which: "noop", from: smallest },
-    { head: "one more", which: "pending", from: smallest },
-  ] as const;
-  const show = (migrations: number | undefined): string =>
-    migrations === undefined ? "" : count(migrations);
-  return markdown(
-    ["", ...columns.map(({ head, from }) => `${head}, ${show(largest)} ÷ ${show(from)} migrations`)],
-    rowsOf(runs).map((tool) => [
-      tool,
-      ...columns.map(({ which, from }) => ratio(of(tool, which, largest), of(tool, which, from))),
-    ]),
-  );
-}
-
 function trafficTable(
   traffic: readonly PostgresTraffic[],
   show: (line: PostgresTraffic) => string | undefined,
@@ -253,28 +199,4 @@ function limitedTable(limited: readonly PostgresLimited[]): readonly string[] {
     `An empty database, ${count(first.migrations)} migrations of ${size(first.bytesEach)}, within a control group of ${first.limitMb} MiB as a container has it, one run each:`,
     markdown(["", "time", "peak MiB"], rows),
   ];
-}
-
-function rowsOf(runs: readonly PostgresRun[]): readonly ToolName[] {
-  return toolNames.filter((name) => runs.some(({ tool }) => tool === name));
-}
-
-function sizes(lines: readonly Situation[]): readonly number[] {
-  return [...new Set(lines.map(({ migrations }) => migrations))].toSorted((a, b) => a - b);
-}
-
-function near(runs: readonly PostgresRun[]): readonly PostgresRun[] {
-  return runs.filter((run) => !isFar(run));
-}
-
-function isFar({ bucketMs, databaseMs }: Situation): boolean {
-  return bucketMs + databaseMs > 0;
-}
-
-function count(migrations: number): string {
-  return migrations.toLocaleString("en");
-}
-
-function mib(value: number): string {
-  return value.toFixed(0);
 }
