@@ -34,7 +34,7 @@ export function mongodbTables(lines: readonly Line[]): string {
     `### Times with ${site.databaseMs} ms to the database`,
     toolTable(far, ({ ms }) => ms, duration),
     "### Commands to the database",
-    "Of one run: each was waited for. Connecting and watching the server are not counted, saying goodbye is.",
+    "Of one run: what each tool sent and waited for the answer of. Connecting and watching the server are not counted.",
     toolTable(far, ({ commands }) => commands, String),
     "### Peak memory",
     "MiB resident, median (least to most).",
