@@ -145,9 +145,7 @@ async function executeStatements(
       prepared,
       settings,
       (progress) => options.emit(statementEvent(prepared, progress)),
-      next?.body.tx === "none" && next.body.code !== true && next.resumeAt === 0
-        ? statementStep(next, options)
-        : undefined,
+      followingStep(next, options),
     );
     succeed(step, durationMs, progress, options.emit);
     return null;
@@ -156,6 +154,17 @@ async function executeStatements(
     if (cause.code === "LEASE_LOST" || cause.code === "INTERNAL") throw cause;
     fail(step, cause, options.emit);
     return cause;
+  }
+}
+
+/** The step after one, where it runs statement by statement from its beginning. */
+function followingStep(next: Step | undefined, options: ExecuteOptions): StatementStep | undefined {
+  if (next?.body.tx !== "none" || next.body.code === true || next.resumeAt > 0) return undefined;
+  try {
+    return statementStep(next, options);
+  } catch {
+    // What is wrong with it is said when its own turn comes.
+    return undefined;
   }
 }
 

@@ -1,6 +1,7 @@
 import { RunnerError } from "../../error.ts";
 import { factsOf } from "../../migration/mongo/command-kind.ts";
 import { readCommands } from "../../migration/mongo/read-commands.ts";
+import type { Command } from "../../migration/mongo/value.ts";
 import type { SessionSettings, StatementProgress, StatementStep } from "../session.ts";
 import { runBackfill } from "./backfill.ts";
 import type { Bench } from "./bench.ts";
@@ -73,10 +74,19 @@ function nextBody(
   const [statement] = step?.statements ?? [];
   if (step === undefined || statement?.kind !== "repeatable" || step.unfinished !== null) return undefined;
   if (step.resumeAt > 0 || bench.database.isOneTransaction) return undefined;
-  const [command] = readCommands(step.bytes, step.path).commands;
+  const command = firstCommand(step);
   if (command === undefined || probeOf(command) !== undefined) return undefined;
   const place = { index: 0, sha256: checksumOf(step, statement) };
   return { step, note: () => plainNote({ bench, step, settings }, command, place) };
+}
+
+/** What is wrong with a body is said when its own turn comes. */
+function firstCommand({ bytes, path }: StatementStep): Command | undefined {
+  try {
+    return readCommands(bytes, path).commands[0];
+  } catch {
+    return undefined;
+  }
 }
 
 interface GoOn {
