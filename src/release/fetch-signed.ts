@@ -1,6 +1,6 @@
 import { RunnerError } from "../error.ts";
 import { parseDigest } from "../migration/checksum.ts";
-import type { Body } from "../migration/migration.ts";
+import type { Body, Engine } from "../migration/migration.ts";
 import { sourceLimits, type Source } from "../source/source.ts";
 import { assertRunBytes, readBlob, readExact } from "./body.ts";
 import { mapConcurrently } from "./concurrent.ts";
@@ -9,11 +9,19 @@ import { layout } from "./layout.ts";
 import { releaseLimits } from "./limits.ts";
 import { readPacked } from "./pack.ts";
 import type { Release, ReleaseContext } from "./release.ts";
-import type { SignedOptions } from "./signed.ts";
-import { noKnownRoots, resolveTrust } from "./trust/anchor.ts";
+import { noKnownRoots, resolveTrust, type TrustAnchor } from "./trust/anchor.ts";
 import type { TimestampRule, Trust } from "./trust/trust.ts";
 import { isVerified, verifyManifest, verifyStatement } from "./verify.ts";
 import type { VerifiedRelease, VerifiedStatement } from "./verify.ts";
+
+/** A prefix, and what its releases must be to be taken. */
+export interface SignedOptions {
+  readonly source: Source;
+  readonly stream: string;
+  readonly environment: string;
+  readonly engine: Engine;
+  readonly trust: TrustAnchor;
+}
 
 /**
  * Fetches the release of a digest, and believes of it what `verify.ts` proves.

@@ -1,19 +1,7 @@
-import type { Engine } from "../migration/migration.ts";
-import type { Source } from "../source/source.ts";
-import type { KeptManifest } from "./fetch-signed.ts";
+import type { KeptManifest, SignedOptions } from "./fetch-signed.ts";
 import { HeadReader } from "./head-reader.ts";
 import { nothingPublished } from "./head.ts";
 import type { ReleaseProvider } from "./release.ts";
-import type { TrustAnchor } from "./trust/anchor.ts";
-
-/** A prefix, and what its releases must be to be taken. */
-export interface SignedOptions {
-  readonly source: Source;
-  readonly stream: string;
-  readonly environment: string;
-  readonly engine: Engine;
-  readonly trust: TrustAnchor;
-}
 
 /**
  * The signed releases under a prefix. What the bucket answers is believed only as far as `verify.ts` proves it,
