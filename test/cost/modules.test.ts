@@ -18,7 +18,7 @@ const mostFiles = { up: 170, folder: 188, status: 140, help: 32 };
 const mostOfBundle = { files: 22, bytes: 570 * 1_024, bytesToHelp: 112 * 1_024 };
 /** Rooms, and parts of rooms, that nobody needs who has nothing to do on PostgreSQL. */
 const notWhenIdle =
-  /^(http|adopt|status\/await|telemetry|notify|event|dispatch|hook|driver\/mongodb|release\/publish|release\/review|bin\/(server|open-(callers|policy|notifier|log)|work|config-(file|schema)))/;
+  /^(http|adopt|status\/await|telemetry|notify|event|dispatch|hook|driver\/mongodb|driver\/postgres\/(session|statements|backfill|worker|take-lease|hold-lease|probe)|release\/publish|release\/review|bin\/(server|open-(callers|policy|notifier|log)|work|config-(file|schema)))/;
 
 /** Run before the program: writes down every file that it loads. */
 const recorder = `
