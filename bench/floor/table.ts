@@ -5,6 +5,8 @@ import type { FloorLine } from "./result.ts";
 const titles: Readonly<Record<FloorLine["what"], string>> = {
   node: "a process of Node that does nothing: `node -e 0`",
   connect: "a process that connects by `pg`, asks `SELECT 1`, and ends",
+  ask: "a process that does that and, at the same time, one signed GET",
+  "ask far": "the same with 20 ms to the bucket and 5 ms to the database",
   get: "one signed GET from the bucket, on a connection that is kept",
   query: "one query, on a connection that is kept",
   commit: "one insert, committed and on the disk, on a connection that is kept",
