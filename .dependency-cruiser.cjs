@@ -78,7 +78,11 @@ module.exports = {
         },
       ),
     ),
-    error("these stand alone", { path: "^src/(error|build|growing-bytes|together)\\.ts$" }, { path: "^src/" }),
+    error(
+      "these stand alone",
+      { path: "^src/(error|build|growing-bytes|together)\\.ts$" },
+      { path: "^src/" },
+    ),
     error("concrete edges are wired in bin", { path: "^src/", pathNot: wiring }, { path: concrete }),
     ...Object.entries(owners).map(([sdk, owner]) =>
       error(

@@ -180,7 +180,10 @@ describe.concurrent("under Lambda's own emulator and runtime", () => {
 
     expect(await invoke({ hello: "world" })).toEqual({ woken: [] });
     expect(await invoke(s3Event(deployed))).toMatchObject({ woken: [{ run: { status: "succeeded" } }] });
-    const digest = await deployed.publish({ ...migrations, "2_two.up.sql": "insert into effects values (2);" });
+    const digest = await deployed.publish({
+      ...migrations,
+      "2_two.up.sql": "insert into effects values (2);",
+    });
     const ask = { target: "orders", action: "apply", release: { digest } };
     // One instance: the execution that it starts cannot begin before it has answered.
     const asked = functionUrlEvent("POST", "/v1/runs", ask, { prefer: "respond-async" });

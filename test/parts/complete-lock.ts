@@ -98,7 +98,11 @@ function platformOf(name: string): Pick<LockedPackage, "os" | "cpu" | "libc"> {
 }
 
 if (import.meta.main) {
-  for (const file of ["../../package-lock.json", "../../infra/bundle/package-lock.json", "npm/package-lock.json"])
+  for (const file of [
+    "../../package-lock.json",
+    "../../infra/bundle/package-lock.json",
+    "npm/package-lock.json",
+  ])
     complete(file);
 }
 
