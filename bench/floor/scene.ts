@@ -28,6 +28,20 @@ require("http").get("http://" + host + path, { headers }, (answer) => {
 /** milliseconds of a round trip, as in the runs with a network */
 const [bucketMs, databaseMs] = [20, 5];
 
+/** As a first run's migrations: a quarter of them in one message, whose last commit waits for the disk. */
+async function makeTables(client: pg.Client): Promise<number> {
+  await client.query("DROP SCHEMA IF EXISTS bare CASCADE; CREATE SCHEMA bare; CHECKPOINT");
+  const began = performance.now();
+  for (let message = 0; message < 4; message += 1) {
+    const bodies = Array.from({ length: 250 }, (_, index) => {
+      const wait = index === 249 ? "on" : "off";
+      return `BEGIN; CREATE TABLE bare.t_${message}_${index}(id int); SET LOCAL synchronous_commit = ${wait}; COMMIT;`;
+    });
+    await client.query(bodies.join("\n"));
+  }
+  return performance.now() - began;
+}
+
 /** Measures, one by one and without lockkeeper, what nothing that asks a bucket and a database can do without. */
 export async function measureFloor(bench: Bench): Promise<void> {
   await using ground = await openGround(bench.ours, 1);
@@ -52,11 +66,12 @@ export async function measureFloor(bench: Bench): Promise<void> {
     connect: async () => (await measure(node("-e", connecting, program, url))).ms,
     ask: () => ask(ground.bucketPort, ground.postgresPort),
     "ask far": () => ask(farBucket.port, farDatabase.port),
+    tables: () => makeTables(client),
     get: () => medianOf(get),
     query: () => medianOf(() => client.query("SELECT 1")),
     commit: () => medianOf(() => client.query("INSERT INTO note VALUES (1)")),
   };
-  const names = ["node", "connect", "ask", "ask far", "get", "query", "commit"] as const;
+  const names = ["node", "connect", "ask", "ask far", "tables", "get", "query", "commit"] as const;
   for (let round = 0; round < (bench.isQuick ? 1 : rounds); round += 1) {
     await bench.canary();
     for (const what of names) {

@@ -7,6 +7,8 @@ const titles: Readonly<Record<FloorLine["what"], string>> = {
   connect: "a process that connects by `pg`, asks `SELECT 1`, and ends",
   ask: "a process that does that and, at the same time, one signed GET",
   "ask far": "the same with 20 ms to the bucket and 5 ms to the database",
+  tables:
+    "1,000 tables made, each in a transaction of its own, as four messages on a connection that is kept; the disk is waited for at the last of each",
   get: "one signed GET from the bucket, on a connection that is kept",
   query: "one query, on a connection that is kept",
   commit: "one insert, committed and on the disk, on a connection that is kept",

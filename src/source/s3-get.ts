@@ -17,13 +17,16 @@ const refusalBytes = 64 * 1024;
 /** What a store says in place of an object, in the shape of the SDK's own errors. */
 class S3Refusal extends Error {
   readonly $metadata: { readonly httpStatusCode: number };
-  readonly $response: { readonly headers: IncomingMessage["headers"] };
+  readonly $response: { readonly headers: Readonly<Record<string, string>> };
 
   constructor(code: string, { statusCode = 0, headers }: IncomingMessage) {
     super(code);
     this.name = code;
     this.$metadata = { httpStatusCode: statusCode };
-    this.$response = { headers };
+    const single = Object.entries(headers).filter(
+      (entry): entry is [string, string] => typeof entry[1] === "string",
+    );
+    this.$response = { headers: Object.fromEntries(single) };
   }
 }
 

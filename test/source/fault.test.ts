@@ -356,6 +356,24 @@ describe("a faulty store that only S3 has", () => {
       message: containing("(eu-west-1)"),
     });
     expect(requests).toHaveLength(1);
+    await expect(source.read("a.sql", { maxBytes }, signal)).rejects.toMatchObject({
+      code: "CONFIG",
+      message: containing("(eu-west-1)"),
+    });
+  });
+
+  test("understands a refusal by something in between that sets cookies", async () => {
+    const { source, requests } = await startFaultyStore("s3", [
+      (_request, response) => {
+        response.writeHead(403, { "set-cookie": ["a=1", "b=2"], "content-type": "text/html" });
+        response.end("<html>no</html>");
+      },
+    ]);
+    await expect(source.read("a.sql", { maxBytes }, signal)).rejects.toMatchObject({
+      code: "SOURCE_DENIED",
+      message: containing("(403)"),
+    });
+    expect(requests).toHaveLength(1);
   });
 
   test("keeps nothing of what the server repeats from the signed request", async () => {
@@ -365,6 +383,9 @@ describe("a faulty store that only S3 has", () => {
     const error: unknown = await source.list("", signal).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "SOURCE_DENIED", cause: { name: "SignatureDoesNotMatch" } });
     expect(inspect(error, { depth: 20, showHidden: true })).not.toContain("hunter2");
+    const read: unknown = await source.read("a.sql", { maxBytes }, signal).catch((thrown: unknown) => thrown);
+    expect(read).toMatchObject({ code: "SOURCE_DENIED", cause: { name: "SignatureDoesNotMatch" } });
+    expect(inspect(read, { depth: 20, showHidden: true })).not.toContain("hunter2");
   });
 
   test("fails when a page says that there is more, but not where", async () => {
