@@ -126,7 +126,6 @@ async function count(scenario: Scenario, network: Network): Promise<void> {
     await scenario.site.createDatabase("bench_counted");
     await counted(scenario, network, "fresh", tool, "bench_counted");
   }
-  await scenario.site.dropDatabase("bench_counted");
 }
 
 /** One more migration comes, and then one more: on the databases that are up, all tools one after the other each time. */

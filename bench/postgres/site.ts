@@ -27,9 +27,8 @@ export interface Site extends AsyncDisposable {
   place(count: number, bytesEach?: number): Promise<Place>;
   /** Adds the `count`-th migration to a place. */
   extend(place: Place, count: number): Promise<void>;
-  /** Makes a database empty, and lets the server finish what the last run left it to do. */
+  /** Makes an empty database, which has this name from now on, and lets the server finish what the last run left it to do. */
   createDatabase(name: string): Promise<void>;
-  dropDatabase(name: string): Promise<void>;
   /** How many migrations are applied there. */
   applied(database: string): Promise<number>;
   /** A database's URL, through a proxy's port where one is given. */
@@ -45,10 +44,12 @@ export async function openSite(ours: Ours): Promise<Site> {
     startGcs(),
   ]);
   await answerAtAnyPort(gcs.endpoint);
+  /** how often each was made */
+  const made = new Map<string, number>();
   const databaseUrl = (name: string, port = postgres.port): string => {
     const url = new URL(postgres.url);
     url.port = String(port);
-    url.pathname = name;
+    url.pathname = made.has(name) ? `${name}_${made.get(name)}` : name;
     url.search = "sslmode=disable";
     return url.href;
   };
@@ -84,15 +85,10 @@ export async function openSite(ours: Ours): Promise<Site> {
     place: (count, bytesEach) => writePlace(printer, count, bytesEach),
     extend: (place, count) => extendPlace(printer, place, count),
     async createDatabase(name) {
-      await ask(
-        "postgres",
-        `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`,
-        `CREATE DATABASE ${name} TEMPLATE template0`,
-        "CHECKPOINT",
-      );
-    },
-    async dropDatabase(name) {
-      await ask("postgres", `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+      const times = (made.get(name) ?? 0) + 1;
+      // The one before stays: while a file system forgets thousands of files, every commit waits for that as well.
+      await ask("postgres", `CREATE DATABASE ${name}_${times} TEMPLATE template0`, "CHECKPOINT");
+      made.set(name, times);
     },
     async applied(database) {
       const [row] = await ask(database, appliedTables);
