@@ -8,6 +8,7 @@ import { recordOf, type LogRecord } from "../report/log.ts";
 import { existingOf, replayed, runOf, type Begun, type RunOrder } from "./begun.ts";
 import type { HandOver } from "./hand-over.ts";
 import { Noops } from "./noops.ts";
+import { OpenRuns } from "./open-runs.ts";
 import { within } from "./patience.ts";
 
 /** Milliseconds to record a request, or an end. */
@@ -49,8 +50,7 @@ export class ActiveRuns {
   readonly #runs = new Map<string, ActiveRun>();
   /** requests that began a run, by what they want, until that run ends */
   readonly #begun = new Map<string, Promise<Begun>>();
-  /** runs of a target open or about to be */
-  readonly #open = new Map<string, number>();
+  readonly #open: OpenRuns;
   /** ends of runs that did not begin, on their way to the database */
   readonly #ends = new Set<Promise<void>>();
   /** fires when the server stops */
@@ -60,6 +60,7 @@ export class ActiveRuns {
 
   constructor(options: ActiveRunsOptions) {
     this.#options = options;
+    this.#open = new OpenRuns(options.perTarget);
     this.#noops = new Noops({ now: options.now, emitOf: (runId, target) => this.#emitOf(runId, target) });
     const stop = (): void =>
       this.#handOver.abort(
@@ -145,7 +146,7 @@ export class ActiveRuns {
   async pickUp(target: Target): Promise<void> {
     if (this.#options.signal.aborted) return;
     const own = [...this.#runs].filter(([, active]) => active.target === target.name).map(([id]) => id);
-    const limit = Math.max(0, this.#options.perTarget - (this.#open.get(target.name) ?? 0));
+    const limit = this.#open.left(target);
     const picked = await within(acceptMs, (signal) =>
       target.driver.pickUpRuns({ target: target.name, own, limit }, signal),
     );
@@ -155,7 +156,7 @@ export class ActiveRuns {
       try {
         const request = requestOf(one);
         this.#options.log({ level: "info", event: "run.continued", fields });
-        this.#start(request, target, this.#countOpen(target));
+        this.#start(request, target, this.#open.add(target));
       } catch (thrown) {
         const { code, message } = toRunnerError(thrown);
         this.#options.log({ level: "error", event: "run.unread", fields: { ...fields, code, message } });
@@ -181,19 +182,8 @@ export class ActiveRuns {
     const { request, record, recordAllowed } = order;
     if (this.#options.signal.aborted)
       throw new RunnerError("STOPPING", "this server is stopping and takes no new runs");
-    const open = this.#open.get(target.name) ?? 0;
-    if (open >= this.#options.perTarget) {
-      throw new RunnerError(
-        "RATE_LIMITED",
-        `${open} runs of "${target.name}" are open in this server already`,
-        {
-          hint: "wait for one of them; GET /v1/runs?target=… lists them",
-          fields: { retryAfterSeconds: 5 },
-        },
-      );
-    }
     const elsewhere = this.#options.beginsElsewhere === true ? this.#options.handOver : undefined;
-    const release = this.#countOpen(target);
+    const release = this.#open.addWithin(target);
     let isAccepted = false;
     try {
       const { looked, begun } = await this.#noops.begin(order, target);
@@ -232,16 +222,6 @@ export class ActiveRuns {
       }
       throw error;
     }
-  }
-
-  /** Counts one more open run of the target until the returned function is called. */
-  #countOpen({ name }: Target): () => void {
-    this.#open.set(name, (this.#open.get(name) ?? 0) + 1);
-    return () => {
-      const left = (this.#open.get(name) ?? 1) - 1;
-      if (left === 0) this.#open.delete(name);
-      else this.#open.set(name, left);
-    };
   }
 
   #emitOf(runId: string, target: Target): (event: RunEvent) => void {
