@@ -1,9 +1,9 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import pg from "pg";
 import { startS3 } from "../test/support/bucket.ts";
 import { startPostgres } from "../test/support/postgres.ts";
+import { ask } from "./database.ts";
 import type { StoredObject } from "./floor/signed-get.ts";
 import { finish } from "./measure.ts";
 import { lockkeeper, type Ours } from "./scene.ts";
@@ -88,19 +88,4 @@ export async function openGround(ours: Ours, migrations: number): Promise<Ground
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-async function ask(
-  connectionString: string,
-  statements: readonly string[],
-): Promise<readonly pg.QueryResultRow[]> {
-  const client = new pg.Client({ connectionString });
-  await client.connect();
-  try {
-    let rows: readonly pg.QueryResultRow[] = [];
-    for (const statement of statements) rows = (await client.query<pg.QueryResultRow>(statement)).rows;
-    return rows;
-  } finally {
-    await client.end();
-  }
 }

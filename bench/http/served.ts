@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import * as v from "valibot";
-import { createIssuer, testAudience, type TestIssuer } from "../../test/support/token.ts";
+import { createIssuer, type TestIssuer } from "../../test/support/token.ts";
 import { type Ground, stream } from "../ground.ts";
 import { lockkeeper, type Ours } from "../scene.ts";
 
@@ -106,26 +106,13 @@ async function configure(
   issuer: TestIssuer,
   { ground, targets }: ServedOptions,
 ): Promise<string> {
-  const policy = {
-    schema: "urn:lockkeeper:policy:v1",
-    audience: testAudience,
-    issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
-    rules: [
-      {
-        id: "deploy",
-        issuer: "ci",
-        match: { sub: "ci" },
-        allow: { targets: ["*"], actions: ["apply", "status"] },
-      },
-    ],
-  };
   const lines = [...targets.keys()].map(
     (name) =>
       `  ${name}: { engine: postgres, stream: ${stream}, source: "${ground.source}", trust: team, database: { urlFile: ${name}.url } }`,
   );
   const files: readonly (readonly [string, string])[] = [
     ["jwks.json", issuer.jwks],
-    ["policy.json", JSON.stringify(policy)],
+    ["policy.json", issuer.policy("*")],
     [
       "lockkeeper.yaml",
       `version: 1\npolicy: policy.json\ntrust: { team: { keys: ["${ground.publicKey}"] } }\ntargets:\n${lines.join("\n")}\n`,

@@ -1,9 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import pg from "pg";
 import { startGcs, startS3 } from "../../test/support/bucket.ts";
 import { startPostgres } from "../../test/support/postgres.ts";
+import { ask } from "../database.ts";
 import { finish } from "../measure.ts";
 import { lockkeeper, type Ours } from "../scene.ts";
 import { appliedTables } from "./migrations.ts";
@@ -53,24 +53,10 @@ export async function openSite(ours: Ours): Promise<Site> {
     url.search = "sslmode=disable";
     return url.href;
   };
-  const ask = async (
-    database: string,
-    ...statements: readonly string[]
-  ): Promise<readonly pg.QueryResultRow[]> => {
-    const client = new pg.Client({ connectionString: databaseUrl(database) });
-    await client.connect();
-    try {
-      let rows: readonly pg.QueryResultRow[] = [];
-      for (const statement of statements) rows = (await client.query<pg.QueryResultRow>(statement)).rows;
-      return rows;
-    } finally {
-      await client.end();
-    }
-  };
   const privateKey = path.join(folder, "bench");
   await finish(lockkeeper(ours, ["keygen", "--out", privateKey]));
   const printer: Printer = { ours, s3, gcs, folder, privateKey };
-  const [server] = await ask("postgres", "SHOW server_version");
+  const [server] = await ask(databaseUrl("postgres"), ["SHOW server_version"]);
   const port = (endpoint: string): number => Number(new URL(endpoint).port);
   return {
     description: {
@@ -87,11 +73,14 @@ export async function openSite(ours: Ours): Promise<Site> {
     async createDatabase(name) {
       const times = (made.get(name) ?? 0) + 1;
       // The one before stays: while a file system forgets thousands of files, every commit waits for that as well.
-      await ask("postgres", `CREATE DATABASE ${name}_${times} TEMPLATE template0`, "CHECKPOINT");
+      await ask(databaseUrl("postgres"), [
+        `CREATE DATABASE ${name}_${times} TEMPLATE template0`,
+        "CHECKPOINT",
+      ]);
       made.set(name, times);
     },
     async applied(database) {
-      const [row] = await ask(database, appliedTables);
+      const [row] = await ask(databaseUrl(database), [appliedTables]);
       return Number(row?.["n"]);
     },
     databaseUrl,

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createDatabase } from "../support/database.ts";
 import type { TestDatabase } from "../support/database.ts";
-import { createIssuer, testAudience } from "../support/token.ts";
+import { createIssuer } from "../support/token.ts";
 import { folderWith, program, run, start } from "./program.ts";
 
 /** Version 2 waits for a lock that the test holds. */
@@ -170,19 +170,7 @@ describe("serve", () => {
       "jwks.json": issuer.jwks,
       token: `${await issuer.token()}\n`,
       stranger: `${await issuer.token({ sub: "stranger" })}\n`,
-      "policy.json": JSON.stringify({
-        schema: "urn:lockkeeper:policy:v1",
-        audience: testAudience,
-        issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
-        rules: [
-          {
-            id: "ci",
-            issuer: "ci",
-            match: { sub: "ci" },
-            allow: { targets: ["orders-dev"], actions: ["apply", "status"] },
-          },
-        ],
-      }),
+      "policy.json": issuer.policy("orders-dev"),
       database: `${database.url}\n`,
       "lockkeeper.yaml": `
 version: 1

@@ -4,7 +4,7 @@ import { startGcs, startS3 } from "../support/bucket.ts";
 import type { BucketServer, S3Server } from "../support/bucket.ts";
 import { createMongoDatabase } from "../support/mongo.ts";
 import { needs } from "../support/parts.ts";
-import { createIssuer, testAudience } from "../support/token.ts";
+import { createIssuer } from "../support/token.ts";
 import { folderWith, run, start } from "./program.ts";
 
 needs("mongodb");
@@ -229,20 +229,8 @@ targets:
       const [database, issuer] = await Promise.all([createMongoDatabase(), createIssuer()]);
       const folder = await folderWith({
         ...files,
-        "ci.jwks.json": issuer.jwks,
-        "policy.json": JSON.stringify({
-          schema: "urn:lockkeeper:policy:v1",
-          audience: testAudience,
-          issuers: { ci: { issuer: issuer.url, jwksFile: "ci.jwks.json", algs: ["ES256"] } },
-          rules: [
-            {
-              id: "r",
-              issuer: "ci",
-              match: { sub: "ci" },
-              allow: { targets: ["shop"], actions: ["apply", "status"] },
-            },
-          ],
-        }),
+        "jwks.json": issuer.jwks,
+        "policy.json": issuer.policy("shop"),
         "lockkeeper.yaml": `
 version: 1
 policy: policy.json

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { folderSource, makeKeys, publishTo, type Files } from "../support/release.ts";
-import { createIssuer, testAudience, type TestIssuer } from "../support/token.ts";
+import { createIssuer, type TestIssuer } from "../support/token.ts";
 import { folderWith } from "./program.ts";
 
 /** A folder that a server can be started in. */
@@ -20,22 +20,9 @@ export async function servedFolder(settings = ""): Promise<Served> {
   const database = await createDatabase();
   const issuer = await createIssuer();
   const { key } = makeKeys();
-  const policy = {
-    schema: "urn:lockkeeper:policy:v1",
-    audience: testAudience,
-    issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
-    rules: [
-      {
-        id: "deploy",
-        issuer: "ci",
-        match: { sub: "ci" },
-        allow: { targets: ["orders"], actions: ["apply", "status"] },
-      },
-    ],
-  };
   const folder = await folderWith({
     "jwks.json": issuer.jwks,
-    "policy.json": JSON.stringify(policy),
+    "policy.json": issuer.policy("orders"),
     "alice.pub": key.publicPem,
     "db-url": database.url,
     "bucket/.keep": "",

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { beforeAll, describe, expect, test } from "vitest";
 import { needs } from "../support/parts.ts";
-import { createIssuer, testAudience } from "../support/token.ts";
+import { createIssuer } from "../support/token.ts";
 import { migrations, openSite, start, startBuckets, type Cost, type Site } from "./site.ts";
 
 needs("versitygw");
@@ -24,19 +24,7 @@ async function serve(site: Site): Promise<Ask> {
   const issuer = await createIssuer();
   const files = {
     "jwks.json": issuer.jwks,
-    "policy.json": JSON.stringify({
-      schema: "urn:lockkeeper:policy:v1",
-      audience: testAudience,
-      issuers: { ci: { issuer: issuer.url, jwksFile: "jwks.json", algs: ["ES256"] } },
-      rules: [
-        {
-          id: "deploy",
-          issuer: "ci",
-          match: { sub: "ci" },
-          allow: { targets: ["orders"], actions: ["apply", "status"] },
-        },
-      ],
-    }),
+    "policy.json": issuer.policy("orders"),
     "db-url": site.variables["DATABASE_URL"] ?? "",
     "lockkeeper.yaml": `version: 1
 policy: policy.json

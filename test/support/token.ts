@@ -9,6 +9,8 @@ export interface TestIssuer {
   readonly privateKey: KeyObject;
   /** text of a JWKS file with its public key */
   readonly jwks: string;
+  /** Text of a policy file beside `jwks.json`: its subject `ci` may apply and look at a target, or `*`. */
+  policy(target: string): string;
   /** A token with this issuer's usual claims, overridden or removed (`undefined`) by `claims`. */
   token(claims?: Readonly<Record<string, unknown>>, options?: TokenOptions): Promise<string>;
 }
@@ -47,6 +49,20 @@ export async function createIssuer(
     publicKey,
     privateKey,
     jwks: JSON.stringify({ keys: [jwk] }),
+    policy: (target) =>
+      JSON.stringify({
+        schema: "urn:lockkeeper:policy:v1",
+        audience: testAudience,
+        issuers: { ci: { issuer: url, jwksFile: "jwks.json", algs: [algorithm] } },
+        rules: [
+          {
+            id: "deploy",
+            issuer: "ci",
+            match: { sub: "ci" },
+            allow: { targets: [target], actions: ["apply", "status"] },
+          },
+        ],
+      }),
     async token(
       claims = {},
       { now = new Date(), header = {}, privateKey: otherKey, algorithm: otherAlgorithm } = {},
