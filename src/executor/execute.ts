@@ -23,6 +23,8 @@ const messageSteps = { first: 16, most: 256 };
 const messageBytes = 512 * 1024;
 /** milliseconds that one message should take; the next is larger or smaller by it */
 const messageTargetMs = 300;
+/** how many times as large a message may be as the one before */
+const messageGrowth = 4;
 
 /**
  * Carries a plan out under a held lease, step after step, and stops at the first that fails.
@@ -83,7 +85,8 @@ function isAlone({ body }: Step): boolean {
 }
 
 function nextSize(size: number, tookMs: number): number {
-  if (tookMs < messageTargetMs) return Math.min(size * 2, messageSteps.most);
+  const fitting = Math.floor(messageTargetMs / tookMs);
+  if (fitting > 1) return Math.min(size * Math.min(fitting, messageGrowth), messageSteps.most);
   if (tookMs > messageTargetMs * 3) return Math.max(Math.floor(size / 2), 1);
   return size;
 }

@@ -17,8 +17,8 @@ export function withoutClock(asked: readonly string[]): readonly string[] {
   return asked.filter((what) => !byTheClock.test(what));
 }
 
-/** Migrations in the first message, and in any. Each message that was quick lets the next be twice as large. */
-const messageSteps = { first: 16, most: 256 };
+/** Migrations in the first message, and in any. Each message that was quick lets the next be four times as large. */
+const messageSteps = { first: 16, growth: 4, most: 256 };
 
 /** Every message is quick in the tests of this file, however slow the machine is. */
 export function stopTheClock(): void {
@@ -31,7 +31,7 @@ export function messages(count: number): number {
   let sent = 0;
   for (let [rest, size] = [count, messageSteps.first]; rest > 0; sent += 1) {
     rest -= size;
-    size = Math.min(size * 2, messageSteps.most);
+    size = Math.min(size * messageSteps.growth, messageSteps.most);
   }
   return sent;
 }

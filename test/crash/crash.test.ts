@@ -13,6 +13,7 @@ import {
   openTransaction,
   selection,
   staleMessage,
+  stalePreparedMessage,
   undisturbed,
   withoutFence,
   withoutIndex,
@@ -49,9 +50,16 @@ describe.concurrent("every migration is applied once and in order, and nobody is
     expect(wrongIn(await runRound(round, needsServer ? doomed : site))).toEqual({});
   });
 
-  test("a holder wakes with a message that has not left yet", { timeout: 240_000 }, async () => {
-    expect(wrongIn(await runRound(staleMessage(), site))).toEqual({});
-  });
+  test.for([
+    ["", staleMessage()],
+    [" and has many bodies", stalePreparedMessage()],
+  ] as const)(
+    "a holder wakes with a message that has not left yet%s",
+    { timeout: 240_000 },
+    async ([, round]) => {
+      expect(wrongIn(await runRound(round, site))).toEqual({});
+    },
+  );
 
   test("a holder freezes with its transaction open", { timeout: 240_000 }, async () => {
     expect(wrongIn(await runRound(openTransaction(), site))).toEqual({});
@@ -61,6 +69,7 @@ describe.concurrent("every migration is applied once and in order, and nobody is
 describe.concurrent("the checker sees a migration applied twice", () => {
   test.for([
     ["behind a fence that never raises", staleMessage(withoutFence)],
+    ["behind one that is prepared, and never raises", stalePreparedMessage(withoutFence)],
     ["after a take-over without the index", openTransaction(withoutIndex)],
   ] as const)("%s", { timeout: 240_000 }, async ([, round]) => {
     const { violations } = await runRound(round, site);

@@ -61,6 +61,7 @@ export interface Fault {
 
 /** How often each point is chosen. */
 const pointWeights: Readonly<Record<Point, number>> = {
+  prepare: 2,
   body: 12,
   commit: 6,
   statement: 10,

@@ -6,7 +6,8 @@
 /** What a message to the database is for; first match wins. */
 const messages = [
   ["create-tables", /CREATE TABLE IF NOT EXISTS \S+\.streams/],
-  ["body", /set_config\('lockkeeper\.tx'/],
+  ["prepare", /PREPARE lockkeeper_fence /],
+  ["body", /set_config\('lockkeeper\.tx'|EXECUTE lockkeeper_settings\(/],
   ["acquire", /acquired_at = pg_catalog\.clock_timestamp\(\)/],
   ["renew-token", /SET token = token \+ 1, expires_at =/],
   ["release", /SET holder = NULL, run_id = NULL/],
@@ -70,6 +71,7 @@ export type Moment = "before" | "half" | "in" | "after";
 /** The moments that each point has. */
 export const momentsOf: Readonly<Record<Point, readonly Moment[]>> = {
   "create-tables": ["before", "after"],
+  prepare: ["before", "after"],
   body: ["before", "half", "in", "after"],
   commit: ["in"],
   acquire: ["before", "after"],

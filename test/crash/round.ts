@@ -35,13 +35,18 @@ export interface Stage {
 /** Leases short enough for a thousand kills; what is tried is the same as with long ones. */
 const shortTimes: LeaseTimes = { leaseMs: 2_500, heartbeatMs: 500, marginMs: 300, cancelPollMs: 250 };
 
+/** In a long release so many share a message that what surrounds them is prepared. */
+const longWeights = { small: 2_000, several: 200, wrapped: 200 };
+
 /** The round of a seed; with `kinds`, of these kinds of migrations only. */
 export function drawRound(seed: number, kinds: readonly MigrationKind[] = []): Round {
   const random = randomOf(seed);
   const weights = Object.fromEntries(
     Object.entries(kindWeights).filter(([kind]) => kinds.length === 0 || kinds.some((own) => own === kind)),
   );
-  const migrations = drawMigrations(random, random.integer(10, 40), seed, weights);
+  const isLong = random.chance(0.2);
+  const count = isLong ? random.integer(80, 200) : random.integer(10, 40);
+  const migrations = drawMigrations(random, count, seed, isLong ? { ...weights, ...longWeights } : weights);
   const place = random.chance(0.6) ? "s3" : "folder";
   return {
     seed,

@@ -20,7 +20,7 @@ export interface SelectedRound {
 
 const times: LeaseTimes = { leaseMs: 15_000, heartbeatMs: 300, marginMs: 1_000, cancelPollMs: 100 };
 
-/** Every fault point, in four rounds. */
+/** Every fault point. */
 export function selection(): readonly SelectedRound[] {
   return [
     {
@@ -52,9 +52,9 @@ export function selection(): readonly SelectedRound[] {
           faults: [
             at("before:state", "kill"),
             at("after:state", "cut"),
-            at("before:acquire", "kill"),
             at("before:create-tables", "kill"),
             at("after:create-tables", "terminate"),
+            at("before:acquire", "kill"),
             // The first finds no row yet to take.
             at("after:acquire", "power-off", { nth: 2 }),
             at("before:take-over", "kill"),
@@ -78,6 +78,25 @@ export function selection(): readonly SelectedRound[] {
             at("before:finish", "kill"),
             at("after:finish", "cut-all"),
             at("before:release", "kill"),
+          ],
+        },
+      ]),
+    },
+    {
+      name: "messages with many bodies, around which all is prepared, are struck",
+      needsServer: false,
+      round: makeRound(9, "s3", kinds({ small: 320 }), [
+        {
+          released: 320,
+          faults: [
+            at("before:prepare", "kill"),
+            at("after:prepare", "power-off"),
+            at("before:body", "freeze", { nth: 2, wakes: "finish" }),
+            at("half:body", "kill", { nth: 2 }),
+            at("in:body", "kill", { nth: 2, lingers: true, pick: 30 }),
+            at("in:commit", "kill", { nth: 2, pick: 50 }),
+            at("after:body", "freeze", { nth: 2, wakes: "take-over" }),
+            at("in:body", "cut", { nth: 2, pick: 20 }),
           ],
         },
       ]),
@@ -166,6 +185,12 @@ export function staleMessage(weaken?: (text: string) => string): Round {
   return { ...makeRound(5, "folder", kinds({ limited: 4 }), [{ released: 4, faults }]), weaken };
 }
 
+/** The same with many bodies in the message, whose fence is one that the server has prepared. */
+export function stalePreparedMessage(weaken?: (text: string) => string): Round {
+  const faults = [at("before:body", "freeze", { nth: 2, wakes: "finish" })];
+  return { ...makeRound(10, "folder", kinds({ wrapped: 60 }), [{ released: 60, faults }]), weaken };
+}
+
 /** A holder frozen while its transaction is open: that no one takes over meanwhile is what the index is for. */
 export function openTransaction(weaken?: (text: string) => string): Round {
   const faults = [at("in:body", "freeze", { lingers: true, wakes: "finish" })];
@@ -221,7 +246,7 @@ function makeRound(
 function at(
   place: `${Moment}:${Point}`,
   kind: FaultKind,
-  more: Partial<Pick<Fault, "nth" | "lingers" | "wakes" | "downMs">> = {},
+  more: Partial<Pick<Fault, "nth" | "lingers" | "wakes" | "downMs" | "pick">> = {},
 ): Fault {
   const separator = place.indexOf(":");
   return {

@@ -22,6 +22,7 @@ export class PostgresDatabase {
   readonly pool: ConnectionPool;
   readonly t: TableNames;
   #facts: ServerFacts | undefined;
+  #hasTables = true;
 
   constructor(pool: ConnectionPool, t: TableNames) {
     this.pool = pool;
@@ -32,6 +33,11 @@ export class PostgresDatabase {
     return this.pool.shown;
   }
 
+  /** false when the database was last seen without our tables; a guess, until it was looked at */
+  get hasTables(): boolean {
+    return this.#hasTables;
+  }
+
   /** What the database says of a stream; a database without our tables has the state of a fresh one. */
   async readState(connection: Connection, stream: string, signal: AbortSignal): Promise<StreamState> {
     try {
@@ -39,10 +45,12 @@ export class PostgresDatabase {
         connection.send(selectState(this.t, stream), signal),
       );
       const row = result?.rows[0] ?? {};
+      this.#hasTables = true;
       this.#learn(row);
       return readState(row);
     } catch (cause) {
       if (serverError(cause)?.sqlstate !== sqlstate.undefinedTable) throw cause;
+      this.#hasTables = false;
       const [result] = await connection.send(selectFacts, signal);
       const row = result?.rows[0] ?? {};
       this.#learn(row);
@@ -51,20 +59,20 @@ export class PostgresDatabase {
   }
 
   /**
-   * Runs `action`; where it finds our tables absent, or of an earlier build, first makes them what they should be.
+   * Runs `action`; where our tables are absent, or of an earlier build, first makes them what they should be.
    *
    * @throws RunnerError `LEASE_HELD` - a run under way keeps tables of an earlier build from being brought up to date
    */
   async withTables<T>(connection: Connection, signal: AbortSignal, action: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
+        if (!this.#hasTables) await this.#setUp(connection, signal, createTables(this.t), attempt);
         return await action();
       } catch (cause) {
         const remedy = attempt > creationTries ? undefined : remedyFor(this.t, cause);
         if (remedy === undefined) throw cause;
         // It may have failed in a transaction.
         await connection.send("ROLLBACK", signal);
-        await this.knownFacts(connection);
         await this.#setUp(connection, signal, remedy, attempt);
       }
     }
@@ -130,8 +138,10 @@ export class PostgresDatabase {
   }
 
   async #setUp(connection: Connection, signal: AbortSignal, remedy: string, attempt: number): Promise<void> {
+    await this.knownFacts(connection);
     try {
       await connection.send(remedy, signal);
+      this.#hasTables = true;
     } catch (cause) {
       await connection.send("ROLLBACK").catch(() => undefined);
       const code = serverError(cause)?.sqlstate;

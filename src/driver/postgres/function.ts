@@ -17,6 +17,8 @@ export async function runFunction(
   settings: SessionSettings,
 ): Promise<AppliedSteps> {
   const lockTimeoutMs = step.lockTimeoutMs ?? settings.lockTimeoutMs;
+  // What it leaves in the session is put away with all that is prepared there.
+  bench.preparedFor = undefined;
   for (let attempt = 1; ; attempt += 1) {
     bench.kept.assertTrusted();
     const body = { ...step, sql: "", sqlOffset: 0, alone: false };

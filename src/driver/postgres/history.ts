@@ -41,8 +41,50 @@ export function entryOfStep(
   return { ...run, seq, version, path, direction, sha256, size, chain, signed, ...progress };
 }
 
-const columns = `stream, seq, version, path, direction, sha256, size, chain, origin, status, statements_done, statements,
- statement_checksums, signed, run_id, token, applied_by, checkpoint, note, error, started_at, duration_ms`;
+/** Columns that somebody gives: their types, and an entry's values as SQL. */
+const given = {
+  stream: { type: "text", of: ({ stream }) => literal(stream) },
+  seq: { type: "int", of: ({ seq }) => String(seq) },
+  version: { type: "text", of: ({ version }) => literal(version) },
+  path: { type: "text", of: ({ path }) => literal(path) },
+  direction: { type: "text", of: ({ direction }) => literal(direction) },
+  sha256: { type: "text", of: ({ sha256 }) => literal(sha256) },
+  size: { type: "bigint", of: ({ size }) => String(size) },
+  chain: { type: "text", of: ({ chain }) => literal(chain) },
+  origin: { type: "text", of: ({ origin }) => literal(origin) },
+  status: { type: "text", of: ({ status }) => literal(status) },
+  statements_done: { type: "int", of: ({ statementsDone }) => String(statementsDone) },
+  statements: { type: "int", of: ({ statements }) => String(statements) },
+  statement_checksums: {
+    type: "text[]",
+    of: ({ statementChecksums }) => `ARRAY[${statementChecksums.map(literal).join(",")}]::text[]`,
+  },
+  signed: { type: "boolean", of: ({ signed }) => String(signed) },
+  run_id: { type: "text", of: ({ runId }) => literal(runId) },
+  token: { type: "bigint", of: ({ token }) => String(token) },
+  applied_by: { type: "text", of: ({ appliedBy }) => literal(appliedBy) },
+  checkpoint: { type: "jsonb", of: ({ checkpoint }) => jsonLiteral(checkpoint) },
+  note: { type: "text", of: ({ note }) => literal(note) },
+  error: { type: "jsonb", of: ({ error }) => jsonLiteral(error) },
+} as const satisfies Record<string, { readonly type: string; of(entry: NewEntry): string }>;
+
+type Given = keyof typeof given;
+
+const givenColumns = Object.keys(given) as readonly Given[];
+const columns: readonly string[] = [...givenColumns, "started_at", "duration_ms"];
+
+/** What differs between the entries of bodies that a run has done, each in one transaction. */
+const ofStep = [
+  "seq",
+  "version",
+  "path",
+  "direction",
+  "sha256",
+  "size",
+  "chain",
+  "origin",
+  "signed",
+] as const satisfies readonly Given[];
 
 /** Expressions of an entry that only the database can give. */
 export interface EntryExpressions {
@@ -56,8 +98,31 @@ const now = "pg_catalog.clock_timestamp()";
 
 /** Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`. */
 export function insertEntry(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
-  return `${insertQuietly(t, entry, expressions)} RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms`;
+  return `${insertQuietly(t, entry, expressions)}${returning}`;
 }
+
+/**
+ * Has the server parse and plan {@link insertEntry} under `name`, for {@link executeEntry}: entries like this one, each of
+ * another migration. `$1` in the expressions is a text that each brings.
+ */
+export function prepareEntry(
+  t: TableNames,
+  name: string,
+  entry: NewEntry,
+  expressions: EntryExpressions,
+): string {
+  const types = ["text", ...ofStep.map((column) => given[column].type)];
+  const parameters = Object.fromEntries(ofStep.map((column, index) => [column, `$${index + 2}`]));
+  const insert = insertValues(t, { ...valuesOf(entry), ...parameters }, expressions);
+  return `PREPARE ${name}(${types.join(", ")}) AS ${insert}${returning}`;
+}
+
+/** Adds one entry by what {@link prepareEntry} has prepared. */
+export function executeEntry(name: string, first: string, entry: NewEntry): string {
+  return `EXECUTE ${name}(${[first, ...ofStep.map((column) => given[column].of(entry))].join(", ")})`;
+}
+
+const returning = " RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms";
 
 /** Adds the entries of what a checkpoint stands for, in the transaction of its own. */
 export function insertCovered(
@@ -91,36 +156,27 @@ export function insertCovered(
   });
 }
 
-function insertQuietly(
+function insertQuietly(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
+  return insertValues(t, valuesOf(entry), expressions);
+}
+
+function valuesOf(entry: NewEntry): Readonly<Record<string, string>> {
+  return Object.fromEntries(givenColumns.map((column) => [column, given[column].of(entry)]));
+}
+
+/** `values` are SQL, by column. */
+function insertValues(
   t: TableNames,
-  entry: NewEntry,
+  values: Readonly<Record<string, string>>,
   { guard, startedAt }: EntryExpressions = { guard: "1", startedAt: now },
 ): string {
-  const checksums = `ARRAY[${entry.statementChecksums.map(literal).join(",")}]::text[]`;
-  return `INSERT INTO ${t.history} (${columns}) SELECT ${[
-    literal(entry.stream),
-    `${entry.seq} / (${guard})`,
-    literal(entry.version),
-    literal(entry.path),
-    literal(entry.direction),
-    literal(entry.sha256),
-    entry.size,
-    literal(entry.chain),
-    literal(entry.origin),
-    literal(entry.status),
-    entry.statementsDone,
-    entry.statements,
-    checksums,
-    entry.signed,
-    literal(entry.runId),
-    entry.token,
-    literal(entry.appliedBy),
-    jsonLiteral(entry.checkpoint),
-    literal(entry.note),
-    jsonLiteral(entry.error),
-    startedAt,
-    `extract(epoch FROM ${now} - ${startedAt}) * 1000`,
-  ].join(", ")}`;
+  const all: Readonly<Record<string, string>> = {
+    ...values,
+    seq: `${values["seq"]} / (${guard})`,
+    started_at: startedAt,
+    duration_ms: `extract(epoch FROM ${now} - ${startedAt}) * 1000`,
+  };
+  return `INSERT INTO ${t.history} (${columns.join(", ")}) SELECT ${columns.map((column) => all[column]).join(", ")}`;
 }
 
 /** Up to where a run's entries are known to the session that holds its lease. */
@@ -183,8 +239,6 @@ export function readEntry(row: Row, prefix = ""): HistoryEntry {
 
 /** Columns of the table under `prefix`, for {@link readEntry}. */
 export function entryColumns(alias: string, prefix: string): string {
-  const plain = ["id", ...columns.split(",").map((name) => name.trim())].map(
-    (name) => `${alias}.${name} AS ${prefix}${name}`,
-  );
+  const plain = ["id", ...columns].map((name) => `${alias}.${name} AS ${prefix}${name}`);
   return [...plain, instantColumn(`${alias}.started_at`, `${prefix}started_at`)].join(", ");
 }

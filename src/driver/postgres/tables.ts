@@ -8,6 +8,7 @@ export function literal(value: string | number | boolean | Date | null | undefin
   if (value === null || value === undefined) return "NULL";
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = value instanceof Date ? value.toISOString() : value;
+  if (!/['\\\0]/.test(text)) return `'${text}'`;
   if (text.includes("\0")) throw new TypeError("a NUL cannot be stored in PostgreSQL");
   const quoted = `'${text.replaceAll("'", "''")}'`;
   return text.includes("\\") ? ` E${quoted.replaceAll("\\", "\\\\")}` : quoted;

@@ -42,17 +42,16 @@ export async function takeLease(
 ): Promise<TakenLease> {
   const giveUpAt = performance.now() + options.waitMs;
   let isFree = true;
+  let isNew = !database.hasTables;
   for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
     options.signal.throwIfAborted();
     const acquiredAt = performance.now();
-    const tried = isFree ? await tryWithTables(database, connection, options, leaseMs) : undefined;
+    const tried = isFree ? await tryWithTables(database, connection, options, { leaseMs, isNew }) : undefined;
     const hindrance = tried instanceof RunnerError ? tried : undefined;
     if (tried !== undefined && !(tried instanceof RunnerError)) return { ...tried, acquiredAt };
     const state = await database.readState(connection, options.stream, options.signal);
-    if (!state.exists && hindrance === undefined) {
-      await connection.send(insertStream(database.t, options.stream), options.signal);
-      continue;
-    }
+    isNew = !state.exists;
+    if (isNew && hindrance === undefined) continue;
     options.assertStillWanted?.(state);
     const wasFree = isFree;
     isFree = state.lease === null || state.lease.expiresAt < state.now;
@@ -96,16 +95,23 @@ async function assertNotCanceled(
   if (typeof reason === "string") throw new RunnerError("CANCELED", `the run was asked to stop: ${reason}`);
 }
 
+/** What differs between tries. */
+interface Try {
+  readonly leaseMs: number;
+  /** the stream has no row yet */
+  readonly isNew: boolean;
+}
+
 /** As {@link tryLease}; what is in the way of bringing our tables up to date is waited for like a lease. */
 async function tryWithTables(
   database: PostgresDatabase,
   connection: Connection,
   options: LeaseOptions,
-  leaseMs: number,
+  one: Try,
 ): Promise<Omit<TakenLease, "acquiredAt"> | RunnerError | undefined> {
   try {
     return await database.withTables(connection, options.signal, () =>
-      tryLease(database, connection, options, leaseMs),
+      tryLease(database, connection, options, one),
     );
   } catch (cause) {
     if (cause instanceof RunnerError && cause.code === "LEASE_HELD") return cause;
@@ -117,7 +123,7 @@ async function tryLease(
   { t }: PostgresDatabase,
   connection: Connection,
   options: LeaseOptions,
-  leaseMs: number,
+  { leaseMs, isNew }: Try,
 ): Promise<Omit<TakenLease, "acquiredAt"> | undefined> {
   const { stream, run, holder, targetId } = options;
   // By this very transaction: another executor of the same run may be the holder.
@@ -130,10 +136,10 @@ async function tryLease(
     insertRun(t, run, "running", isHolder),
   ].join("; ");
   try {
-    const results = await connection.send(
-      acquire(t, { stream, runId: run.id, holder, targetId, leaseMs }, also),
-      AbortSignal.timeout(tryMs),
-    );
+    const asked = acquire(t, { stream, runId: run.id, holder, targetId, leaseMs }, also);
+    // Committed by itself: whoever adds the same row waits for it no longer than for one write.
+    const message = isNew ? `BEGIN; ${insertStream(t, stream)}; COMMIT; ${asked}` : asked;
+    const results = await connection.send(message, AbortSignal.timeout(tryMs));
     const token = firstValue(results, "lockkeeper_token");
     if (token === undefined) return undefined;
     const row = results.flatMap(({ rows }) => rows).find((candidate) => "lockkeeper_attempt" in candidate);

@@ -1,13 +1,12 @@
 import { randomUUID } from "node:crypto";
 
 import type { ForeignPlace } from "../../history/foreign.ts";
-import type { SessionSettings, TransactionStep } from "../session.ts";
-import { deathSettings } from "./death.ts";
+import type { TransactionStep } from "../session.ts";
 import { writeBackStep } from "./foreign/write-back.ts";
-import { entryOfStep, insertCovered, insertEntry } from "./history.ts";
-import { begin, fence, streamMark, type LeaseKey } from "./lease.ts";
-import type { ServerFacts } from "./state.ts";
-import { literal, type TableNames } from "./tables.ts";
+import { guarded, writtenFrame, type Frame, type FrameInput } from "./frame.ts";
+import { insertCovered } from "./history.ts";
+import { begin, streamMark, type LeaseKey } from "./lease.ts";
+import { literal } from "./tables.ts";
 
 /**
  * The message that applies bodies, each in a transaction of its own with its history entry (`protocol.md` 3 to 6):
@@ -24,16 +23,10 @@ export interface TransactionMessage {
 /** Statements of a transaction before its body: BEGIN, the fence, the settings. */
 export const statementsBeforeBody = 3;
 
-/** What settings depend on besides the step. */
-export interface Surroundings {
-  readonly t: TableNames;
-  readonly key: LeaseKey;
-  readonly settings: SessionSettings;
-  /** milliseconds; how long the server lets a frozen runner keep a transaction open */
-  readonly leaseMs: number;
+/** What a transaction depends on besides the step. */
+export interface Surroundings extends FrameInput {
   /** the backend is shared with a pooler's other clients */
   readonly isPooled: boolean;
-  readonly facts: Pick<ServerFacts, "isLinux">;
   /** another tool's record, to be kept true */
   readonly inStep: ForeignPlace | null;
 }
@@ -45,15 +38,16 @@ export interface Surroundings {
 export function transactionMessage(
   steps: readonly TransactionStep[],
   around: Surroundings,
+  frame: Frame = writtenFrame(around),
 ): TransactionMessage {
   const mark = runMark(around.key);
   const parts: string[] = [mark];
   let bodyOffset = 0;
   for (const [index, step] of steps.entries()) {
-    const nonce = randomUUID();
-    parts.push(`${begin};${fence(around.t, around.key)};${settingsOf(step, around, nonce)};\n`);
+    const nonce = newNonce();
+    parts.push(`${begin};${frame.fence};${frame.settings(step, nonce)};\n`);
     if (index === 0) bodyOffset = codePoints(parts.join(""));
-    parts.push(step.sql, "\n;", after(step, around, nonce, index + 1 === steps.length));
+    parts.push(step.sql, "\n;", after(step, around, frame, nonce, index + 1 === steps.length));
   }
   return { text: parts.join(""), bodyOffset };
 }
@@ -63,12 +57,18 @@ export function openTransaction(
   step: TransactionStep,
   around: Surroundings,
 ): { readonly opening: string; readonly closing: string } {
-  const nonce = randomUUID();
+  const nonce = newNonce();
   const mark = runMark(around.key);
+  const frame = writtenFrame(around);
   return {
-    opening: `${mark}${begin};${fence(around.t, around.key)};${settingsOf(step, around, nonce)}`,
-    closing: `${mark}${after(step, around, nonce, true)}`,
+    opening: `${mark}${begin};${frame.fence};${frame.settings(step, nonce)}`,
+    closing: `${mark}${after(step, around, frame, nonce, true)}`,
   };
+}
+
+/** As SQL. */
+function newNonce(): string {
+  return literal(randomUUID());
 }
 
 /** Starts every message of a run, so that its backend can be found, also through a pooler. No name can end the comment. */
@@ -86,53 +86,23 @@ export function cancelRun(key: LeaseKey): string {
 /** Undoes whatever a body set for its session, so that nothing leaks into the next one, or to a pooler's next client. */
 export const resetSession = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE";
 
-function settingsOf(step: TransactionStep, around: Surroundings, nonce: string): string {
-  const values: (readonly [name: string, value: string])[] = [
-    ["lockkeeper.tx", nonce],
-    ["idle_in_transaction_session_timeout", String(around.leaseMs)],
-    ["lock_timeout", String(step.lockTimeoutMs ?? around.settings.lockTimeoutMs)],
-    ["statement_timeout", String(step.statementTimeoutMs ?? around.settings.statementTimeoutMs)],
-    ...deathSettings(around.facts),
-  ];
-  // All transactions of one message have the same transaction_timestamp(), so each notes its own beginning.
-  // As seconds, because a body may change how dates are written.
-  const began =
-    "pg_catalog.set_config('lockkeeper.began', extract(epoch FROM pg_catalog.clock_timestamp())::text, true)";
-  const set = values.map(([name, value]) => `pg_catalog.set_config('${name}', ${literal(value)}, true)`);
-  // One column: the server describes each to us, for each transaction, and nobody reads them.
-  return `SELECT pg_catalog.concat(${[began, ...set].join(", ")})`;
-}
-
-/** A body in one transaction counts as one statement. */
-const doneInOne = {
-  status: "done",
-  statementsDone: 1,
-  statements: 1,
-  statementChecksums: [],
-  error: null,
-} as const;
-
-/**
- * The nonce is gone when the body ended its transaction: then the guard asks for a bucket between 0 and 0, which
- * raises `sqlstate.bodyEndedTransaction`, a code that no body has a reason to raise, and no wrong entry is written.
- * Session settings are undone last, because that clears the nonce as well.
- */
-function after(step: TransactionStep, around: Surroundings, nonce: string, isLast: boolean): string {
-  const holds = `(coalesce(pg_catalog.current_setting('lockkeeper.tx', true), '') = ${literal(nonce)})::int`;
-  const guard = `pg_catalog.width_bucket(0.5, 0, ${holds}, 1)`;
-  const { appliedBy } = around.settings;
-  const expressions = {
-    guard,
-    startedAt: "pg_catalog.to_timestamp(pg_catalog.current_setting('lockkeeper.began')::float8)",
-  };
-  const covered = insertCovered(around.t, step, around.key, appliedBy, expressions);
-  const entry = insertEntry(around.t, entryOfStep(step, around.key, appliedBy, doneInOne), expressions);
+/** Session settings are undone last, because that clears the nonce as well. */
+function after(
+  step: TransactionStep,
+  around: Surroundings,
+  frame: Frame,
+  nonce: string,
+  isLast: boolean,
+): string {
+  const { t, key, settings } = around;
+  const covered = insertCovered(t, step, key, settings.appliedBy, guarded(nonce));
   const also = writeBackStep(around, step, {
     bytes: Buffer.from(step.text),
     statements: 1,
     durationMs: `extract(epoch FROM pg_catalog.clock_timestamp()) * 1000 - pg_catalog.current_setting('lockkeeper.began')::float8 * 1000`,
   });
-  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${[...covered, entry, ...also].join(";")};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
+  const written = [...covered, frame.entry(step, nonce), ...also].join(";");
+  return `RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path = pg_catalog;${written};RESET ALL;SET LOCAL synchronous_commit = ${isLast ? "on" : "off"};COMMIT;${step.alone ? "" : tidy(around.isPooled)}`;
 }
 
 /** After a body that may have left more in the session than settings: temporary tables, locks, cursors, prepared statements. */

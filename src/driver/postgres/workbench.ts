@@ -4,6 +4,7 @@ import { RunnerError } from "../../error.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
+import type { SessionSettings } from "../session.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
 import type { Blocker } from "./blocker.ts";
 import { answerMs, type Connection, type ConnectionPool, type StatementResult } from "./connection.ts";
@@ -54,6 +55,8 @@ export class Workbench {
   blocker: Blocker | undefined;
   /** another tool's record that is kept true; as the stream's row said when it was read under the lease */
   inStep: ForeignPlace | null = null;
+  /** whose frame the connection has prepared, under the key as it is; see `prepareFrame` */
+  preparedFor: SessionSettings | undefined;
   readonly #pool: ConnectionPool;
   #connection: Connection;
   readonly #firstToken: number;
@@ -213,6 +216,7 @@ export class Workbench {
    */
   async reconnect(cause: unknown): Promise<void> {
     this.#isRenewing = true;
+    this.preparedFor = undefined;
     try {
       for (let delayMs = 100; ; delayMs = Math.min(delayMs * 2, 2_000)) {
         this.kept.assertTrusted();
