@@ -18,18 +18,21 @@ if (major < oldest.major || (major === oldest.major && minor < oldest.minor)) {
 
 /** All imports come after the check: an older Node may not even read them. */
 async function start(): Promise<void> {
-  const [{ abortOnInterrupt }, { lastWords, main, warn }, { sinkOf }, { readVariables }] = await Promise.all([
-    import("../cli/interrupt.ts"),
-    import("../cli/main.ts"),
-    import("../cli/terminal.ts"),
-    import("./config.ts"),
-  ]);
+  const [{ abortOnInterrupt }, { lastWords, main, warn }, { sinksOf }, { readVariables }] = await Promise.all(
+    [
+      import("../cli/interrupt.ts"),
+      import("../cli/main.ts"),
+      import("../cli/terminal.ts"),
+      import("./config.ts"),
+    ],
+  );
   const variables = readVariables();
   const argv = process.argv.slice(2);
+  const { flush, ...sinks } = sinksOf(process.stdout, process.stderr);
+  process.on("exit", flush);
   const context = {
     variables,
-    stdout: sinkOf(process.stdout),
-    stderr: sinkOf(process.stderr),
+    ...sinks,
     signal: abortOnInterrupt(),
     wire: async () =>
       (await import("./wire.ts")).makeWiring(variables, (message) => warn(message, argv, context)),
