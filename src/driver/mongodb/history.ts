@@ -8,6 +8,9 @@ import { entryId, type EntryDocument } from "./documents.ts";
 import { commandError, errorCode } from "./command-error.ts";
 import { isOurs, leaseLost, type LeaseKey } from "./lease.ts";
 
+/** entries in one answer, which has 16 MB at most: by itself the server sends 101, and has to be asked for the rest */
+const oneAnswer = 10_000;
+
 /** Values of a new entry; its id comes from the database. */
 export type NewEntry = Omit<HistoryEntry, "id">;
 
@@ -114,7 +117,7 @@ export async function readHistory(
     ...(query.afterId === undefined ? {} : { id: { $gt: query.afterId } }),
     ...(query.runId === undefined ? {} : { runId: query.runId }),
   };
-  const found = collections.history.find(filter, { maxTimeMS: answerMs });
+  const found = collections.history.find(filter, { maxTimeMS: answerMs, batchSize: oneAnswer });
   const documents =
     query.last === undefined
       ? await found.sort({ id: 1 }).toArray()
