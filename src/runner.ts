@@ -65,19 +65,23 @@ export async function run(request: RunRequest, target: Target, options: RunOptio
     const steps = [...plan.steps, ...(back?.steps ?? [])];
     assertMayRunCode(steps, target);
     const bodies = await fetchBodies(release, steps, target, log);
-    return await target.driver.withLease(leaseOptions(request, target, release, log), async (session) => {
-      log.hasLease(session);
-      try {
-        const work = (): Promise<RunResult> => runUnderLease(release, bodies, request, target, session, log);
-        if (state.inStep === null) return await work();
-        // Few streams are in step with another tool's record; the others need none of what reads one.
-        const { inStepWith } = await import("./adopt/in-step.ts");
-        return await inStepWith(state, target, request.limits.waitMs, session.signal, work);
-      } catch (cause) {
-        await log.stopped(session, cause);
-        throw cause;
-      }
-    });
+    return await target.driver.withLease(
+      leaseOptions(request, target, { release, state }, log),
+      async (session) => {
+        log.hasLease(session);
+        try {
+          const work = (): Promise<RunResult> =>
+            runUnderLease(release, bodies, request, target, session, log);
+          if (state.inStep === null) return await work();
+          // Few streams are in step with another tool's record; the others need none of what reads one.
+          const { inStepWith } = await import("./adopt/in-step.ts");
+          return await inStepWith(state, target, request.limits.waitMs, session.signal, work);
+        } catch (cause) {
+          await log.stopped(session, cause);
+          throw cause;
+        }
+      },
+    );
   } catch (cause) {
     if (cause instanceof HadByAnother) return await log.elsewhere(cause);
     if (cause instanceof DoneMeanwhile) return await log.noop(cause.state.position, cause.state.completed);
@@ -208,7 +212,7 @@ async function runUnderLease(
     await log.begins(state, { steps: [], to: state.position }, session);
     // A release without news still counts: whoever is asked next must not take an older one, or an unsigned folder.
     if (release.rank !== undefined)
-      await session.begin(beginning(release, state.position, state.position, 0));
+      await session.begin(beginning(release, state.position, state.position, []));
     const isWhole = isComplete(release, state.position, state.repeatables);
     return await log.succeeded(session, release, { to: state.position, isWhole }, request);
   }
@@ -245,7 +249,7 @@ async function runUnderLease(
   if (target.backup !== undefined && request.resumed?.hasBegun !== true)
     await backUp(target.backup, { request, target, plan }, session, log.emit);
   await session.begin({
-    ...beginning(release, plan.from, plan.to, plan.steps.length),
+    ...beginning(release, plan.from, plan.to, plan.steps),
     progress,
     ...(request.action === "rollback"
       ? { held: holdOf(request.id, plan.to, release, "a rollback began and did not end") }
@@ -272,13 +276,15 @@ function statementTimeout(asked: number, msLeft: number | undefined): number {
   return asked === 0 ? latest : Math.min(asked, latest);
 }
 
-function beginning(release: Release, from: Position, to: Position, steps: number): RunBeginning {
+function beginning(release: Release, from: Position, to: Position, steps: readonly Step[]): RunBeginning {
+  const otherwise = steps.findIndex(({ body }) => body.tx !== "none" || body.code === true);
   return {
     highWaterMark: release.rank === undefined ? null : { ...release.rank, digest: release.digest },
     ...(release.root === undefined ? {} : { root: release.root }),
     releaseDigest: release.digest,
     fromVersion: from.version,
     toVersion: to.version,
-    steps,
+    steps: steps.length,
+    statementSteps: otherwise === -1 ? steps.length : otherwise,
   };
 }

@@ -148,6 +148,8 @@ export interface LeaseOptions {
   readonly signal: AbortSignal;
   /** what to do with a statement of a dead holder that its server still works on */
   readonly orphans: OrphanPolicy;
+  /** what `state` gave a moment ago: what still holds of it need not be asked for again */
+  readonly looked?: StreamState;
   /** called while another holds it, at every try */
   onWaiting(holder: LeaseHolder): void;
   /** called while a statement of a dead holder is in the way, at every try */

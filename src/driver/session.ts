@@ -175,6 +175,8 @@ export interface RunBeginning {
   readonly fromVersion: string | null;
   readonly toVersion: string | null;
   readonly steps: number;
+  /** those at its beginning that {@link LeasedSession.applyStatements} is about to be asked for; absent: none */
+  readonly statementSteps?: number;
   /** where the database stands, and how many attempts before it did not move it: what the next attempt compares with */
   readonly progress?: Pick<RunAttempt, "mark" | "stalls">;
   /** set at once, so that a rollback that stops half way is not undone either */

@@ -16,7 +16,7 @@ import type { Target } from "./target.ts";
 export function leaseOptions(
   request: RunRequest,
   target: Target,
-  release: Release,
+  { release, state }: { readonly release: Release; readonly state: StreamState },
   log: RunLog,
 ): LeaseOptions {
   return {
@@ -28,6 +28,7 @@ export function leaseOptions(
     waitMs: request.limits.waitMs,
     signal: log.signal,
     orphans: target.orphans ?? "wait",
+    looked: state,
     onWaiting: (holder) => log.waiting(holder),
     onOrphan: (orphan) => log.orphan(orphan),
     // N pods start at once: one applies, the others find the work done without ever taking the lease.

@@ -8,7 +8,6 @@ import type { ForeignPlace } from "../../history/foreign.ts";
 import type { RunAttempt } from "../../history/run.ts";
 import type { LeaseOptions } from "../driver.ts";
 import type { KeptLease, LeaseTimes } from "../lease-keeper.ts";
-import type { StreamState } from "../stream-state.ts";
 import { isConflict, isTransient } from "./command-error.ts";
 import { answerMs, within, type MongoDatabase } from "./database.ts";
 import type { StreamDocument } from "./documents.ts";
@@ -25,6 +24,7 @@ import { leaseLost, nameSessions, passFence, type LeaseKey } from "./lease.ts";
 import { showsOperations } from "./operations.ts";
 import { OwnEntries } from "./own-entries.ts";
 import { endTransactions } from "./pass-on.ts";
+import type { SeenStream } from "./state.ts";
 
 /** What to do about commands that nobody waits for any more, and whom to tell. */
 export type OrphanRules = Pick<LeaseOptions, "orphans" | "onOrphan">;
@@ -58,7 +58,7 @@ export class Bench {
   /** id of the newest history entry that this run added */
   lastEntryId = 0;
   /** the stream as it was read last under the lease */
-  stream: StreamState | undefined;
+  stream: SeenStream | undefined;
   /** another tool's record that is kept true with every entry; null where there is none */
   inStep: ForeignPlace | null = null;
   readonly #key: LeaseKey;
@@ -70,7 +70,7 @@ export class Bench {
   #attempt: RunAttempt | undefined;
   #kept: KeptLease | undefined;
 
-  constructor(parts: BenchParts, key: LeaseKey) {
+  constructor(parts: BenchParts, key: LeaseKey, session?: Binary) {
     this.database = parts.database;
     this.environment = parts.environment;
     this.targetId = parts.targetId;
@@ -78,6 +78,7 @@ export class Bench {
     this.orphans = parts.orphans;
     this.#acquiredAt = parts.acquiredAt;
     this.#key = key;
+    if (session !== undefined) this.#sessions.set(session.toString("hex"), session);
   }
 
   /** Starts to be guarded by the heartbeats of `kept`. */
@@ -102,6 +103,12 @@ export class Bench {
 
   key(): LeaseKey {
     return this.#key;
+  }
+
+  /** What the stream says under the lease. */
+  saw(stream: SeenStream): void {
+    this.stream = stream;
+    this.inStep = stream.state.inStep;
   }
 
   /** Whether the server shows what it works on. */

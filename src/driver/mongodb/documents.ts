@@ -180,24 +180,23 @@ export function collectionsOf(db: Db, prefix: string): Collections {
  * transaction has to create a collection, which some servers refuse.
  */
 export async function createCollections({ history, runs }: Collections, maxTimeMS: number): Promise<void> {
-  await Promise.all([
-    history.createIndexes(
-      [
-        { key: { stream: 1, id: 1 }, name: "stream_id" },
-        { key: { seq: 1, stream: 1, id: 1 }, name: "seq_stream_id" },
-        { key: { runId: 1, id: 1 }, name: "run_id" },
-      ],
-      { maxTimeMS },
-    ),
-    runs.createIndexes(
-      [
-        { key: { claims: 1 }, name: "claims", unique: true },
-        { key: { target: 1, createdAt: -1, _id: -1 }, name: "target_created" },
-        { key: { stream: 1, status: 1 }, name: "stream_status" },
-      ],
-      { maxTimeMS },
-    ),
-  ]);
+  // One after the other: another connection takes longer to open than either takes.
+  await history.createIndexes(
+    [
+      { key: { stream: 1, id: 1 }, name: "stream_id" },
+      { key: { seq: 1, stream: 1, id: 1 }, name: "seq_stream_id" },
+      { key: { runId: 1, id: 1 }, name: "run_id" },
+    ],
+    { maxTimeMS },
+  );
+  await runs.createIndexes(
+    [
+      { key: { claims: 1 }, name: "claims", unique: true },
+      { key: { target: 1, createdAt: -1, _id: -1 }, name: "target_created" },
+      { key: { stream: 1, status: 1 }, name: "stream_status" },
+    ],
+    { maxTimeMS },
+  );
 }
 
 /** Creates the collection of roots where it is absent. */

@@ -6,8 +6,9 @@ import { Bench } from "./bench.ts";
 import { within, type MongoDatabase } from "./database.ts";
 import { release, renew, type LeaseKey } from "./lease.ts";
 import { passOn } from "./pass-on.ts";
-import { endDeadRuns, readCancel, startRun } from "./runs.ts";
+import { readCancel, startRun } from "./runs.ts";
 import { openSession } from "./session.ts";
+import { stillSeen } from "./state.ts";
 import type { TakenLease } from "./take-lease.ts";
 
 /** milliseconds to give the lease back; else it expires by itself */
@@ -19,7 +20,7 @@ const giveBackMs = 5_000;
  */
 export async function holdLease<T>(
   database: MongoDatabase,
-  { lease, acquiredAt }: TakenLease,
+  { lease, acquiredAt, session, seen }: TakenLease,
   options: LeaseOptions,
   times: LeaseTimes,
   work: (session: LeasedSession) => Promise<T>,
@@ -41,12 +42,19 @@ export async function holdLease<T>(
     options.signal,
   );
   try {
-    key = await passOn(database, key, lease.sessions, { ...options, signal: kept.signal });
+    const isNew = options.looked?.exists === false;
+    const own = session?.toString("hex");
+    const earlier = lease.sessions?.filter((each) => each.toString("hex") !== own);
+    const passed = await passOn(database, key, earlier, { ...options, signal: kept.signal, isNew });
+    ({ key } = passed);
     const clock = { server: lease.acquiredAt, local: acquiredAt };
     const { environment, targetId } = options;
     const parts = { database, environment, targetId, times, orphans: options, acquiredAt: clock };
-    const bench = new Bench(parts, key);
+    const bench = new Bench(parts, key, session);
     bench.guardBy(kept);
+    const mayHold = database.hasTransactions && key.token === lease.token;
+    const still = mayHold && seen !== undefined ? stillSeen(seen, passed.before, lease) : undefined;
+    if (still !== undefined) bench.saw(still);
     await beginAttempt(bench, options);
     try {
       return await work(openSession(bench));
@@ -75,10 +83,9 @@ async function giveBack(database: MongoDatabase, key: LeaseKey): Promise<void> {
 /** Ends what is left of dead holders' runs, and begins an attempt at this one. */
 async function beginAttempt(bench: Bench, { run }: LeaseOptions): Promise<void> {
   const { database } = bench;
-  const attempt = await bench.write(async (session) => {
-    await bench.own(session, () => endDeadRuns(database, bench.key(), session));
-    return bench.own(session, () => startRun(database, run, bench.key(), bench.now(), session));
-  });
+  const attempt = await bench.write((session) =>
+    bench.own(session, () => startRun(database, run, bench.key(), bench.now(), session)),
+  );
   bench.begun(attempt);
 }
 

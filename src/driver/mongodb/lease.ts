@@ -26,6 +26,8 @@ export interface Asker {
   readonly runId: string;
   readonly holder: string;
   readonly leaseMs: number;
+  /** of the driver's session that his first transaction will have, where it is known */
+  readonly session?: Binary | undefined;
 }
 
 const limit = { maxTimeMS: answerMs } as const;
@@ -61,7 +63,7 @@ export function takeSeen(
 
 async function take(
   { collections }: MongoDatabase,
-  { stream, runId, holder, leaseMs }: Asker,
+  { stream, runId, holder, leaseMs, session }: Asker,
   condition: Filter<LeaseDocument>,
   upsert: boolean,
 ): Promise<LeaseDocument | undefined> {
@@ -72,6 +74,8 @@ async function take(
       $set: { runId, holder, leaseMs },
       $unset: { wasTaken: true },
       $currentDate: { acquiredAt: true, renewedAt: true },
+      // Beside those of whoever had it last, which are still to be ended.
+      ...(session === undefined ? {} : { $push: { sessions: session } }),
     },
     { upsert, returnDocument: "after", ...limit },
   );
@@ -95,8 +99,10 @@ export async function renew({ collections }: MongoDatabase, key: LeaseKey): Prom
 
 /** Gives the lease back, if it is still ours; not `isClean` where something of an earlier holder may still be under way. */
 export async function release({ collections }: MongoDatabase, key: LeaseKey, isClean = true): Promise<void> {
-  const left = isClean ? {} : { wasTaken: true };
-  await collections.leases.updateOne(isOurs(key), { $set: { runId: null, ...left } }, limit);
+  const given = isClean
+    ? { $set: { runId: null }, $unset: { sessions: true as const } }
+    : { $set: { runId: null, wasTaken: true } };
+  await collections.leases.updateOne(isOurs(key), given, limit);
 }
 
 /**
@@ -133,29 +139,49 @@ export async function insertStream(
   }
 }
 
+/** What came of raising a fence. */
+export type Raised =
+  /** it is; how the stream's document was before */
+  | { readonly kind: "raised"; readonly before: StreamDocument }
+  /** a greater token, or another's, is there already */
+  | { readonly kind: "ahead"; readonly token: number }
+  | { readonly kind: "absent" };
+
 /**
  * Raises the fence to a token, so that whoever had a smaller one can commit nothing any more, and closes the entries that he
  * could write to without it. A transaction of his that is still open keeps us waiting, for `maxTimeMS` at most.
  *
- * @returns how the fence stands where it could not be raised; undefined where it was
+ * @param first - of a stream that has no document: what it is added with; our collections have to be there
  */
 export async function raiseFence(
   database: MongoDatabase,
   { stream, token, runId }: LeaseKey,
   maxTimeMS: number,
-): Promise<StreamDocument | "absent" | undefined> {
+  first?: Pick<StreamDocument, "targetId">,
+): Promise<Raised> {
   const { streams } = database.collections;
-  const before = await streams.findOneAndUpdate(
-    { _id: stream, token: { $lt: token } },
-    { $set: { token, runId } },
-    { returnDocument: "before", maxTimeMS },
-  );
+  const added = first === undefined ? undefined : { lastEntryId: 0, ...first };
+  const before = await streams
+    .findOneAndUpdate(
+      { _id: stream, token: { $lt: token } },
+      { $set: { token, runId }, ...(added === undefined ? {} : { $setOnInsert: added }) },
+      { returnDocument: "before", maxTimeMS, upsert: added !== undefined },
+    )
+    .catch(notAdded);
+  if (before === null && added !== undefined)
+    return { kind: "raised", before: { _id: stream, token: 0, runId: null, ...added } };
   const found = before ?? (await streams.findOne({ _id: stream }, limit));
-  if (found === null) return "absent";
+  if (found === null) return { kind: "absent" };
   // The second: of an earlier try, whose answer was lost.
-  if (before === null && (found.token !== token || found.runId !== runId)) return found;
+  if (!before && (found.token !== token || found.runId !== runId))
+    return { kind: "ahead", token: found.token };
   if (found.openEntries) await closeEntries(database, stream, found.openEntries);
-  return undefined;
+  return { kind: "raised", before: found };
+}
+
+/** The document is there after all, and does not match. */
+function notAdded(cause: unknown): undefined {
+  if (commandError(cause)?.code !== errorCode.duplicateKey) throw cause;
 }
 
 /**

@@ -27,7 +27,7 @@ import { readRoots } from "./roots.ts";
 import { requestCancel, updateRun } from "./runs.ts";
 import { listRuns, readRuns } from "./run-list.ts";
 import { spendUse } from "./single-use.ts";
-import { readStream } from "./state.ts";
+import { readStream, type SeenStream } from "./state.ts";
 
 /** milliseconds that `unlock` waits for a transaction of the dead holder that the server has not ended yet */
 const unlockMs = 15_000;
@@ -56,6 +56,8 @@ class MongoDriver implements Driver {
   readonly foreign: ForeignHistories;
   readonly #database: MongoDatabase;
   readonly #times: LeaseTimes;
+  /** what else was seen with a state that somebody was given */
+  readonly #seen = new WeakMap<StreamState, SeenStream>();
 
   constructor(database: MongoDatabase, times: LeaseTimes) {
     this.url = database.shownUrl;
@@ -66,10 +68,9 @@ class MongoDriver implements Driver {
   }
 
   async state(stream: string, signal: AbortSignal): Promise<StreamState> {
-    const { state } = await this.#database.use(signal, () =>
-      readStream(this.#database, stream, signal, "known"),
-    );
-    return state;
+    const seen = await this.#database.use(signal, () => readStream(this.#database, stream, signal, "known"));
+    this.#seen.set(seen.state, seen);
+    return seen.state;
   }
 
   history(stream: string, query: HistoryQuery, signal: AbortSignal): Promise<readonly HistoryEntry[]> {
@@ -171,7 +172,8 @@ class MongoDriver implements Driver {
     let isWorking = false;
     try {
       await within(() => database.assertWritable(options.signal), options.signal);
-      const taken = await takeLease(database, options, this.#times.leaseMs);
+      const looked = options.looked === undefined ? undefined : this.#seen.get(options.looked);
+      const taken = await takeLease(database, options, this.#times.leaseMs, looked);
       return await holdLease(database, taken, options, this.#times, (session) => {
         isWorking = true;
         return work(session);

@@ -1,4 +1,4 @@
-import type { ClientSession } from "mongodb";
+import type { ClientSession, Document } from "mongodb";
 
 import type { StatementStep } from "../session.ts";
 import { removeBlanks, type OpenRange } from "./blank-entries.ts";
@@ -17,8 +17,8 @@ import type { Noted } from "./sent-note.ts";
  * fence strikes the names out (`blank-entries.ts`) before he reads anything. A late write either came before that, and is part
  * of what he reads, or finds no name and changes nothing.
  *
- * A new entry needs a place that only a fenced transaction can give: it makes a few blanks at once, which no reader sees,
- * because they belong to no stream yet.
+ * A new entry needs a place that only a fenced transaction can give: that of the run's beginning makes one for each body that
+ * is known to come, and any other a few at once. No reader sees these blanks, because they belong to no stream yet.
  */
 
 /** An entry that was begun, for its later writes. */
@@ -41,8 +41,19 @@ export interface OwnChange {
   readonly change: EntryChange;
 }
 
+/** Places that are made at once for bodies that are known to come. */
+const mostPlaces = 256;
 /** Blanks that are made with an entry: none with the first, which may be the only one. */
-const blanksMade = [0, 7, 63] as const;
+const blanksMade = [0, 7, 63, mostPlaces - 1] as const;
+
+/** Places for entries that are to come, made in a transaction of somebody else's. */
+export interface Places {
+  /** what the stream's document has to say of them, before they are added */
+  readonly change: Pick<StreamDocument, "lastEntryId" | "openEntries">;
+  add(session: ClientSession | undefined): Promise<void>;
+  /** The transaction has committed. */
+  added(): void;
+}
 
 const limit = { maxTimeMS: answerMs } as const;
 
@@ -69,6 +80,33 @@ export class OwnEntries {
 
   constructor(bench: EntryBench) {
     this.#bench = bench;
+  }
+
+  /**
+   * Places for the entries of so many bodies; undefined where none are needed, or none can be made.
+   *
+   * @param lastEntryId - as the stream's document says under the lease
+   */
+  placesFor(count: number, lastEntryId: number): Places | undefined {
+    const bench = this.#bench;
+    const { hasTransactions, isOneTransaction } = bench.database;
+    if (count === 0 || this.#hasOpen || !hasTransactions || isOneTransaction) return undefined;
+    const last = Math.max(lastEntryId, bench.lastEntryId);
+    const range = { from: last + 1, through: last + Math.min(count, mostPlaces) };
+    let isInTransaction = false;
+    return {
+      change: { lastEntryId: range.through, openEntries: range },
+      add: async (session) => {
+        isInTransaction = session !== undefined;
+        if (session !== undefined) await insert(bench.database, blanksIn(bench.key(), range), session);
+      },
+      added: () => {
+        if (!isInTransaction) return;
+        this.#blanks = { next: range.from, through: range.through };
+        this.#used = count < mostPlaces ? 0 : blanksMade.length - 1;
+        this.#hasOpen = true;
+      },
+    };
   }
 
   /**
@@ -198,26 +236,38 @@ export class OwnEntries {
 
 /** The entry, places for more, and where they end, in one transaction's session. */
 async function addWithBlanks(
-  { db, collections }: MongoDatabase,
+  database: MongoDatabase,
   key: LeaseKey,
   entry: NewEntry,
-  range: OpenRange,
+  { from, through }: OpenRange,
   session: ClientSession,
 ): Promise<void> {
-  const writer = { run: writerOf(key), turn: 0 };
-  const begun = { ...toDocument(key.stream, range.from, entry), writer: { ...writer, turn: 1 } };
-  const blanks = Array.from({ length: range.through - range.from }, (_, index) => ({
-    _id: entryId(key.stream, range.from + 1 + index),
-    writer,
-  }));
-  const insert = { insert: collections.history.collectionName, documents: [begun, ...blanks], ...limit };
-  assertDone(await db.command(insert, { ignoreUndefined: true, session }));
-  const { matchedCount } = await collections.streams.updateOne(
+  const begun = { ...toDocument(key.stream, from, entry), writer: { run: writerOf(key), turn: 1 } };
+  await insert(database, [begun, ...blanksIn(key, { from: from + 1, through })], session);
+  const { matchedCount } = await database.collections.streams.updateOne(
     isOurs(key),
-    { $set: { lastEntryId: range.through, openEntries: range } },
+    { $set: { lastEntryId: through, openEntries: { from, through } } },
     { session, ...limit },
   );
   if (matchedCount !== 1) throw leaseLost();
+}
+
+/** Places of a holder, which no entry was written to yet. */
+function blanksIn(key: LeaseKey, { from, through }: OpenRange): readonly Document[] {
+  const writer = { run: writerOf(key), turn: 0 };
+  return Array.from({ length: through - from + 1 }, (_, index) => ({
+    _id: entryId(key.stream, from + index),
+    writer,
+  }));
+}
+
+async function insert(
+  { db, collections }: MongoDatabase,
+  documents: readonly Document[],
+  session: ClientSession,
+): Promise<void> {
+  const command = { insert: collections.history.collectionName, documents, ...limit };
+  assertDone(await db.command(command, { ignoreUndefined: true, session }));
 }
 
 /** Of a holder: both at once, as in {@link isOurs}. */
@@ -242,6 +292,6 @@ async function writeOwn(
   updates: readonly PlainUpdate<EntryDocument>[],
   session: ClientSession | undefined,
 ): Promise<void> {
-  const matched = await updateInOrder(db, collections.history, updates, session);
+  const { matched } = await updateInOrder(db, collections.history, updates, session);
   if (matched !== updates.length) throw leaseLost();
 }

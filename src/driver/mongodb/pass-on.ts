@@ -6,39 +6,53 @@ import { RunnerError } from "../../error.ts";
 import type { LeaseOptions } from "../driver.ts";
 import { commandError, errorCode, isConflict } from "./command-error.ts";
 import { within, type MongoDatabase } from "./database.ts";
-import type { LeaseDocument } from "./documents.ts";
+import type { LeaseDocument, StreamDocument } from "./documents.ts";
 import { isAway } from "./failure.ts";
-import { followFence, insertStream, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
+import { followFence, leaseLost, raiseFence, type LeaseKey } from "./lease.ts";
 
 /** milliseconds that one try to raise the fence waits for an open transaction of an earlier holder */
 const raiseMs = 1_000;
+
+/** How a fence is raised; see {@link passOn}. */
+export interface PassOnOptions extends Pick<LeaseOptions, "waitMs" | "targetId"> {
+  /** says until when the token is ours */
+  readonly signal: AbortSignal;
+  /** the stream was seen to have no document */
+  readonly isNew?: boolean;
+}
+
+/** The fence is raised. */
+export interface PassedOn {
+  /** the key from now on */
+  readonly key: LeaseKey;
+  /** the stream's document before that */
+  readonly before: StreamDocument;
+}
 
 /**
  * Raises the fence to a new token. What an earlier holder has in an open transaction the server is told to end, by the
  * sessions that the lease names; where it does not, it is waited for, for `transactionLifetimeLimitSeconds` at most.
  *
- * @param options - `signal` says until when the token is ours
- * @returns the key from now on
  * @throws RunnerError `LEASE_HELD` - it did not end within `options.waitMs`; `LEASE_LOST`
  */
 export async function passOn(
   database: MongoDatabase,
   taken: LeaseKey,
   sessions: LeaseDocument["sessions"],
-  { waitMs, signal, targetId }: Pick<LeaseOptions, "waitMs" | "signal" | "targetId">,
-): Promise<LeaseKey> {
+  { waitMs, signal, targetId, isNew = false }: PassOnOptions,
+): Promise<PassedOn> {
+  let isAbsent = isNew;
   const giveUpAt = performance.now() + waitMs;
   for (let key = taken; ;) {
     signal.throwIfAborted();
     try {
-      const stands = await within(() => raiseFence(database, key, raiseMs), signal);
-      if (stands === undefined) return key;
-      if (stands === "absent") {
-        await database.prepare(signal);
-        await insertStream(database, key.stream, targetId);
-        continue;
-      }
-      const next = await followFence(database, key, stands.token);
+      if (isAbsent) await database.prepare(signal);
+      const first = isAbsent ? { targetId } : undefined;
+      const raised = await within(() => raiseFence(database, key, raiseMs, first), signal);
+      if (raised.kind === "raised") return { key, before: raised.before };
+      isAbsent = raised.kind === "absent";
+      if (raised.kind === "absent") continue;
+      const next = await followFence(database, key, raised.token);
       if (next === undefined) throw leaseLost();
       key = next;
     } catch (cause) {

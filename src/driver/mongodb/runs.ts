@@ -10,7 +10,7 @@ import { answerMs, type MongoDatabase } from "./database.ts";
 import type { RunDocument } from "./documents.ts";
 import { withSession } from "./history.ts";
 import { leaseLost, type LeaseKey } from "./lease.ts";
-import { updateInOrder } from "./plain-update.ts";
+import { updateInOrder, type PlainUpdate } from "./plain-update.ts";
 
 const limit = { maxTimeMS: answerMs } as const;
 const endedStatuses: readonly RunStatus[] = ["succeeded", "failed", "canceled"];
@@ -103,11 +103,7 @@ export async function addClaim({ collections }: MongoDatabase, id: string, claim
  * somebody else can go on with wait for that, the others end. By the tokens they had: who comes too late ends none of a
  * later holder.
  */
-export async function endDeadRuns(
-  { db, collections }: MongoDatabase,
-  { stream, runId, token }: LeaseKey,
-  session: ClientSession | undefined,
-): Promise<void> {
+function endOfDeadRuns({ stream, runId, token }: LeaseKey): readonly PlainUpdate<RunDocument>[] {
   const error: EntryError = {
     code: "LEASE_LOST",
     message: "its runner died or was cut off, and another run has taken its lease",
@@ -120,56 +116,64 @@ export async function endDeadRuns(
     status: { $in: ["running", "canceling"] },
     token: { $not: { $gte: token } },
   };
-  await updateInOrder(
-    db,
-    collections.runs,
-    [
-      {
-        q: { ...dead, order: { $ne: null } },
-        u: { $set: { status: "handing_over", claimedAt: null } },
-        multi: true,
-      },
-      {
-        q: { ...dead, order: null },
-        u: { $set: { status: "failed", outcome: "failed", error }, $currentDate: { endedAt: true } },
-        multi: true,
-      },
-    ],
-    session,
-  );
+  return [
+    {
+      q: { ...dead, order: { $ne: null } },
+      u: { $set: { status: "handing_over", claimedAt: null } },
+      multi: true,
+    },
+    {
+      q: { ...dead, order: null },
+      u: { $set: { status: "failed", outcome: "failed", error }, $currentDate: { endedAt: true } },
+      multi: true,
+    },
+  ];
+}
+
+/** Ends what is left of the runs of earlier holders. */
+export async function endDeadRuns(
+  { db, collections }: MongoDatabase,
+  key: LeaseKey,
+  session: ClientSession | undefined,
+): Promise<void> {
+  await updateInOrder(db, collections.runs, endOfDeadRuns(key), session);
 }
 
 /**
- * The run has the lease: its next attempt. Its document is added where it is not there yet.
+ * The run has the lease: what is left of earlier holders' runs ends, and its next attempt begins. Its document is added where
+ * it is not there yet.
  *
  * @throws RunnerError `RUN_ENDED`; `LEASE_LOST` - it has had an attempt under a later lease
  */
 export async function startRun(
-  { collections }: MongoDatabase,
+  { db, collections }: MongoDatabase,
   run: NewRun,
-  { token }: LeaseKey,
+  key: LeaseKey,
   now: Date,
   session: ClientSession | undefined,
 ): Promise<RunAttempt> {
+  const { token } = key;
+  const start: PlainUpdate<RunDocument> = {
+    q: { _id: run.id, ...hasNotEnded, token: { $not: { $gte: token } } },
+    u: {
+      $set: { status: "running", token },
+      $inc: { attempt: 1 },
+      $min: { startedAt: now },
+      $setOnInsert: { ...firstFields(run), createdAt: now, claimedAt: now },
+    },
+    upsert: true,
+  };
   try {
-    const started = await collections.runs.findOneAndUpdate(
-      { _id: run.id, ...hasNotEnded, token: { $not: { $gte: token } } },
-      {
-        $set: { status: "running", token },
-        $inc: { attempt: 1 },
-        $min: { startedAt: now },
-        $setOnInsert: { ...firstFields(run), createdAt: now, claimedAt: now },
-      },
-      { upsert: true, returnDocument: "after", ...limit, ...withSession(session) },
-    );
-    if (started === null) throw new RunnerError("INTERNAL", "a run was neither added nor found");
-    return { number: started.attempt, mark: started.mark ?? null, stalls: started.stalls };
+    const { added } = await updateInOrder(db, collections.runs, [...endOfDeadRuns(key), start], session);
+    if (added === 1) return { number: 1, mark: null, stalls: 0 };
+    const found = await collections.runs.findOne({ _id: run.id }, { ...limit, ...withSession(session) });
+    if (found === null) throw new RunnerError("INTERNAL", "a run was neither added nor found");
+    return attemptOf(found);
   } catch (cause) {
     if (commandError(cause)?.code !== errorCode.duplicateKey) throw cause;
     const found = await collections.runs.findOne({ _id: run.id }, limit);
     // The very write of an earlier try, whose answer was lost.
-    if (found?.token === token && !isEnded(found.status))
-      return { number: found.attempt, mark: found.mark ?? null, stalls: found.stalls };
+    if (found?.token === token && !isEnded(found.status)) return attemptOf(found);
     if (found !== null && !isEnded(found.status)) throw leaseLost();
     throw new RunnerError("RUN_ENDED", `run ${run.id} has ended already`, {
       hint: "ask for a new run",
@@ -177,6 +181,10 @@ export async function startRun(
       cause,
     });
   }
+}
+
+function attemptOf({ attempt, mark = null, stalls }: RunDocument): RunAttempt {
+  return { number: attempt, mark, stalls };
 }
 
 /**

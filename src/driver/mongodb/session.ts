@@ -1,6 +1,7 @@
+import type { ClientSession } from "mongodb";
+
 import type { DeclaredEntry, LeasedSession, RunBeginning, RunEnd } from "../session.ts";
 import type { ForeignPlace } from "../../history/foreign.ts";
-import type { StreamState } from "../stream-state.ts";
 import type { Bench } from "./bench.ts";
 import { answerMs } from "./database.ts";
 import type { StreamDocument } from "./documents.ts";
@@ -11,7 +12,7 @@ import { withSession, type NewEntry } from "./history.ts";
 import { isOurs, leaseLost } from "./lease.ts";
 import { rememberRoots } from "./roots.ts";
 import { beginRun, updateRun } from "./runs.ts";
-import { readStream } from "./state.ts";
+import { readStream, type SeenStream } from "./state.ts";
 import { applyStatements } from "./statements.ts";
 import { applyInTransactions } from "./transactions.ts";
 
@@ -22,11 +23,17 @@ export function openSession(bench: Bench): LeasedSession {
     asked.catch((cause: unknown) => {
       throw databaseFailure(cause, bench.database.shownUrl);
     });
+  // Once: whoever asks again wants to know what has changed.
+  let seen = bench.stream;
   return {
     token: bench.key().token,
     attempt: bench.attempt,
     signal: bench.kept.signal,
-    state: () => named(readOwnState(bench)),
+    async state() {
+      const { state } = seen ?? (await named(readOwnState(bench)));
+      seen = undefined;
+      return state;
+    },
     begin: (beginning) => named(begin(bench, beginning)),
     applyInTransactions: (steps, settings) => named(applyInTransactions(bench, steps, settings)),
     ...(bench.database.hasTransactions && {
@@ -39,13 +46,12 @@ export function openSession(bench: Bench): LeasedSession {
   };
 }
 
-async function readOwnState(bench: Bench): Promise<StreamState> {
-  const { state } = await bench.again(() =>
+async function readOwnState(bench: Bench): Promise<SeenStream> {
+  const seen = await bench.again(() =>
     readStream(bench.database, bench.key().stream, bench.kept.signal, "known"),
   );
-  bench.inStep = state.inStep;
-  bench.stream = state;
-  return state;
+  bench.saw(seen);
+  return seen;
 }
 
 /**
@@ -53,9 +59,11 @@ async function readOwnState(bench: Bench): Promise<StreamState> {
  * roots: where more of them are known than the version says, nothing is missing.
  */
 async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
-  const { highWaterMark, held, root } = beginning;
+  const { highWaterMark, held, root, statementSteps = 0 } = beginning;
   // Of what is needed here nobody else changes anything while the lease is held.
-  const { environment, targetId, rootVersion } = bench.stream ?? (await readOwnState(bench));
+  const { state, document } = bench.stream ?? (await readOwnState(bench));
+  const { environment, targetId, rootVersion } = state;
+  const places = bench.entries.placesFor(statementSteps, document?.lastEntryId ?? 0);
   const change = {
     completed: null,
     // A pause may have made the stream's document.
@@ -63,12 +71,15 @@ async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
     ...(highWaterMark === null ? {} : { highWaterMark, environment: environment ?? bench.environment }),
     ...(root === undefined ? {} : { rootVersion: Math.max(root.version, rootVersion ?? 0) }),
     ...(held === undefined ? {} : { held }),
+    ...places?.change,
+  };
+  const beginWith = async (session: ClientSession | undefined): Promise<void> => {
+    await places?.add(session);
+    await bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session));
   };
   if (root === undefined) {
-    await bench.write(
-      (session) => bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session)),
-      change,
-    );
+    await bench.write(beginWith, change);
+    places?.added();
     return;
   }
   // Before the transaction: some servers create no collection in one.
@@ -76,8 +87,9 @@ async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
   await bench.write(async (session) => {
     await bench.own(session, () => rememberRoots(bench.database, bench.key().stream, root.files, session));
     await changeStream(bench, session, change);
-    await bench.own(session, () => beginRun(bench.database, bench.key(), beginning, session));
+    await beginWith(session);
   });
+  places?.added();
 }
 
 /**
@@ -154,7 +166,7 @@ function declared(entry: DeclaredEntry, bench: Bench): NewEntry {
 
 async function changeStream(
   bench: Bench,
-  session: Parameters<typeof withSession>[0],
+  session: ClientSession | undefined,
   change: Partial<StreamDocument>,
 ): Promise<void> {
   if (Object.keys(change).length === 0) return;

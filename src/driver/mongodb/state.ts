@@ -10,6 +10,8 @@ import { expiryOf } from "./lease.ts";
 export interface SeenStream {
   readonly state: StreamState;
   readonly lease: LeaseDocument | undefined;
+  /** undefined: there is none */
+  readonly document: FoundStream | undefined;
 }
 
 /** What an entry says of where a stream stands. */
@@ -19,7 +21,7 @@ type PlaceDocument = Pick<
 >;
 
 /** What {@link readStream} gets. */
-interface FoundStream extends StreamDocument {
+export interface FoundStream extends StreamDocument {
   readonly lease: readonly LeaseDocument[];
   /** its newest entry that had an effect and a place in the sequence, with the entries of that place and of the one before */
   readonly last: readonly (EntryDocument & {
@@ -96,9 +98,31 @@ export async function readStream(
   if (!database.isOpen) await database.open();
   const asked = clock === "asked" ? database.facts(signal).then(({ now }) => now) : database.clock(signal);
   const [[document], now] = await Promise.all([found.toArray(), asked]);
-  if (document === undefined) return { state: freshState(now), lease: undefined };
+  if (document === undefined) return { state: freshState(now), lease: undefined, document: undefined };
   database.sawStream();
-  return { state: stateOf(document, now), lease: document.lease[0] };
+  return seenIn(document, now);
+}
+
+/**
+ * A stream under its lease, without reading it again: it was seen with this very lease free, and nobody has had that since.
+ * What may change without it stands in the stream's document, as it was when the fence was raised.
+ *
+ * @returns undefined where something of an earlier holder may have arrived after it was seen
+ */
+export function stillSeen(
+  { document }: SeenStream,
+  fenced: StreamDocument,
+  lease: LeaseDocument,
+): SeenStream | undefined {
+  // Each transaction writes a name of its own; what is written without one is written to open entries.
+  if (document === undefined || document.transaction !== fenced.transaction || fenced.openEntries)
+    return undefined;
+  const { last, repeatable, repeatables } = document;
+  return seenIn({ ...fenced, lease: [lease], last, repeatable, repeatables }, lease.acquiredAt);
+}
+
+function seenIn(document: FoundStream, now: Date): SeenStream {
+  return { state: stateOf(document, now), lease: document.lease[0], document };
 }
 
 function stateOf(document: FoundStream, now: Date): StreamState {

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
+import type { Binary } from "mongodb";
+
 import { RunnerError } from "../../error.ts";
 import type { LeaseOptions, Orphan } from "../driver.ts";
 import type { LeaseHolder } from "../stream-state.ts";
@@ -15,6 +17,10 @@ export interface TakenLease {
   readonly lease: LeaseDocument;
   /** `performance.now()` before it was asked for */
   readonly acquiredAt: number;
+  /** of the driver's session that the lease names for its holder */
+  readonly session: Binary | undefined;
+  /** the stream as it was looked at, where nobody has had the lease since; see `stillSeen` */
+  readonly seen: SeenStream | undefined;
 }
 
 /** milliseconds between two looks at a lease that another holds */
@@ -26,15 +32,24 @@ const tryMs = 10_000;
  * Takes the lease of a stream, or waits for it: who waits looks at it now and then, with jitter, and tries only when it
  * says that trying may succeed.
  *
+ * @param looked - the stream as it was a moment ago
  * @throws RunnerError `LEASE_HELD` - another still has it after `options.waitMs`; `CANCELED` - somebody asked the run to stop
  */
 export async function takeLease(
   database: MongoDatabase,
   options: LeaseOptions,
   leaseMs: number,
+  looked: SeenStream | undefined,
 ): Promise<TakenLease> {
   const { stream, run, holder, signal } = options;
-  const asker = { stream, runId: run.id, holder, leaseMs };
+  const session = database.hasTransactions ? nextSession(database) : undefined;
+  const asker = { stream, runId: run.id, holder, leaseMs, session };
+  signal.throwIfAborted();
+  if (looked !== undefined && isFree(looked) && !isLeftBehind(looked)) {
+    const acquiredAt = performance.now();
+    const lease = await tryToTake(database, asker, looked);
+    if (lease !== undefined) return { lease, acquiredAt, session, seen: looked };
+  }
   const giveUpAt = performance.now() + options.waitMs;
   let seen: SeenStream | undefined;
   for (let delayMs = pollMs.shortest; ; delayMs = Math.min(delayMs * 1.5, pollMs.longest)) {
@@ -42,7 +57,7 @@ export async function takeLease(
     const orphan = await lookForOrphan(database, options, seen);
     const acquiredAt = performance.now();
     const taken = orphan === undefined ? await tryToTake(database, asker, seen) : undefined;
-    if (taken !== undefined) return { lease: taken, acquiredAt };
+    if (taken !== undefined) return { lease: taken, acquiredAt, session, seen: undefined };
     const wasFree = seen !== undefined && isFree(seen);
     seen = await within(() => readStream(database, stream, signal), signal);
     if (!seen.state.exists) {
@@ -63,6 +78,17 @@ export async function takeLease(
       );
     await sleep(delayMs * (0.5 + Math.random()), undefined, { signal }).catch(() => signal.throwIfAborted());
   }
+}
+
+/**
+ * The driver's session that its next transaction will have: its pool lends the one first that it was given back last. Were it
+ * another after all, that would be named then, at the cost of a write.
+ */
+function nextSession({ client }: MongoDatabase): Binary | undefined {
+  const session = client.startSession();
+  const id = session.id?.id;
+  void session.endSession();
+  return id;
 }
 
 /** Whether nobody holds the lease, or it has expired. */

@@ -37,7 +37,7 @@ export async function resetTrust(
     if (taken !== undefined) {
       let key: LeaseKey = { stream, token: taken.token, runId: asker.runId };
       try {
-        key = await passOn(database, key, taken.sessions, { waitMs, signal, targetId: "" });
+        ({ key } = await passOn(database, key, taken.sessions, { waitMs, signal, targetId: "" }));
         return await forget(database, key, what.releases);
       } finally {
         // Whoever had it last may have left something under way: the next one has to look for that.

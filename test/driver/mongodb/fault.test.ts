@@ -28,6 +28,7 @@ const beginning = {
   fromVersion: null,
   toVersion: "1",
   steps: 1,
+  statementSteps: 2,
 };
 
 /** All that a run writes of our own state. */
@@ -86,15 +87,22 @@ async function whatIsThere(driver: Driver, stream: string, runId: string): Promi
 const done = { completed: "sha256:d", lease: null, entries: 1, status: "succeeded", attempt: 1 };
 
 describe("a connection that is lost under a command of our own state", () => {
-  test.for(["cut", "swallow"] as const)(
-    "and is %s: the run writes all of it once, as if nothing had happened",
-    async (passage) => {
+  test.for([
+    ["cut", "new"],
+    ["cut", "known"],
+    ["swallow", "new"],
+    ["swallow", "known"],
+  ] as const)(
+    "and is %s: the run writes all of it once on a stream that is %s, as if nothing had happened",
+    async ([passage, kind]) => {
       const database = await createMongoDatabase({ server });
       const { driver, faults } = await throughFaults(database);
       const round = async (stream: string, at: number): Promise<string> => {
         const run = newRun({ stream });
+        if (kind === "known") await driver.withLease(leaseOptions({ stream }), () => Promise.resolve());
         Object.assign(faults, { seen: 0, at, passage, names: [] });
-        await driver.withLease(leaseOptions({ stream, run }), work);
+        const looked = await driver.state(stream, never);
+        await driver.withLease(leaseOptions({ stream, run, looked }), work);
         return run.id;
       };
       await round("first", -1);

@@ -67,7 +67,7 @@ test("an open transaction keeps a taker from raising the fence until it has ende
   const blocked: unknown = await raiseFence(second, taken, 500).catch((cause: unknown) => cause);
   expect(commandError(blocked)?.code).toBe(errorCode.maxTimeMsExpired);
   await open.commitTransaction();
-  expect(await raiseFence(second, taken, 5_000)).toBeUndefined();
+  expect(await raiseFence(second, taken, 5_000)).toMatchObject({ kind: "raised" });
   await expect(begun(first, (session) => passFence(first, key, "b", session))).rejects.toMatchObject({
     code: "LEASE_LOST",
   });
@@ -101,7 +101,7 @@ test("where the fence only reads the token, a runner that has lost the lease com
     if (own === null) throw new Error("lost");
   });
   const taken = await elect(second, "t.2");
-  expect(await raiseFence(second, taken, 5_000)).toBeUndefined();
+  expect(await raiseFence(second, taken, 5_000)).toMatchObject({ kind: "raised" });
   await open.commitTransaction();
   expect(await effects.countDocuments({ by: "first" })).toBe(1);
 });
@@ -152,10 +152,10 @@ test("collections that were restored from different moments are brought in order
   const { first, second } = await twoRunners();
   await first.collections.streams.updateOne({ _id: "orders" }, { $set: { token: 7, runId: "t.old" } });
   const taken = await elect(second, "t.2");
-  expect(await raiseFence(second, taken, 5_000)).toMatchObject({ token: 7 });
+  expect(await raiseFence(second, taken, 5_000)).toEqual({ kind: "ahead", token: 7 });
   const key = await followFence(second, taken, 7);
   expect(key).toMatchObject({ token: 8, runId: "t.2" });
-  if (key !== undefined) expect(await raiseFence(second, key, 5_000)).toBeUndefined();
+  if (key !== undefined) expect(await raiseFence(second, key, 5_000)).toMatchObject({ kind: "raised" });
 });
 
 test("a pause waits for a transaction that is open, disturbs it in nothing, and is set when it has ended", async () => {

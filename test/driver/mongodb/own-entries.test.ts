@@ -48,6 +48,53 @@ test("a migration of one repeatable command costs two round trips, and every nin
   expect(await database.db.collection("orders").indexes()).toHaveLength(74);
 });
 
+/** As a run's beginning does it, in its own transaction. */
+async function makePlaces(bench: Bench, count: number): Promise<void> {
+  const places = bench.entries.placesFor(count, 0);
+  await bench.write(async (session) => places?.add(session), places?.change);
+  places?.added();
+}
+
+test("bodies that are known to come have their places from the run's beginning: from the first on two round trips each", async () => {
+  const database = await createMongoDatabase();
+  await using wire = await openWire(portOf((await mongoServer()).url), "mongodb");
+  await using held = await holdBench(throughProxy(database.url, wire), { times: patient });
+  await held.bench.showsOperations();
+  await makePlaces(held.bench, 10);
+  expect(await held.history()).toEqual([]);
+  wire.reset();
+  await applyAll(held.bench, steps(10));
+  expect(wire.traffic().exchanges).toBeLessThanOrEqual(2 * 10 + 1);
+  expect((await held.history()).map(({ id, seq, status }) => [id, seq, status])).toEqual(
+    steps(10).map(({ migration: { seq } }) => [seq, seq, "done"]),
+  );
+});
+
+test("of places from a run's beginning none is left when it ends, nor when it dies and another takes over", async () => {
+  const database = await createMongoDatabase();
+  const history = database.db.collection("lockkeeper.history");
+  {
+    await using held = await holdBench(database.url, { times: patient });
+    await makePlaces(held.bench, 5);
+    await applyAll(held.bench, steps(2));
+    expect(await history.countDocuments()).toBe(5);
+    await held.bench.write((session) => held.bench.entries.end(session), held.bench.entries.ending);
+    held.bench.entries.ended();
+    expect(await history.countDocuments()).toBe(2);
+  }
+  await using dead = await holdBench(database.url, { times: patient });
+  const places = dead.bench.entries.placesFor(4, 5);
+  await dead.bench.write(async (session) => places?.add(session), places?.change);
+  places?.added();
+  expect(await history.countDocuments()).toBe(6);
+  await using taker = await holdBench(database.url, { times: patient });
+  expect(await history.countDocuments()).toBe(2);
+  await expect(applyStatements(dead.bench, indexStep(3), settings, none)).rejects.toMatchObject({
+    code: "LEASE_LOST",
+  });
+  expect(await taker.history()).toHaveLength(2);
+});
+
 test("the history is whole and in order where transactions lie between, and no place is left over", async () => {
   const database = await createMongoDatabase();
   await using held = await holdBench(database.url, { times: patient });
