@@ -52,6 +52,16 @@ export async function takeFree(database: MongoDatabase, asker: Asker): Promise<L
   }
 }
 
+/** Takes a lease that was seen never to have been taken; undefined where it has been since. */
+export async function takeNew(database: MongoDatabase, asker: Asker): Promise<LeaseDocument | undefined> {
+  try {
+    return await take(database, asker, { token: { $exists: false } }, true);
+  } catch (cause) {
+    if (commandError(cause)?.code === errorCode.duplicateKey) return undefined;
+    throw cause;
+  }
+}
+
 /** Takes a lease that was seen to be free, or to have expired; undefined where it has moved since. */
 export function takeSeen(
   database: MongoDatabase,

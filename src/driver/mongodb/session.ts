@@ -11,7 +11,7 @@ import { applyFunction } from "./function.ts";
 import { withSession, type NewEntry } from "./history.ts";
 import { isOurs, leaseLost } from "./lease.ts";
 import { rememberRoots } from "./roots.ts";
-import { beginRun, updateRun } from "./runs.ts";
+import { beginRun, endDeadRuns, updateRun } from "./runs.ts";
 import { readStream, type SeenStream } from "./state.ts";
 import { applyStatements } from "./statements.ts";
 import { applyInTransactions } from "./transactions.ts";
@@ -82,8 +82,8 @@ async function begin(bench: Bench, beginning: RunBeginning): Promise<void> {
     places?.added();
     return;
   }
-  // Before the transaction: some servers create no collection in one.
-  await bench.again(() => bench.database.prepareRoots());
+  // Before the transaction: some servers create no collection in one. Where roots are remembered, it is there.
+  if (rootVersion === null) await bench.again(() => bench.database.prepareRoots());
   await bench.write(async (session) => {
     await bench.own(session, () => rememberRoots(bench.database, bench.key().stream, root.files, session));
     await changeStream(bench, session, change);
@@ -105,6 +105,8 @@ async function finish(bench: Bench, end: RunEnd): Promise<void> {
     async (session) => {
       await entries.end(session);
       await bench.own(session, () => updateRun(bench.database, bench.key().runId, change, session));
+      // Word of a dead holder's beginning may have come after ours, where no transaction has kept it out.
+      if (session === undefined) await bench.again(() => endDeadRuns(bench.database, bench.key(), undefined));
     },
     {
       ...(completed === undefined ? {} : { completed }),

@@ -7,7 +7,7 @@ import type { LeaseOptions, Orphan } from "../driver.ts";
 import type { LeaseHolder } from "../stream-state.ts";
 import { within, type MongoDatabase } from "./database.ts";
 import type { LeaseDocument } from "./documents.ts";
-import { expiryOf, insertStream, takeFree, takeSeen, type Asker } from "./lease.ts";
+import { expiryOf, insertStream, takeFree, takeNew, takeSeen, type Asker } from "./lease.ts";
 import { cancelOrphans, findOrphan } from "./orphan.ts";
 import { readCancel } from "./runs.ts";
 import { readStream, type SeenStream } from "./state.ts";
@@ -45,9 +45,9 @@ export async function takeLease(
   const session = database.hasTransactions ? nextSession(database) : undefined;
   const asker = { stream, runId: run.id, holder, leaseMs, session };
   signal.throwIfAborted();
-  if (looked !== undefined && isFree(looked) && !isLeftBehind(looked)) {
+  if (looked !== undefined) {
     const acquiredAt = performance.now();
-    const lease = await tryToTake(database, asker, looked);
+    const lease = isLeftBehind(looked) ? undefined : await tryAsSeen(database, asker, looked);
     if (lease !== undefined) return { lease, acquiredAt, session, seen: looked };
   }
   const giveUpAt = performance.now() + options.waitMs;
@@ -56,7 +56,9 @@ export async function takeLease(
     signal.throwIfAborted();
     const orphan = await lookForOrphan(database, options, seen);
     const acquiredAt = performance.now();
-    const taken = orphan === undefined ? await tryToTake(database, asker, seen) : undefined;
+    // Of what was looked at, something has changed: perhaps it is done, and the lease is not needed any more.
+    const isToLook = seen === undefined && looked !== undefined;
+    const taken = orphan === undefined && !isToLook ? await tryToTake(database, asker, seen) : undefined;
     if (taken !== undefined) return { lease: taken, acquiredAt, session, seen: undefined };
     const wasFree = seen !== undefined && isFree(seen);
     seen = await within(() => readStream(database, stream, signal), signal);
@@ -101,19 +103,26 @@ export function isLeftBehind({ lease }: SeenStream): boolean {
   return lease !== undefined && (lease.runId !== null || lease.wasTaken === true);
 }
 
-/** The first try looks at nothing: mostly the lease is free, and then one write is all. */
+/** Who has seen nothing yet tries all the same: mostly the lease is free, and then one write is all. */
 async function tryToTake(
   database: MongoDatabase,
   asker: Asker,
   seen: SeenStream | undefined,
 ): Promise<LeaseDocument | undefined> {
-  if (seen !== undefined && !isFree(seen)) return undefined;
-  const patience = AbortSignal.timeout(tryMs);
-  const lease = seen?.lease;
-  return within(
-    () => (lease === undefined ? takeFree(database, asker) : takeSeen(database, asker, lease)),
-    patience,
-  );
+  if (seen?.lease !== undefined) return tryAsSeen(database, asker, seen);
+  return within(() => takeFree(database, asker), AbortSignal.timeout(tryMs));
+}
+
+/** Takes the lease only where nobody has had it since it was seen to be free. */
+async function tryAsSeen(
+  database: MongoDatabase,
+  asker: Asker,
+  seen: SeenStream,
+): Promise<LeaseDocument | undefined> {
+  const { lease } = seen;
+  if (!isFree(seen)) return undefined;
+  const take = () => (lease === undefined ? takeNew(database, asker) : takeSeen(database, asker, lease));
+  return within(take, AbortSignal.timeout(tryMs));
 }
 
 /** The lease could be had, but for a command of whoever had it last. */

@@ -17,11 +17,12 @@ import {
 import { setPaused } from "../../../src/driver/mongodb/pause.ts";
 import { resetTrust } from "../../../src/driver/mongodb/trust-reset.ts";
 import { beginRun, endDeadRuns, startRun } from "../../../src/driver/mongodb/runs.ts";
-import { createMongoDatabase } from "../../support/mongo.ts";
+import { openMongo } from "../../../src/driver/mongodb/mongodb.ts";
+import { createMongoDatabase, ownMongo } from "../../support/mongo.ts";
 import { needs } from "../../support/parts.ts";
-import { newRun } from "../../support/steps.ts";
+import { leaseOptions, never, newRun } from "../../support/steps.ts";
 
-needs("mongodb");
+needs("mongodb", "secantusdb");
 
 /** A database with one stream, whose lease the first of two runners holds; both are clients of their own. */
 async function twoRunners() {
@@ -122,6 +123,22 @@ test("a run that a taker has ended stays so, although word of its beginning arri
   await beginRun(first, key, beginning, undefined);
   const found = await first.collections.runs.findOne({ _id: run.id });
   expect(found).toMatchObject({ status: "failed", total: 0, error: { code: "LEASE_LOST" } });
+});
+
+test("word of a run's beginning that comes after its taker has begun is ended with that one, without transactions", async () => {
+  const database = await createMongoDatabase({ server: await ownMongo({ standalone: true }) });
+  const driver = openMongo(database.url);
+  onTestFinished(() => driver.close());
+  const late = new MongoDatabase(parseAddress(database.url), "lockkeeper");
+  onTestFinished(() => late.close());
+  const run = newRun();
+  await driver.withLease(leaseOptions(), async (session) => {
+    const key = { stream: "orders", token: session.token - 1, runId: run.id };
+    await startRun(late, run, key, new Date(), undefined);
+    expect(await driver.run(run.id, never)).toMatchObject({ status: "running" });
+    await session.finish({ status: "succeeded", outcome: "applied" });
+  });
+  expect(await driver.run(run.id, never)).toMatchObject({ status: "failed", error: { code: "LEASE_LOST" } });
 });
 
 test("of many who ask for a lease at once one has it, and of many who take it over one", async () => {

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { Driver } from "../../../src/driver/driver.ts";
 import { openMongo } from "../../../src/driver/mongodb/mongodb.ts";
 import type { DeclaredEntry } from "../../../src/driver/session.ts";
+import { RunnerError } from "../../../src/error.ts";
 import type { StreamState } from "../../../src/driver/stream-state.ts";
 import { createMongoDatabase, type MongoTestDatabase } from "../../support/mongo.ts";
 import { portOf, throughProxy } from "../../support/mongo-proxy.ts";
@@ -69,6 +70,21 @@ describe("a run that has looked at its stream before it took the lease", () => {
     expect(state.position).toMatchObject({ length: 2, version: "2" });
   });
 
+  test("looks again where another has had it, before it takes a lease that it may not need", async () => {
+    const looked = await driver.state("orders", never);
+    await declareBy(other, 2);
+    const before = await database.db.collection("lockkeeper.leases").findOne({});
+    const done = new RunnerError("LEASE_HELD", "nothing is left to do");
+    const options = leaseOptions({
+      looked,
+      assertStillWanted({ position }) {
+        if (position.length === 2) throw done;
+      },
+    });
+    await expect(driver.withLease(options, () => Promise.resolve())).rejects.toBe(done);
+    expect(await database.db.collection("lockkeeper.leases").findOne({})).toEqual(before);
+  });
+
   test("looks again where a transaction of an earlier holder has committed since", async () => {
     const looked = await driver.state("orders", never);
     await database.db.collection("lockkeeper.streams").updateOne({}, { $set: { transaction: "late" } });
@@ -91,6 +107,21 @@ describe("a run that has looked at its stream before it took the lease", () => {
       expect((await session.state()).position.length).toBe(2);
     });
   });
+});
+
+test("a run that looked at a stream that nobody had asked for, and that another has brought up meanwhile, looks again", async () => {
+  const looked = await driver.state("shop", never);
+  await other.withLease(leaseOptions({ stream: "shop" }), async (session) =>
+    session.declare([await declared(1)]),
+  );
+  const lengths: number[] = [];
+  const options = leaseOptions({
+    stream: "shop",
+    looked,
+    assertStillWanted: ({ position }) => lengths.push(position.length),
+  });
+  const { position } = await driver.withLease(options, (session) => session.state());
+  expect([...lengths, position.length]).toEqual([1, 1]);
 });
 
 test("the driver's session of a run's transactions is named with its lease, and no longer when that is given back", async () => {

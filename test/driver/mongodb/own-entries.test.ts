@@ -81,6 +81,9 @@ test("of places from a run's beginning none is left when it ends, nor when it di
     await held.bench.write((session) => held.bench.entries.end(session), held.bench.entries.ending);
     held.bench.entries.ended();
     expect(await history.countDocuments()).toBe(2);
+    expect(await database.db.collection("lockkeeper.streams").findOne({})).toMatchObject({
+      openEntries: null,
+    });
   }
   await using dead = await holdBench(database.url, { times: patient });
   const places = dead.bench.entries.placesFor(4, 5);
