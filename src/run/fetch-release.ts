@@ -6,6 +6,9 @@ import type { Target } from "./target.ts";
 
 type Place = Pick<Target, "driver" | "releases" | "stream">;
 
+/** What a database says of its stream, as far as it is needed here. */
+type Known = Pick<StreamState, "highWaterMark" | "rootVersion"> & Partial<Pick<StreamState, "exists">>;
+
 /** Which release is wanted, and as of when. */
 export interface WantedRelease {
   /** undefined: the newest */
@@ -22,13 +25,15 @@ export interface WantedRelease {
  */
 export function fetchRelease(
   target: Place,
-  state: Pick<StreamState, "highWaterMark" | "rootVersion">,
+  state: Known,
   wanted: WantedRelease,
   signal: AbortSignal,
 ): Promise<Release> {
   const { driver, releases, stream } = target;
   const context = {
-    applied: async () => appliedEntries(await driver.history(stream, {}, signal)),
+    // A database that was never asked for this stream has no history of it.
+    applied: async () =>
+      state.exists === false ? [] : appliedEntries(await driver.history(stream, {}, signal)),
     ...wanted,
     highWaterMark: state.highWaterMark ?? undefined,
     knownRoots: knownRoots(target, state, signal),
