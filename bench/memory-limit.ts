@@ -6,6 +6,8 @@ import type { Command } from "./measure.ts";
 export interface MemoryLimit extends Disposable {
   /** the same program, inside */
   inside(command: Command): Command;
+  /** how many were ended so far */
+  ended(): number;
 }
 
 /** Makes one; `undefined` where the machine lets us make none: it takes Linux and root. */
@@ -25,6 +27,7 @@ export function openMemoryLimit(mib: number): MemoryLimit | undefined {
       program: "/bin/sh",
       args: ["-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', folder, command.program, ...command.args],
     }),
+    ended: () => Number(/^oom_kill (\d+)$/m.exec(readFileSync(path.join(folder, group.events), "utf8"))?.[1]),
     [Symbol.dispose]: () => rmdirSync(folder),
   };
 }
@@ -33,6 +36,7 @@ export function openMemoryLimit(mib: number): MemoryLimit | undefined {
 function groups(): readonly {
   readonly parent: string;
   readonly limit: string;
+  readonly events: string;
   readonly isUsable: boolean;
 }[] {
   const root = "/sys/fs/cgroup";
@@ -42,8 +46,9 @@ function groups(): readonly {
     {
       parent: path.join(root, "memory"),
       limit: "memory.limit_in_bytes",
+      events: "memory.oom_control",
       isUsable: existsSync(path.join(root, "memory")),
     },
-    { parent: root, limit: "memory.max", isUsable: isVersion2 },
+    { parent: root, limit: "memory.max", events: "memory.events", isUsable: isVersion2 },
   ];
 }

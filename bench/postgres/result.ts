@@ -52,7 +52,7 @@ const Limited = v.object({
   migrations: v.number(),
   bytesEach: v.number(),
   limitMb: v.number(),
-  /** what the run cost; null: it was ended, or gave up */
+  /** what the run cost; null: the kernel ended it */
   cost: v.nullable(v.object({ ms: v.number(), peakMb: v.number() })),
 });
 
