@@ -31,9 +31,19 @@ export async function collectBody(stream: Readable, expected: ExpectedBody): Pro
     const length = bytes.length + chunk.length;
     if (length > expected.maxBytes) throw tooLarge(expected, length);
     bytes.add(chunk);
+    giveBack(chunk);
   }
   if (expected.size !== undefined && bytes.length !== expected.size) throw truncated(expected, bytes.length);
   return bytes.whole();
+}
+
+/**
+ * Frees the memory of a piece that was copied. Left to V8, pieces of 64 KiB would wait until they are some 60 MiB together:
+ * their bytes are outside its heap, and only what is inside makes it look for what nobody needs any more.
+ */
+function giveBack({ buffer, byteLength }: Buffer): void {
+  // Of a piece of something larger, others may need the rest.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 /**

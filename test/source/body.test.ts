@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
-import { collectBody } from "../../src/source/body.ts";
+import { collectBody, type ExpectedBody } from "../../src/source/body.ts";
 
 const size = 300_000;
 
@@ -41,4 +41,24 @@ describe("a bucket's body", () => {
       expect((await reading).equals(wanted)).toBe(true);
     },
   );
+
+  test("that comes in large pieces costs its bytes once: a piece is freed as soon as it was copied", async () => {
+    const pieces = Array.from({ length: 100 }, (_, at) => Buffer.alloc(64 * 1024, at));
+    const wanted = Buffer.concat(pieces);
+    const read = await collectBody(Readable.from(pieces), announce(wanted.length));
+    expect(pieces.map(({ length }) => length)).toEqual(pieces.map(() => 0));
+    expect(read.equals(wanted)).toBe(true);
+  });
+
+  test("that comes as parts of what others hold leaves those as they are", async () => {
+    const held = Buffer.alloc(1024, "held");
+    const parts = [held.subarray(0, 1000), held.subarray(1000)];
+    const read = await collectBody(Readable.from(parts), announce(held.length));
+    expect(read.equals(held)).toBe(true);
+    expect(held.toString()).toBe("held".repeat(256));
+  });
 });
+
+function announce(bytes: number): ExpectedBody {
+  return { source: "s3://b", key: "k", maxBytes: bytes, size: bytes };
+}
