@@ -7,12 +7,16 @@ const firstBytes = 1024;
  */
 export class GrowingBytes {
   readonly #most: number;
-  #kept = Buffer.alloc(0);
+  #kept: Buffer<ArrayBuffer>;
   #length = 0;
 
-  /** @param most - that are ever added, so that no more is reserved than that */
-  constructor(most: number) {
+  /**
+   * @param most - that are ever added, so that no more is reserved than that
+   * @param expected - how many will probably come: reserved at once, so that nothing is copied, or held twice, to have room for more
+   */
+  constructor(most: number, expected = 0) {
     this.#most = most;
+    this.#kept = Buffer.alloc(expected);
   }
 
   get length(): number {
@@ -22,9 +26,9 @@ export class GrowingBytes {
   add(piece: Uint8Array): void {
     const next = this.#length + piece.byteLength;
     if (next > this.#kept.length) {
-      const larger = Buffer.alloc(Math.max(next, Math.min(this.#most, Math.max(firstBytes, 2 * next))));
-      this.#kept.copy(larger, 0, 0, this.#length);
-      this.#kept = larger;
+      const larger = Math.max(next, Math.min(this.#most, Math.max(firstBytes, 2 * next)));
+      // Unlike a copy, it frees what was reserved before.
+      this.#kept = Buffer.from(this.#kept.buffer.transfer(larger));
     }
     this.#kept.set(piece, this.#length);
     this.#length = next;

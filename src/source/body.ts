@@ -24,7 +24,7 @@ export async function collectBody(stream: Readable, expected: ExpectedBody): Pro
     stream.destroy();
     throw tooLarge(expected, expected.size);
   }
-  const bytes = new GrowingBytes(expected.size ?? expected.maxBytes);
+  const bytes = new GrowingBytes(expected.size ?? expected.maxBytes, expected.size);
   // Leaving the loop early destroys the stream.
   for await (const chunk of stream) {
     if (!Buffer.isBuffer(chunk)) throw new TypeError("a source's body is not a byte stream");

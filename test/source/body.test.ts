@@ -50,6 +50,22 @@ describe("a bucket's body", () => {
     expect(read.equals(wanted)).toBe(true);
   });
 
+  test("whose length is announced is collected where it stays, and never held twice", async () => {
+    const mib = 1024 * 1024;
+    const held = (): number => process.memoryUsage().arrayBuffers / mib;
+    const before = held();
+    let most = 0;
+    function* pieces(): Generator<Buffer> {
+      for (let at = 0; at < 32; at += 1) {
+        yield Buffer.alloc(mib, at);
+        most = Math.max(most, held() - before);
+      }
+    }
+    const body = Readable.from(pieces(), { highWaterMark: 1 });
+    expect(await collectBody(body, announce(32 * mib))).toHaveLength(32 * mib);
+    expect(most).toBeLessThan(32 + 8);
+  });
+
   test("that comes as parts of what others hold leaves those as they are", async () => {
     const held = Buffer.alloc(1024, "held");
     const parts = [held.subarray(0, 1000), held.subarray(1000)];
