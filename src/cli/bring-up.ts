@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { StreamState } from "../driver/stream-state.ts";
 import { RunnerError } from "../error.ts";
 import type { RunResult } from "../executor/result.ts";
+import type { Look } from "../run/request.ts";
 import type { Limits, Target } from "../runner.ts";
 import { awaitReady, isPassing } from "../status/await-ready.ts";
 import { hasChain } from "../status/chain.ts";
@@ -19,8 +20,12 @@ export interface BringUp {
   readonly pollMs?: number;
   readonly signal: AbortSignal;
   readonly output: Pick<Output, "waiting" | "note">;
-  /** One run, under these limits; or what of it the database has already, and more, in words. */
-  run(limits: Limits): Promise<RunResult | string>;
+  /**
+   * One run, under these limits; or what of it the database has already, and more, in words.
+   *
+   * @param looked - what database and bucket have just said
+   */
+  run(limits: Limits, looked: Look): Promise<RunResult | string>;
 }
 
 /** How it ended: by a run, or because the database had it all. */
@@ -70,7 +75,8 @@ export async function bringUp(target: Target, wish: BringUp): Promise<BroughtUp>
     const left = msLeft();
     if (left === 0) throw late(deadlineMs);
     const limits = { ...target.limits, deadlineMs: left === Infinity ? 0 : left };
-    const end = await tryOnce(target, state, wish, limits, mayRetry);
+    const looked = { state, head: release ?? newest };
+    const end = await tryOnce(target, looked, wish, limits, mayRetry);
     if (!(end instanceof RunnerError)) return end;
     output.waiting(end);
     if (isReadOnly(end)) await sleep(Math.min(readOnlyPauseMs, msLeft()), undefined, { signal });
@@ -84,15 +90,16 @@ function isReadOnly({ code }: RunnerError): boolean {
 /** The end, or why it is worth another try. */
 async function tryOnce(
   target: Target,
-  state: StreamState,
+  looked: Look,
   { release, signal, run }: BringUp,
   limits: Limits,
   mayRetry: (error: RunnerError) => boolean,
 ): Promise<BroughtUp | RunnerError> {
+  const { state } = looked;
   try {
     if (release !== undefined && (await isAhead(target, state, release, signal)))
       return { kind: "ahead", state, what: `release ${release}` };
-    const result = await run(limits);
+    const result = await run(limits, looked);
     if (typeof result === "string") return { kind: "ahead", state, what: result };
     const { error } = result;
     if (isFolderBehind(error)) return { kind: "ahead", state, what: "all of the folder" };

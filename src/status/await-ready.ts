@@ -50,10 +50,16 @@ export function awaitReady(
   const identityBy = performance.now() + Math.min(identityMs, options.timeoutMs);
   const maySettle = (error: RunnerError): boolean =>
     isPassing(error) || (error.code === "SOURCE_DENIED" && performance.now() < identityBy);
+  let isFirst = true;
   const look = async (signal: AbortSignal): Promise<Ready> => {
+    const head = (): Promise<string | undefined> => target.releases.head(signal);
+    // At once where most find both there; a bucket is not asked again and again while only the database is away.
+    const asked = release === undefined && isFirst ? head() : undefined;
+    asked?.catch(() => "the database's word counts first");
+    isFirst = false;
     const state = await target.driver.state(target.stream, signal);
     if (release !== undefined && state.completed === release) return { state, newest: undefined };
-    const newest = await target.releases.head(signal).catch((error: unknown) => {
+    const newest = await (asked ?? head()).catch((error: unknown) => {
       if (signal.aborted) throw hangs(target.releases.url, error);
       // A release that is named needs no head: its bucket only has to be there.
       if (release === undefined || !(error instanceof RunnerError) || maySettle(error)) throw error;

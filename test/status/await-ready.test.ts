@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 
+import type { Driver } from "../../src/driver/driver.ts";
+import { questionsBy } from "../../src/driver/questions.ts";
 import { RunnerError } from "../../src/error.ts";
 import type { ReleaseProvider } from "../../src/release/release.ts";
 import { awaitReady } from "../../src/status/await-ready.ts";
@@ -65,6 +67,31 @@ describe("waiting for a target to answer", () => {
       expect(performance.now() - began).toBeLessThan(20_000);
     },
   );
+
+  test("asks database and bucket at once, and the bucket no more while only the database is away", async () => {
+    const { driver, stream, releases } = await openTarget((await createDatabase()).url, tableMigrations(1));
+    const asked: string[] = [];
+    const state: Driver["state"] = (...given) => {
+      asked.push("database");
+      if (asked.length < 5)
+        return Promise.reject(new RunnerError("DATABASE_UNAVAILABLE", `away ${asked.length}`));
+      return driver.state(...given);
+    };
+    const head: ReleaseProvider["head"] = (signal) => {
+      asked.push("bucket");
+      return releases.head(signal);
+    };
+    const away = {
+      ...questionsBy((question) => question(driver)),
+      url: driver.url,
+      close: driver.close,
+      state,
+    };
+    const target = { driver: away, stream, releases: { ...releases, head } };
+    const options = { timeoutMs: 60_000, pollMs: 10, signal: never, onWaiting: () => undefined };
+    expect(await awaitReady(target, undefined, options)).toMatchObject({ state: { exists: false } });
+    expect(asked).toEqual(["bucket", "database", "database", "database", "database", "bucket"]);
+  });
 
   test("needs no head for a release that is named", async () => {
     expect(await (await makeTarget("SCHEMA")).ask(pinned)).toMatchObject({ newest: undefined });

@@ -78,8 +78,8 @@ export const init: Verb = {
         patienceMs: get(databaseWait) ?? defaultPatienceMs,
         signal,
         output,
-        run: (limits) =>
-          runChange(invocation, target, { goal, trigger: "init", emit: reporter.emit, limits }),
+        run: (limits, looked) =>
+          runChange(invocation, target, { goal, trigger: "init", emit: reporter.emit, limits, looked }),
       });
       reporter.end();
       if (end.kind === "ahead") return showAhead(invocation, target.name, end);
