@@ -1,4 +1,5 @@
 import { userInfo, hostname } from "node:os";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Emit } from "../executor/event.ts";
 import type { RunResult } from "../executor/result.ts";
 import type { RunAction } from "../history/run.ts";
@@ -22,9 +23,12 @@ export async function changeDatabase(
   const { context, output, get } = invocation;
   const wiring = await context.wire();
   await using opened = await wiring.openTarget(chooseTarget(invocation), directionsOf(goal, get(onFailure)));
-  // Database and bucket answer while the rest of the program is loaded.
+  // Database and bucket answer while the rest of the program is loaded. That keeps it busy, so the questions leave first: the
+  // bucket's in this turn, and in the next the database's, whose client is loaded then.
   const looked = look({ release: get(release) ?? null }, opened.target, invocation.signal);
   looked.catch(() => "the run meets it again");
+  await nextTurn();
+  await nextTurn();
   const reporter = await openReporter(output);
   try {
     const result = await runChange(invocation, opened.target, { goal, trigger, emit: reporter.emit, looked });

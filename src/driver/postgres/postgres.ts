@@ -11,12 +11,13 @@ import { leaseTimes, type LeaseTimes } from "../lease-keeper.ts";
 import { noopRecorder } from "./accept-noop.ts";
 import { acceptRun } from "./accept-run.ts";
 import { auditLog } from "./audit.ts";
-import { openPool, type ConnectionPool } from "./connection.ts";
+import type { ConnectionPool } from "./connection.ts";
 import { firstValue, PostgresDatabase } from "./database.ts";
 import { foreignHistories } from "./foreign/histories.ts";
 import { readEntry, selectHistory } from "./history.ts";
 import { forceRelease } from "./lease.ts";
 import { changePause } from "./pause.ts";
+import { openPool } from "./pool.ts";
 import { readRoot, selectRoots } from "./roots.ts";
 import {
   pickUpRuns,
