@@ -23,7 +23,7 @@ const external = ["libpg-query", "esbuild", "@aws-sdk/client-kms", "pg-native"];
 const groups = [
   {
     name: "run",
-    test: /\/src\/(?:together|runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file)|bin\/lambda\/(?:handler|host|work|execution|message)|bin\/config(?:-file|-schema)?)\.ts$/,
+    test: /\/src\/(?:together|runner|(?:run|driver|history|migration)\/[\w-]+|source\/(?!s3|gcs|folder|make-folders|at-once)[\w-]+|release\/(?:signed|trust\/trust-file)|bin\/lambda\/(?:handler|host|work|execution|message)|bin\/config(?:-file|-schema)?)\.ts$/,
   },
   { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
   { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },

@@ -1,7 +1,8 @@
 /** What our bundles have in common: for AWS Lambda, for the container image and for npm. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
-import { rolldown, type Plugin, type RolldownOutput } from "rolldown";
+import { isBuiltin } from "node:module";
+import { basename, dirname, join, relative, resolve } from "node:path";
+import { rolldown, type OutputChunk, type Plugin } from "rolldown";
 
 /** How one is made. */
 export interface BundleOptions {
@@ -54,15 +55,46 @@ const version: Plugin = {
 const builtins: Plugin = {
   name: "builtins",
   renderChunk(code) {
+    const requireAtOnce = "(() => createRequire(import.meta.url))()";
+    const required = /\b__require\("([\w/:]+)"\)/g;
     const statement =
       /^import\s*(?:([\w$]+)\s*,?\s*)?(?:\{([^}]*)\}|\*\s*as\s+([\w$]+))?\s*from\s*["'](node:[\w/]+)["'];$/gm;
-    return code.replace(statement, (_all, ...[whole, names, all, module]: (string | undefined)[]) => {
-      const parts = names === undefined ? [] : [`{ ${names.replaceAll(" as ", ": ")} }`];
-      return [...parts, whole, all]
-        .filter((part) => part !== undefined)
-        .map((part) => `const ${part} = process.getBuiltinModule("${module}");`)
-        .join(" ");
-    });
+    // What makes a `require` is for packages that may be absent, which few runs look for.
+    const lean = code.includes(requireAtOnce)
+      ? code
+          .replace('import { createRequire } from "node:module";', "")
+          .replace(
+            requireAtOnce,
+            '(id) => process.getBuiltinModule("node:module").createRequire(import.meta.url)(id)',
+          )
+      : code;
+    return (
+      lean
+        .replace(statement, (_all, ...[whole, names, all, module]: (string | undefined)[]) => {
+          const parts = names === undefined ? [] : [`{ ${names.replaceAll(" as ", ": ")} }`];
+          return [...parts, whole, all]
+            .filter((part) => part !== undefined)
+            .map((part) => `const ${part} = process.getBuiltinModule("${module}");`)
+            .join(" ");
+        })
+        // Not by the name `process` alone, which is what some call the very module that they require.
+        .replace(required, (all, module: string) =>
+          isBuiltin(module) ? `globalThis.process.getBuiltinModule("${module}")` : all,
+        )
+    );
+  },
+};
+
+/** Commander can run verbs that are programs of their own. Ours are not, and what starts programs takes long to load. */
+const subprograms: Plugin = {
+  name: "subprograms",
+  transform: {
+    filter: { id: /[/\\]commander[/\\]lib[/\\]command\.js$/ },
+    handler: (code) =>
+      code.replace(
+        /^import childProcess from ['"]node:child_process['"];$/m,
+        "const childProcess = undefined;",
+      ),
   },
 };
 
@@ -81,19 +113,20 @@ export async function bundle(options: BundleOptions): Promise<Bundle> {
     external: (id, importer) => external.includes(id) || isTried(id, importer),
     // Modules as they were written can be left out where nobody uses them.
     resolve: { mainFields: ["module", "main"] },
-    plugins: [version, builtins],
+    plugins: [version, builtins, subprograms],
     checks: { ineffectiveDynamicImport: false },
   });
   const { output } = await build.generate({
     format: "esm",
-    minify: keepsNames ? { compress: true, codegen: true, mangle: false } : true,
+    minify: { compress: true, codegen: true, mangle: { toplevel: true, keepNames: keepsNames } },
     comments: false,
     entryFileNames: "[name]",
     chunkFileNames: `chunks/[name]-[hash]${/\.m?js$/.exec(name)?.[0] ?? ".js"}`,
     codeSplitting: { groups: groups.map((group, index) => ({ ...group, priority: groups.length - index })) },
   });
   await build.close();
-  return { files: filesOf(output), outputs: outputsOf(output) };
+  const pieces = withoutFacades(output.flatMap((file) => (file.type === "chunk" ? [pieceOf(file)] : [])));
+  return { files: filesOf(pieces), outputs: outputsOf(pieces) };
 }
 
 /** Writes a bundle into a folder; what else is there stays. */
@@ -104,33 +137,63 @@ export function writeBundle(folder: string, { files }: Pick<Bundle, "files">): v
   }
 }
 
-function filesOf(output: RolldownOutput["output"]): Map<string, Uint8Array> {
-  const files = new Map<string, Uint8Array>();
-  for (const file of output)
-    files.set(file.fileName, Buffer.from(file.type === "chunk" ? file.code : file.source));
-  files.set(
-    "LICENSES.txt",
-    Buffer.from(licencesOf(Object.values(outputsOf(output)).flatMap((one) => one.inputs))),
-  );
-  return files;
+/** One file of the program, as the bundler gives it. */
+interface Piece {
+  readonly name: string;
+  readonly code: string;
+  readonly exports: readonly string[];
+  readonly inputs: readonly string[];
 }
 
-function outputsOf(output: RolldownOutput["output"]): Record<string, BundledFile> {
+function pieceOf({ fileName, code, exports, moduleIds }: OutputChunk): Piece {
+  const inputs = moduleIds.map((id) => relative(root, id).replaceAll("\\", "/"));
+  return { name: fileName, code, exports, inputs };
+}
+
+/** What the bundler writes for an `import()` of a module that shares its file with others: `export{t as run}from"./run.js";` */
+const facade = /^export\s*\{([^}]*)\}\s*from\s*"\.\/([^"]+)";?\s*$/;
+
+/**
+ * Has each `import()` go to the file that its module is in. Whatever is in between holds names alone, and Node takes about as
+ * long for a file of 50 bytes as for one of 20 KiB.
+ */
+function withoutFacades(pieces: readonly Piece[]): readonly Piece[] {
+  const facades = new Map(
+    pieces.flatMap(({ name, code }) => {
+      const [, names, file] = facade.exec(code) ?? [];
+      return names === undefined || file === undefined ? [] : [[basename(name), { names, file }]];
+    }),
+  );
+  const imported = /\bimport\(([`"])(\.\/(?:chunks\/)?)([\w.-]+)\1\)/g;
+  const direct = pieces.map((piece) => ({
+    ...piece,
+    code: piece.code.replace(imported, (all, _quote, folder: string, name: string) => {
+      const found = facades.get(name);
+      if (found === undefined) return all;
+      const given = found.names.split(",").map((one) => {
+        const [inFile = "", outside = inFile] = one.trim().split(/\s+as\s+/);
+        return `${outside}:m.${inFile}`;
+      });
+      return `import("${folder}${found.file}").then(m=>({${given.join(",")}}))`;
+    }),
+  }));
+  return direct.filter(({ name }) => !facades.has(basename(name)) || !name.startsWith("chunks/"));
+}
+
+function filesOf(pieces: readonly Piece[]): Map<string, Uint8Array> {
+  const licences = licencesOf(pieces.flatMap(({ inputs }) => inputs));
+  return new Map([
+    ...pieces.map(({ name, code }) => [name, Buffer.from(code)] as const),
+    ["LICENSES.txt", Buffer.from(licences)] as const,
+  ]);
+}
+
+function outputsOf(pieces: readonly Piece[]): Record<string, BundledFile> {
   return Object.fromEntries(
-    output.flatMap((file) =>
-      file.type === "chunk"
-        ? [
-            [
-              file.fileName,
-              {
-                bytes: Buffer.byteLength(file.code),
-                exports: file.exports,
-                inputs: file.moduleIds.map((id) => relative(root, id).replaceAll("\\", "/")),
-              },
-            ] as const,
-          ]
-        : [],
-    ),
+    pieces.map(({ name, code, exports, inputs }) => [
+      name,
+      { bytes: Buffer.byteLength(code), exports, inputs },
+    ]),
   );
 }
 

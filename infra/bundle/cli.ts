@@ -20,7 +20,7 @@ const groups = [
   // What is needed to ask bucket and database, which answer while the run itself is loaded.
   {
     name: "open",
-    test: /\/src\/(?:together|cli\/command\/up|bin\/(?:wire|open-target)|run\/look|driver\/[\w-]+|history\/[\w-]+|migration\/syntax-message|source\/(?!s3|gcs|folder)[\w-]+|release\/(?:signed|trust\/trust-file))\.ts$/,
+    test: /\/src\/(?:together|cli\/command\/up|bin\/(?:wire|open-target)|run\/look|driver\/[\w-]+|history\/[\w-]+|migration\/syntax-message|source\/(?!s3|gcs|folder|make-folders|at-once)[\w-]+|release\/(?:signed|trust\/trust-file))\.ts$/,
   },
   {
     name: "run",
@@ -30,6 +30,7 @@ const groups = [
   { name: "execute", test: /\/src\/release\/fetch-signed\.ts$/ },
   { name: "language", test: /\/src\/migration\/[\w-]+\.ts$/ },
   { name: "postgres", test: /\/src\/driver\/postgres\/postgres\.ts$/ },
+  { name: "pg", test: /\/src\/driver\/postgres\/clients\.ts$/ },
   { name: "postgres-lease", test: /\/src\/driver\/postgres\/under-lease\.ts$/ },
   { name: "mongodb", test: /\/src\/driver\/mongodb\/mongodb\.ts$/ },
   { name: "s3", test: /\/src\/source\/s3\.ts$/ },

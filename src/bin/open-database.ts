@@ -1,5 +1,4 @@
 import type { Variables } from "../cli/context.ts";
-import { readSecretFile } from "../cli/secret-file.ts";
 import type { DatabaseAccess } from "../driver/access.ts";
 import type { Driver } from "../driver/driver.ts";
 import { openDriver } from "../driver/open.ts";
@@ -67,8 +66,10 @@ async function readUrl(from: UrlSettings, variables: Variables): Promise<string>
   switch (from.kind) {
     case "text":
       return from.url;
-    case "file":
+    case "file": {
+      const { readSecretFile } = await import("../cli/secret-file.ts");
       return (await readSecretFile(from.path, "the database URL's file")).trim();
+    }
     case "variable": {
       const url = variables[from.name];
       if (url !== undefined && url !== "") return url;

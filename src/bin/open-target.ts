@@ -8,7 +8,6 @@ import type { ServiceDatabase, WatchedObject } from "../run/target.ts";
 import type { Target } from "../runner.ts";
 import { parseLocation } from "../source/location.ts";
 import { lazyDriver, lazyReleases, onceOpen } from "./lazy-clients.ts";
-import { openBackup } from "./open-backup.ts";
 import { accessTo, engineOfAccess, openDatabase, streamOf } from "./open-database.ts";
 import { openReleases, sourceOf } from "./open-releases.ts";
 import { defaultEnvironment, type TargetSettings } from "./settings.ts";
@@ -98,7 +97,9 @@ async function targetOf(
 }
 
 async function backupOf({ backup }: TargetSettings, variables: Variables): Promise<Backup | undefined> {
-  return backup === undefined ? undefined : openBackup(backup, variables);
+  if (backup === undefined) return undefined;
+  const { openBackup } = await import("./open-backup.ts");
+  return openBackup(backup, variables);
 }
 
 function releasesOf(

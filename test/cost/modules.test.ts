@@ -13,27 +13,35 @@ needs("versitygw", "fake-gcs-server");
 const sources = fileURLToPath(new URL("../../src/", import.meta.url));
 
 /** Files of ours that one run may load, at the most: reading them is most of what a start takes. Lower it when it can be lowered. */
-const mostFiles = { up: 170, folder: 188, status: 140, help: 32 };
+const mostFiles = { up: 162, folder: 179, status: 133, help: 32 };
 /** The same of the published program, whose files hold many of these. */
-const mostOfBundle = { files: 22, bytes: 570 * 1_024, bytesToHelp: 112 * 1_024 };
+const mostOfBundle = { files: 10, bytes: 440 * 1_024, bytesToHelp: 88 * 1_024 };
 /** Rooms, and parts of rooms, that nobody needs who has nothing to do on PostgreSQL. */
 const notWhenIdle =
   /^(http|adopt|status\/await|telemetry|notify|event|dispatch|hook|driver\/mongodb|driver\/postgres\/(session|statements|backfill|worker|take-lease|hold-lease|probe)|release\/publish|release\/review|bin\/(server|open-(callers|policy|notifier|log)|work|config-(file|schema)))/;
 
-/** Run before the program: writes down every file that it loads. */
+/** Of Node's own modules, those that take a millisecond and more, and that asking a bucket and a database has no use for. */
+const notOfNodeWhenIdle =
+  /^NativeModule (child_process|fs\/promises|readline|tls|https|http2|worker_threads)$/;
+
+/** Run before the program: writes down every file that it loads, and which modules of Node are there when it ends. */
 const recorder = `
 import { registerHooks } from "node:module";
 import { writeFileSync } from "node:fs";
 const loaded = [];
 registerHooks({ load(url, context, next) { loaded.push(url); return next(url, context); } });
-process.on("exit", () => writeFileSync(process.env.LOADED_FILES, JSON.stringify(loaded)));`;
+process.on("exit", () => writeFileSync(process.env.LOADED_FILES, JSON.stringify({ loaded, ofNode: process.moduleLoadList })));`;
 
-/** Runs the program to a good end; all files that it loads, in their order, and what it says. */
+/** Runs the program to a good end; all files that it loads, in their order, the modules of Node, and what it says. */
 async function filesOf(
   program: string,
   site: Site,
   argv: readonly string[],
-): Promise<{ readonly files: readonly string[]; readonly said: string }> {
+): Promise<{
+  readonly files: readonly string[];
+  readonly ofNode: readonly string[];
+  readonly said: string;
+}> {
   const out = join(site.folder, "loaded.json");
   const hooks = `data:text/javascript,${encodeURIComponent(recorder)}`;
   const child = spawn(process.execPath, ["--import", hooks, program, ...argv], {
@@ -43,9 +51,10 @@ async function filesOf(
   const ended = new Promise<unknown>((resolve) => child.on("close", resolve));
   const [said, wrong] = await Promise.all([text(child.stdout), text(child.stderr)]);
   expect([await ended, wrong]).toEqual([0, expect.any(String)]);
-  const urls = new Set(JSON.parse(await readFile(out, "utf8")) as readonly string[]);
+  const { loaded, ofNode } = JSON.parse(await readFile(out, "utf8")) as Record<"loaded" | "ofNode", string[]>;
   return {
-    files: [...urls].filter((url) => url.startsWith("file:")).map((url) => fileURLToPath(url)),
+    files: [...new Set(loaded)].filter((url) => url.startsWith("file:")).map((url) => fileURLToPath(url)),
+    ofNode,
     said,
   };
 }
@@ -56,6 +65,8 @@ interface Loaded {
   readonly ours: readonly string[];
   /** names of the packages that any other file is of */
   readonly packages: readonly string[];
+  /** modules of Node's own */
+  readonly ofNode: readonly string[];
   readonly said: string;
 }
 
@@ -72,9 +83,9 @@ beforeAll(async () => {
 });
 
 async function loadedBy(site: Site, argv: readonly string[]): Promise<Loaded> {
-  const { files, said } = await filesOf(program, site, argv);
+  const { files, ofNode, said } = await filesOf(program, site, argv);
   const ours = files.filter((file) => file.startsWith(sources)).map((file) => file.slice(sources.length));
-  return { ours, packages: packagesOf(files), said };
+  return { ours, packages: packagesOf(files), ofNode, said };
 }
 /** What one run of the published program loads. */
 interface LoadedOfBundle extends Loaded {
@@ -84,7 +95,7 @@ interface LoadedOfBundle extends Loaded {
 
 async function loadedOfBundle(site: Site, argv: readonly string[]): Promise<LoadedOfBundle> {
   const { cli, folder, outputs } = await published();
-  const { files, said } = await filesOf(cli, site, argv);
+  const { files, ofNode, said } = await filesOf(cli, site, argv);
   // Whatever is not of the bundle would be a package that is loaded from beside it.
   expect(files.filter((file) => !file.startsWith(`${folder}/`))).toEqual([]);
   const loaded = files.map((file) => outputs[file.slice(folder.length + 1)]);
@@ -94,6 +105,7 @@ async function loadedOfBundle(site: Site, argv: readonly string[]): Promise<Load
     bytes: loaded.reduce((sum, output) => sum + (output?.bytes ?? 0), 0),
     packages: packagesOf(inputs),
     ours: inputs.filter((input) => input.startsWith("src/")).map((input) => input.slice("src/".length)),
+    ofNode,
     said,
   };
 }
@@ -187,9 +199,26 @@ describe("the command line, as it is published,", () => {
         verb,
         ...loaded.ours.filter((file) => /^(http|driver\/mongodb|telemetry|notify)\//.test(file)),
       ]).toEqual([verb]);
+      expect([verb, ...loaded.ofNode.filter((name) => notOfNodeWhenIdle.test(name))]).toEqual([verb]);
       expect(loaded.fileCount).toBeLessThanOrEqual(mostOfBundle.files);
       expect(loaded.bytes).toBeLessThanOrEqual(mostOfBundle.bytes);
     }
+  });
+
+  test("has all that any part of it asks for", async () => {
+    const { folder, outputs } = await published();
+    const files = Object.keys(outputs).filter((file) => file !== "cli.js");
+    const loader = join(folder, "loader.mjs");
+    await writeFile(
+      loader,
+      `const failed = [];
+for (const file of ${JSON.stringify(files)})
+  await import("./" + file).catch((error) => failed.push(file + ": " + error.message));
+process.stderr.write(JSON.stringify(failed));
+process.exit();`,
+    );
+    const child = spawn(process.execPath, [loader], { env: {}, stdio: ["ignore", "ignore", "pipe"] });
+    expect(JSON.parse(await text(child.stderr))).toEqual([]);
   });
 
   test("needs no release for `wait`, and nothing but itself to say its version or to help", async () => {

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { checkServerIdentity, type ConnectionOptions as TlsOptions } from "node:tls";
+import type { ConnectionOptions as TlsOptions } from "node:tls";
 
 import { RunnerError } from "../../error.ts";
 import type { LogInToken } from "../access.ts";
@@ -182,7 +182,7 @@ function tlsFor(
   const encryption = readTls(asked, host);
   if (endpoint === undefined || mode === "verify-ca") return encryption;
   const isEndpoint: TlsOptions["checkServerIdentity"] = (_, certificate) =>
-    checkServerIdentity(endpoint.host, certificate);
+    process.getBuiltinModule("node:tls").checkServerIdentity(endpoint.host, certificate);
   return { ...encryption, tlsOptions: { ...encryption.tlsOptions, checkServerIdentity: isEndpoint } };
 }
 

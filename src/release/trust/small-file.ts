@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from "node:fs";
 
 import { RunnerError } from "../../error.ts";
 import type { RunnerErrorCode } from "../../error.ts";
@@ -11,9 +11,8 @@ import { releaseLimits } from "../limits.ts";
  */
 export async function readSmallFile(path: string, code: RunnerErrorCode): Promise<Buffer> {
   try {
-    await using file = await open(path, "r");
-    const { size } = await file.stat();
-    if (size <= releaseLimits.keyFileBytes) return await file.readFile();
+    using file = open(path, "r");
+    if (fstatSync(file.handle).size <= releaseLimits.keyFileBytes) return readFileSync(file.handle);
   } catch (error) {
     throw new RunnerError(code, `cannot read "${path}"`, {
       hint: "check the path and who may read it",
@@ -42,8 +41,8 @@ export async function createFile(
   }: { readonly code: "USAGE" | "KEY_INVALID"; readonly mode: number; readonly whyNot: string },
 ): Promise<void> {
   try {
-    await using file = await open(path, "wx", mode);
-    await file.writeFile(content);
+    using file = open(path, "wx", mode);
+    writeFileSync(file.handle, content);
   } catch (cause) {
     const isThere = cause instanceof Error && "code" in cause && cause.code === "EEXIST";
     throw new RunnerError(code, isThere ? `"${path}" is there already` : `cannot create "${path}"`, {
@@ -51,4 +50,10 @@ export async function createFile(
       cause,
     });
   }
+}
+
+/** At once: for a file this small, loading what would wait for it takes far longer than reading it. */
+function open(path: string, flags: "r" | "wx", mode?: number): { readonly handle: number } & Disposable {
+  const handle = openSync(path, flags, mode);
+  return { handle, [Symbol.dispose]: () => closeSync(handle) };
 }

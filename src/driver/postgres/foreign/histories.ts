@@ -11,7 +11,6 @@ import type { PostgresDatabase } from "../database.ts";
 import { serverError } from "../failure.ts";
 import { creationClash, sqlstate } from "../sqlstate.ts";
 import { identifier, literal } from "../tables.ts";
-import { withForeignLock } from "./lock.ts";
 
 /** How the tools call their tables where nobody renames them. */
 const usualNames = [
@@ -61,7 +60,10 @@ export function foreignHistories(database: PostgresDatabase, lockPool: Connectio
           if (!creationClash.has(serverError(cause)?.sqlstate ?? "")) throw cause;
         }
       }),
-    withLock: (place, options, work) => withForeignLock(database, lockPool, place, options, work),
+    async withLock(place, options, work) {
+      const { withForeignLock } = await import("./lock.ts");
+      return withForeignLock(database, lockPool, place, options, work);
+    },
   };
 }
 
