@@ -16,6 +16,9 @@ const idleRoundTrips = 2;
 /** Of a status: the head and the release's signatures; where the database is, and its newest run. */
 const statusCost = { requests: 2, roundTrips: 2 };
 
+/** To the database, of which half are the two records: the statements themselves would be 5,500 more. */
+const idleBytesUp = 4_000;
+
 /** Asks the server. */
 type Ask = (method: string, path: string, body?: object) => Promise<unknown>;
 
@@ -61,7 +64,10 @@ targets:
   };
 }
 
-/** What the second of two equal questions costs: the first may have to connect, or to load what it needs. */
+/** Equal questions after which a server is warm: it has its connections, all code that it needs, and its statements prepared. */
+const warmUp = 40;
+
+/** What a question costs a warm server. */
 interface Warm {
   readonly idle: Cost;
   readonly status: Cost;
@@ -81,7 +87,7 @@ beforeAll(async () => {
     return { idle, status: await repeated(status) };
   };
   const repeated = async (act: () => Promise<unknown>): Promise<Cost> => {
-    await act();
+    for (let asked = 0; asked < warmUp; asked += 1) await act();
     return site.counted(act);
   };
   few = await warm(10);
@@ -103,6 +109,20 @@ describe("a server that has answered before", () => {
         expect(Math.abs(many[of][at].bytesDown - few[of][at].bytesDown)).toBeLessThanOrEqual(256);
     // It has not changed, and that is all that the bucket says.
     expect(many.idle.bucket.bytesDown).toBeLessThanOrEqual(512);
+  });
+
+  test("has the database plan nothing again that it is asked for each time", () => {
+    for (const { idle, status } of [few, many]) {
+      expect(idle.database.asked).toEqual([
+        expect.stringMatching(/^EXECUTE lockkeeper_state/),
+        expect.stringMatching(/^BEGIN/),
+      ]);
+      expect(idle.database.bytesUp).toBeLessThanOrEqual(idleBytesUp);
+      expect([...status.database.asked].toSorted()).toEqual([
+        expect.stringMatching(/^EXECUTE lockkeeper_newest_run/),
+        expect.stringMatching(/^EXECUTE lockkeeper_state/),
+      ]);
+    }
   });
 
   test("connects to neither for a run with nothing to do, nor for a status", () => {

@@ -1,9 +1,11 @@
 import type { AcceptedNoop, NoopRun } from "../runs.ts";
-import { addAccepted, earlierRun } from "./accept-run.ts";
+import { addUsed, earlierRun, useColumns, useValues, type UseValues } from "./accept-run.ts";
 import { addLinked } from "./audit.ts";
 import type { Connection } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
-import { insertNoop, readRun } from "./runs.ts";
+import type { Statement, Write } from "./prepared.ts";
+import { insertNoop, readRun, requestedColumns, requestedValues, type RequestedValues } from "./runs.ts";
+import { literal, type TableNames } from "./tables.ts";
 import { Together } from "../../together.ts";
 
 /** Runs that one transaction records; the rest wait for the next. */
@@ -47,9 +49,8 @@ async function record(
 ): Promise<readonly AcceptedNoop[]> {
   const { t } = database;
   const added = {
-    before: noops.map((noop, index) =>
-      addAccepted(t, noop.run, (where) => insertNoop(t, noop, where), isToSweep && index === 0),
-    ),
+    statements: [acceptedNoop(t)],
+    before: (write: Write) => noops.map((noop, index) => writeNoop(t, noop, write, isToSweep && index === 0)),
     records: noops.flatMap(({ run, records }) => records.map((text) => ({ text, run: run.id }))),
   };
   const { results, entries } = await addLinked(database, connection, added, signal);
@@ -64,4 +65,29 @@ async function record(
     );
   }
   return accepted;
+}
+
+/** Adds the row of one run where its token is new. */
+function acceptedNoop(
+  t: TableNames,
+  isToSweep = false,
+): Statement<keyof (RequestedValues & UseValues) | "version"> {
+  return {
+    name: "lockkeeper_noop",
+    types: { ...requestedColumns, ...useColumns, version: "text" },
+    text: ({ version, issuer, jti, expires_at, ...run }) =>
+      addUsed(t, run, { issuer, jti, expires_at }, (where) => insertNoop(t, run, version, where), isToSweep),
+  };
+}
+
+function writeNoop(
+  t: TableNames,
+  { run, releaseDigest, version }: NoopRun,
+  write: Write,
+  isToSweep: boolean,
+): string {
+  const requested = requestedValues({ ...run, releaseDigest });
+  if (run.singleUse === null) return insertNoop(t, requested, literal(version), "true");
+  const used = { ...requested, ...useValues(run.singleUse), version: literal(version) };
+  return isToSweep ? acceptedNoop(t, true).text(used) : write(acceptedNoop(t), used);
 }

@@ -2,7 +2,7 @@ import { RunnerError } from "../../error.ts";
 import type { AcceptedRun, NewRun } from "../runs.ts";
 import type { Connection } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
-import { insertRun, readRun, selectRuns } from "./runs.ts";
+import { insertRun, readRun, type RequestedValues, requestedValues, selectRuns } from "./runs.ts";
 import { readState, selectState } from "./state.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -14,7 +14,7 @@ export async function acceptRun(
   signal: AbortSignal,
 ): Promise<AcceptedRun> {
   const { t } = database;
-  const message = `${addAccepted(t, run, (where) => insertRun(t, run, "queued", where))}; ${selectState(t, run.stream)}`;
+  const message = `${accepting(t, run)}; ${selectState(t, run.stream)}`;
   const results = await database.withTables(connection, signal, () => connection.send(message, signal));
   const [added, state] = results;
   const stateRow = state?.rows[0];
@@ -47,27 +47,43 @@ export async function earlierRun(
   throw new RunnerError("INTERNAL", "a run was neither added nor found");
 }
 
+function accepting(t: TableNames, run: NewRun): string {
+  const insert = (where: string): string => insertRun(t, run, "queued", where);
+  if (run.singleUse === null) return insert("true");
+  return addUsed(t, requestedValues(run), useValues(run.singleUse), insert);
+}
+
+/** Columns of a single-use id, and their types. */
+export const useColumns = { issuer: "text", jti: "text", expires_at: "timestamptz" } as const;
+
+/** A value for each of {@link useColumns}, as SQL. */
+export type UseValues = Readonly<Record<keyof typeof useColumns, string>>;
+
+/** A single-use id, as literals. */
+export function useValues({ issuer, jti, expiresAt }: NonNullable<NewRun["singleUse"]>): UseValues {
+  return { issuer: literal(issuer), jti: literal(jti), expires_at: literal(expiresAt) };
+}
+
 /**
  * Records a request with its single-use id in one statement: the run's row is added only when the id is new.
  *
  * @param insert - adds the run's row where a condition holds
  * @param isToSweep - expired ids of the same issuer are swept along the way
  */
-export function addAccepted(
+export function addUsed(
   t: TableNames,
-  run: NewRun,
+  { id, idempotency_key, body_digest }: RequestedValues,
+  { issuer, jti, expires_at }: UseValues,
   insert: (where: string) => string,
   isToSweep = true,
 ): string {
-  if (run.singleUse === null) return insert("true");
-  const { issuer, jti, expiresAt } = run.singleUse;
   // A retry with a new token belongs to the run that its key began.
-  const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)}), ${literal(run.id)})`;
+  const firstRun = `coalesce((SELECT id FROM ${t.runs} WHERE idempotency_key = ${idempotency_key}), ${id})`;
   // A key that belongs to another body is refused, and then the token is not used up.
-  const otherBody = `SELECT FROM ${t.runs} WHERE idempotency_key = ${literal(run.idempotencyKey)} AND body_digest IS DISTINCT FROM ${literal(run.bodyDigest)}`;
-  const swept = `swept AS (DELETE FROM ${t.requests} WHERE issuer = ${literal(issuer)} AND jti <> ${literal(jti)} AND expires_at < pg_catalog.clock_timestamp()), `;
+  const otherBody = `SELECT FROM ${t.runs} WHERE idempotency_key = ${idempotency_key} AND body_digest IS DISTINCT FROM ${body_digest}`;
+  const swept = `swept AS (DELETE FROM ${t.requests} WHERE issuer = ${issuer} AND jti <> ${jti} AND expires_at < pg_catalog.clock_timestamp()), `;
   return `WITH ${isToSweep ? swept : ""}used AS (INSERT INTO ${t.requests} (issuer, jti, body_digest, run_id, expires_at)
-  SELECT ${literal(issuer)}, ${literal(jti)}, ${literal(run.bodyDigest ?? "")}, ${firstRun}, ${literal(expiresAt)}
+  SELECT ${issuer}, ${jti}, coalesce(${body_digest}, ''), ${firstRun}, ${expires_at}
   WHERE NOT EXISTS (${otherBody})
   ON CONFLICT DO NOTHING RETURNING 1)
  ${insert("EXISTS (SELECT FROM used)")}`;

@@ -7,6 +7,7 @@ import type { Connection, Row, StatementResult } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
 import { serverError } from "./failure.ts";
 import { begin } from "./lease.ts";
+import { sendPrepared, type Statement, type Write } from "./prepared.ts";
 import { sqlstate } from "./sqlstate.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -29,7 +30,7 @@ export function auditLog(database: PostgresDatabase): AuditLog {
   return {
     append: (text, signal) =>
       database.use(signal, async (connection) => {
-        const added = { before: [], records: [{ text, run: null }] };
+        const added = { statements: [], before: () => [], records: [{ text, run: null }] };
         const { entries } = await addLinked(database, connection, added, signal);
         return entries[0] as AuditEntry;
       }),
@@ -40,8 +41,10 @@ export function auditLog(database: PostgresDatabase): AuditLog {
 
 /** What one transaction adds to the log, and what it does before that. */
 export interface Addition {
+  /** those of what comes before that are sent often */
+  readonly statements: readonly Statement[];
   /** statements that the records are about */
-  readonly before: readonly string[];
+  before(write: Write): readonly string[];
   readonly records: readonly NewRecord[];
 }
 
@@ -62,19 +65,33 @@ export interface NewRecord {
 export async function addLinked(
   database: PostgresDatabase,
   connection: Connection,
-  { before, records }: Addition,
+  { statements, before, records }: Addition,
   signal: AbortSignal,
 ): Promise<{ readonly results: readonly StatementResult[]; readonly entries: readonly AuditEntry[] }> {
-  const settings = [begin, "SET LOCAL synchronous_commit = on", `SET LOCAL lock_timeout = ${lockMs}`];
-  const statements = [...settings, ...before, appendLinked(database.t, records), "COMMIT"];
+  const settings = [
+    begin,
+    "SET LOCAL synchronous_commit = on",
+    `SET LOCAL lock_timeout = ${lockMs}`,
+    // What is prepared keeps its plan: one that suits tables while they are small would go through all of them later.
+    "SET LOCAL enable_seqscan = off",
+  ];
+  const append = appendLinked(database.t);
+  const message = (write: Write): string =>
+    [
+      ...settings,
+      ...before(write),
+      ...records.map(({ text, run }) => write(append, { text: literal(text), run: literal(run) })),
+      "COMMIT",
+    ].join(";\n");
   const giveUpAt = performance.now() + patienceMs;
   for (let attempt = 1; ; attempt += 1) {
     try {
       const all = await database.withTables(connection, signal, () =>
-        connection.send(statements.join(";\n"), signal),
+        sendPrepared(connection, [...statements, append], message, signal),
       );
-      const results = all.slice(settings.length);
-      const entries = (results[before.length]?.rows ?? []).map(readEntry).toSorted((a, b) => a.seq - b.seq);
+      const done = all.slice(settings.length, -1);
+      const results = done.slice(0, done.length - records.length);
+      const entries = done.slice(results.length).flatMap(({ rows }) => rows.map(readEntry));
       return { results, entries };
     } catch (cause) {
       if (!crowded.has(serverError(cause)?.sqlstate ?? "")) throw cause;
@@ -95,19 +112,21 @@ const crowded: ReadonlySet<string> = new Set([
 
 const columns = "seq, previous, sha256, text";
 
-/** The server computes each link as `linkOf` does, so that nobody else has time between reading and writing. */
-function appendLinked(t: TableNames, records: readonly NewRecord[]): string {
-  const values = records.map(
-    ({ text, run }, index) =>
-      `(${index}, ${literal(text)}::text, ${run === null ? "true" : `EXISTS (SELECT FROM ${t.runs} WHERE id = ${literal(run)})`})`,
-  );
-  return `WITH RECURSIVE newest AS MATERIALIZED (SELECT seq, sha256 FROM ${t.audit} ORDER BY seq DESC LIMIT 1),
- wanted AS MATERIALIZED (SELECT pg_catalog.row_number() OVER (ORDER BY place) AS place, text FROM (VALUES ${values.join(", ")}) v (place, text, is_wanted) WHERE is_wanted),
- linked (place, seq, previous, sha256, text) AS (
-  SELECT 0::bigint, coalesce((SELECT seq FROM newest), 0), ''::text, coalesce((SELECT sha256 FROM newest), ${literal(firstLink)}), ''::text
-  UNION ALL SELECT w.place, l.seq + 1, l.sha256, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(l.sha256 || E'\\n' || w.text, 'UTF8')), 'hex'), w.text
-   FROM linked l JOIN wanted w ON w.place = l.place + 1)
-INSERT INTO ${t.audit} (${columns}) SELECT ${columns} FROM linked WHERE place > 0 RETURNING ${columns}`;
+/**
+ * Adds one record where its run is there, or it has none. The server computes the link as `linkOf` does, so that nobody
+ * else has time between reading and writing; a record that follows in the same transaction is linked to this one, because
+ * whoever else takes a number after it waits for our commit.
+ */
+function appendLinked(t: TableNames): Statement<"text" | "run"> {
+  return {
+    name: "lockkeeper_audit",
+    types: { text: "text", run: "text" },
+    text: ({ text, run }) => `INSERT INTO ${t.audit} (${columns})
+ SELECT coalesce(newest.seq, 0) + 1, p.link, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.link || E'\\n' || ${text}, 'UTF8')), 'hex'), ${text}
+ FROM (SELECT 1) one LEFT JOIN (SELECT seq, sha256 FROM ${t.audit} ORDER BY seq DESC LIMIT 1) newest ON true,
+  LATERAL (SELECT coalesce(newest.sha256, ${literal(firstLink)}) AS link) p
+ WHERE ${run} IS NULL OR EXISTS (SELECT FROM ${t.runs} WHERE id = ${run}) RETURNING ${columns}`,
+  };
 }
 
 function selectEntries(t: TableNames, { after, limit, newest = false }: AuditQuery): string {

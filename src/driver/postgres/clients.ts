@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import pg from "pg";
 
 import type { Address } from "./address.ts";
-import { answerMs, type Connection } from "./connection.ts";
+import { answerMs, type Connection, type Known } from "./connection.ts";
 import { type Row, SimpleQuery } from "./simple-query.ts";
 
 /** The clients of `pg` that one address has, as connections. */
@@ -55,7 +55,11 @@ export function openClients(address: Address, secured: boolean, sockets: Socket[
   return { connect: async () => connectionOf(await pool.connect()), end: () => pool.end() };
 }
 
+const knownOf = new WeakMap<pg.PoolClient, Known>();
+
 function connectionOf(client: pg.PoolClient): Connection {
+  const known = knownOf.get(client) ?? { isPooled: undefined, messages: 0, prepared: new Set() };
+  knownOf.set(client, known);
   let lost = false;
   let released = false;
   const onError = (): void => {
@@ -72,6 +76,7 @@ function connectionOf(client: pg.PoolClient): Connection {
   protocol.on("commandComplete", onComplete);
   return {
     processId: Number(Reflect.get(client, "processID")),
+    known,
     async send(message, signal, patienceMs = answerMs, values = []) {
       signal?.throwIfAborted();
       const cut = (): void => {
@@ -94,6 +99,10 @@ function connectionOf(client: pg.PoolClient): Connection {
       }
     },
     completed: () => completed,
+    forget() {
+      known.messages = 0;
+      known.prepared.clear();
+    },
     isLost: () => lost,
     release(isBroken = false) {
       if (released) return;

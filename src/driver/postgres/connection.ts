@@ -2,6 +2,16 @@ import type { StatementResult } from "./simple-query.ts";
 
 export type { Row, StatementResult } from "./simple-query.ts";
 
+/** What we have found out about a connection; whoever has it next knows it as well. */
+export interface Known {
+  /** a pooler is between us and the server; undefined: nobody has asked */
+  isPooled: boolean | undefined;
+  /** sent to it by whoever would have prepared their statements */
+  messages: number;
+  /** names of statements that it has, unless somebody has put them away */
+  readonly prepared: Set<string>;
+}
+
 /**
  * One connection, spoken to by the simple protocol: a message may hold several statements and needs no
  * prepared statement, so the same code works through a pooler in transaction mode.
@@ -24,8 +34,11 @@ export interface Connection {
   ): Promise<readonly StatementResult[]>;
   /** as the server, or a pooler before it, said at start-up */
   readonly processId: number;
+  readonly known: Known;
   /** statements of the last message that the server has completed; when it failed, the next one is to blame */
   completed(): number;
+  /** For whoever is about to let migrations work on it: nothing that is known will be true afterwards. */
+  forget(): void;
   /** true once the socket is gone; every further `send` rejects */
   isLost(): boolean;
   /** Back to the pool, or closed when `isBroken`. */

@@ -7,8 +7,9 @@ import type { Connection, ConnectionPool, Row, StatementResult } from "./connect
 import { databaseFailure, serverError } from "./failure.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";
 import { readInstant } from "./instant.ts";
-import { readFacts, readState, selectFacts, selectState, type ServerFacts } from "./state.ts";
-import { addColumns, createTables, type TableNames } from "./tables.ts";
+import { sendPrepared, type Statement, type Write } from "./prepared.ts";
+import { readFacts, readState, selectFacts, stateQuestion, type ServerFacts } from "./state.ts";
+import { addColumns, createTables, literal, type TableNames } from "./tables.ts";
 
 /** The oldest server this driver is tested with. */
 const oldestVersion = 140_000;
@@ -40,9 +41,10 @@ export class PostgresDatabase {
 
   /** What the database says of a stream; a database without our tables has the state of a fresh one. */
   async readState(connection: Connection, stream: string, signal: AbortSignal): Promise<StreamState> {
+    const question = stateQuestion(this.t);
     try {
       const [result] = await this.#withColumns(connection, signal, () =>
-        connection.send(selectState(this.t, stream), signal),
+        sendPrepared(connection, [question], (write) => write(question, { stream: literal(stream) }), signal),
       );
       const row = result?.rows[0] ?? {};
       this.#hasTables = true;
@@ -79,10 +81,27 @@ export class PostgresDatabase {
   }
 
   /** Rows of a message's last statement; none where our tables are absent. */
-  async rows(message: string, signal: AbortSignal): Promise<StatementResult["rows"]> {
+  rows(message: string, signal: AbortSignal): Promise<StatementResult["rows"]> {
+    return this.#rowsOf(signal, (connection) => connection.send(message, signal));
+  }
+
+  /** As {@link rows}, of what is asked often. */
+  rowsOf<Parameter extends string>(
+    statement: Statement<Parameter>,
+    values: Readonly<Record<Parameter, string>>,
+    signal: AbortSignal,
+  ): Promise<StatementResult["rows"]> {
+    const message = (write: Write): string => write(statement, values);
+    return this.#rowsOf(signal, (connection) => sendPrepared(connection, [statement], message, signal));
+  }
+
+  #rowsOf(
+    signal: AbortSignal,
+    send: (connection: Connection) => Promise<readonly StatementResult[]>,
+  ): Promise<StatementResult["rows"]> {
     return this.use(signal, async (connection) => {
       try {
-        const results = await this.#withColumns(connection, signal, () => connection.send(message, signal));
+        const results = await this.#withColumns(connection, signal, () => send(connection));
         return results.at(-1)?.rows ?? [];
       } catch (cause) {
         if (serverError(cause)?.sqlstate === sqlstate.undefinedTable) return [];

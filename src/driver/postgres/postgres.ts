@@ -20,6 +20,7 @@ import { changePause } from "./pause.ts";
 import { openPool } from "./pool.ts";
 import { readRoot, selectRoots } from "./roots.ts";
 import {
+  newestRun,
   pickUpRuns,
   readPickedUp,
   readRun,
@@ -95,10 +96,12 @@ class PostgresDriver implements Driver {
   }
 
   async runs(query: Parameters<Driver["runs"]>[0], signal: AbortSignal): ReturnType<Driver["runs"]> {
-    const rows = await this.#database.rows(
-      selectRuns(this.#database.t, runConditions(this.#database.t, query), query.limit),
-      signal,
-    );
+    const { t } = this.#database;
+    const { target, limit, ...more } = query;
+    const isNewest = limit === 1 && Object.keys(more).length === 0;
+    const rows = await (isNewest
+      ? this.#database.rowsOf(newestRun(t), { target: literal(target) }, signal)
+      : this.#database.rows(selectRuns(t, runConditions(t, query), limit), signal));
     return rows.map(readRun);
   }
 

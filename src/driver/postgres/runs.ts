@@ -9,59 +9,85 @@ import type {
   RunStatus,
   RunTrigger,
 } from "../../history/run.ts";
-import type { NewRun, NoopRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
+import type { NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../runs.ts";
 import type { RunBeginning } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
+import type { Statement } from "./prepared.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 const endedStatuses = "('succeeded', 'failed', 'canceled')";
 /** how long a run that is not under a lease belongs to the process that said so last: three of its sweeps */
 const claim = "pg_catalog.clock_timestamp() + interval '45 seconds'";
 
-/** Adds a run's row; gives its id, or no row when id or idempotency key are taken. `where` may name a further condition. */
-export function insertRun(t: TableNames, run: NewRun, status: "queued" | "running", where = "true"): string {
-  return `${insertInto(t, run, status, {})} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run, ${attemptColumns}`;
+/** Columns of what a request says of its run, and their types. */
+export const requestedColumns = {
+  id: "text",
+  target: "text",
+  stream: "text",
+  action: "text",
+  trigger: "text",
+  caller: "jsonb",
+  release_digest: "text",
+  labels: "jsonb",
+  run_order: "jsonb",
+  idempotency_key: "text",
+  body_digest: "text",
+} as const;
+
+/** A value for each of {@link requestedColumns}, as SQL */
+export type RequestedValues = Readonly<Record<keyof typeof requestedColumns, string>>;
+
+/** What a request says of its run, as literals. */
+export function requestedValues(run: NewRun): RequestedValues {
+  return {
+    id: literal(run.id),
+    target: literal(run.target),
+    stream: literal(run.stream),
+    action: literal(run.action),
+    trigger: literal(run.trigger),
+    caller: jsonLiteral(run.caller),
+    release_digest: literal(run.releaseDigest),
+    labels: jsonLiteral(run.labels),
+    run_order: jsonLiteral(run.order),
+    idempotency_key: literal(run.idempotencyKey),
+    body_digest: literal(run.bodyDigest),
+  };
 }
 
-/** Adds the row of a run that was over before it began; gives it as {@link selectRuns} does, or no row as {@link insertRun}. */
-export function insertNoop(t: TableNames, { run, releaseDigest, version }: NoopRun, where = "true"): string {
-  const end = {
-    outcome: literal("noop"),
-    from_version: literal(version),
-    to_version: literal(version),
+/** Adds a run's row; gives its id, or no row when id or idempotency key are taken. `where` may name a further condition. */
+export function insertRun(t: TableNames, run: NewRun, status: "queued" | "running", where = "true"): string {
+  const columns = {
+    ...requestedValues(run),
+    status: literal(status),
+    attempt: status === "running" ? "1" : "0",
+    claimed_until: run.isUnclaimed === true ? "NULL" : claim,
+  };
+  return `${insertInto(t, columns)} WHERE ${where} ON CONFLICT DO NOTHING RETURNING id AS lockkeeper_run, ${attemptColumns}`;
+}
+
+/**
+ * Adds the row of a run that was over before it began; gives it as {@link selectRuns} does, or no row as {@link insertRun}.
+ *
+ * @param version - where the database is, as SQL
+ */
+export function insertNoop(t: TableNames, run: RequestedValues, version: string, where: string): string {
+  const columns = {
+    ...run,
+    status: "'succeeded'",
+    attempt: "0",
+    claimed_until: claim,
+    outcome: "'noop'",
+    from_version: version,
+    to_version: version,
     ended_at: "pg_catalog.clock_timestamp()",
   };
-  const ended = { ...run, releaseDigest };
-  return `${insertInto(t, ended, "succeeded", end)} WHERE ${where} ON CONFLICT DO NOTHING
+  return `${insertInto(t, columns)} WHERE ${where} ON CONFLICT DO NOTHING
  RETURNING *, ${runTimes("runs")}, 0 AS applied, NULL AS current`;
 }
 
-function insertInto(
-  t: TableNames,
-  run: NewRun,
-  status: "queued" | "running" | "succeeded",
-  more: Readonly<Record<string, string>>,
-): string {
-  const columns = ["", ...Object.keys(more)].join(", ");
-  return `INSERT INTO ${t.runs} AS runs (id, target, stream, action, status, attempt, claimed_until, trigger, caller, release_digest, labels, run_order, idempotency_key, body_digest${columns})
- SELECT ${[
-   literal(run.id),
-   literal(run.target),
-   literal(run.stream),
-   literal(run.action),
-   literal(status),
-   status === "running" ? "1" : "0",
-   run.isUnclaimed === true ? "NULL" : claim,
-   literal(run.trigger),
-   jsonLiteral(run.caller),
-   literal(run.releaseDigest),
-   jsonLiteral(run.labels),
-   jsonLiteral(run.order),
-   literal(run.idempotencyKey),
-   literal(run.bodyDigest),
-   ...Object.values(more),
- ].join(", ")}`;
+function insertInto(t: TableNames, columns: Readonly<Record<string, string>>): string {
+  return `INSERT INTO ${t.runs} AS runs (${Object.keys(columns).join(", ")}) SELECT ${Object.values(columns).join(", ")}`;
 }
 
 /** A run's row with its progress, which is what the history says of the run. */
@@ -69,6 +95,15 @@ export function selectRuns(t: TableNames, where: string, limit: number): string 
   return `SELECT r.*, ${runTimes("r")}, ${appliedOf(t)},
  (SELECT h.path FROM ${t.history} h WHERE h.run_id = r.id AND h.status = 'started' ORDER BY h.id DESC LIMIT 1) AS current
  FROM ${t.runs} r WHERE ${where} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}`;
+}
+
+/** The newest run of a target, as {@link selectRuns} gives it. */
+export function newestRun(t: TableNames): Statement<"target"> {
+  return {
+    name: "lockkeeper_newest_run",
+    types: { target: "text" },
+    text: ({ target }) => selectRuns(t, `r.target = ${target}`, 1),
+  };
 }
 
 function runTimes(alias: string): string {

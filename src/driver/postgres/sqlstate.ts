@@ -6,6 +6,12 @@ export const sqlstate = {
   bodyEndedTransaction: "2201G",
   /** in_failed_sql_transaction: what every statement after a failed one gets */
   failedTransaction: "25P02",
+  /** invalid_sql_statement_name: nothing of that name is prepared */
+  noSuchStatement: "26000",
+  /** duplicate_prepared_statement */
+  duplicateStatement: "42P05",
+  /** feature_not_supported, for what was prepared: `cached plan must not change result type` */
+  changedResult: "0A000",
   invalidPassword: "28P01",
   invalidAuthorization: "28000",
   invalidCatalog: "3D000",

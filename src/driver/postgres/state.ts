@@ -5,6 +5,7 @@ import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../stream-st
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
 import { instantColumn, readInstant } from "./instant.ts";
+import type { Statement } from "./prepared.ts";
 import { literal, type TableNames } from "./tables.ts";
 
 /** What the driver needs to know of the server besides the stream's state. */
@@ -38,8 +39,22 @@ const hasPlace = "seq > 0 AND origin <> 'covered'";
  * The position comes from the history itself: there is no second count that could disagree.
  */
 export function selectState(t: TableNames, stream: string): string {
+  return stateQuestion(t).text({ stream: literal(stream) });
+}
+
+/** {@link selectState}, for whoever asks again. */
+export function stateQuestion(t: TableNames): Statement<"stream"> {
+  return {
+    name: "lockkeeper_state",
+    types: { stream: "text" },
+    text: ({ stream }) => selectStateOf(t, stream),
+  };
+}
+
+/** @param stream - its name, as SQL */
+function selectStateOf(t: TableNames, stream: string): string {
   return `SELECT ${facts}, s.*, ${instantColumn("s.acquired_at", "acquired_at")}, ${instantColumn("s.expires_at", "expires_at")}, ${entryColumns("h", "last_")}, ${entryColumns("r", "repeatable_")}, q.repeatables, u.was_applied, p.version AS position_version, p.chain AS position_chain
- FROM (SELECT 1) one LEFT JOIN ${t.streams} s ON s.name = ${literal(stream)}
+ FROM (SELECT 1) one LEFT JOIN ${t.streams} s ON s.name = ${stream}
  LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name AND ${hasPlace} AND ${hadEffect} ORDER BY id DESC LIMIT 1) h ON true
  LEFT JOIN LATERAL (SELECT * FROM ${t.history} WHERE stream = s.name AND seq = 0 ORDER BY id DESC LIMIT 1) r ON true
  LEFT JOIN LATERAL (SELECT pg_catalog.jsonb_object_agg(path, sha256) AS repeatables FROM (
