@@ -27,9 +27,11 @@ export function noopRecorder(database: PostgresDatabase): Together<NoopRun, Acce
     return database.use(signal, (connection) => record(database, connection, { noops, isToSweep }, signal));
   };
   return new Together(async (noops) => {
-    const signal = AbortSignal.timeout(writeMs);
+    const { signal, clear } = patience(writeMs);
     try {
-      return await recordAll(noops, signal);
+      const accepted = await recordAll(noops, signal);
+      clear();
+      return accepted;
     } catch (cause) {
       if (noops.length === 1) throw cause;
       // One of them is to blame, if any; the others do not have to bear it.
@@ -39,6 +41,13 @@ export function noopRecorder(database: PostgresDatabase): Together<NoopRun, Acce
       });
     }
   }, mostAtOnce);
+}
+
+/** As `AbortSignal.timeout`, of which there would be thousands for messages that were answered long ago. */
+function patience(ms: number): { readonly signal: AbortSignal; clear(): void } {
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(), ms).unref();
+  return { signal: controller.signal, clear: () => clearTimeout(timer) };
 }
 
 async function record(
