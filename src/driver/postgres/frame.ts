@@ -1,7 +1,8 @@
 import type { SessionSettings, TransactionStep } from "../session.ts";
 import { deathSettings } from "./death.ts";
-import { entryOfStep, executeEntry, insertEntry, prepareEntry, type EntryExpressions } from "./history.ts";
+import { entryOfStep, entryStatement, valuesOfStep, type EntryExpressions } from "./history.ts";
 import { fence, type LeaseKey } from "./lease.ts";
+import { prepare, type Statement, type Write } from "./prepared.ts";
 import type { ServerFacts } from "./state.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -24,19 +25,15 @@ export interface Frame {
   entry(step: TransactionStep, nonce: string): string;
 }
 
-/** Names under which the server has the statements of a frame, once {@link prepareFrame} was sent. */
-const names = {
-  fence: "lockkeeper_fence",
-  settings: "lockkeeper_settings",
-  entry: "lockkeeper_entry",
-} as const;
-
-/** A frame written out, for any step. */
-export function writtenFrame(input: FrameInput): Frame {
+/** A frame, written out for any step, or by the names that {@link prepareFrame} gives its statements. */
+export function frameOf(input: FrameInput, write: Write): Frame {
   return {
-    fence: fence(input.t, input.key),
-    settings: (step, nonce) => settingsOf(step, input, nonce),
-    entry: (step, nonce) => insertEntry(input.t, entryOf(step, input), guarded(nonce)),
+    fence: write(fenceStatement(input), {}),
+    settings: (step, nonce) => write(settingsStatement(step, input), { nonce }),
+    entry(step, nonce) {
+      const entry = entryOf(step, input);
+      return write(entryStatement(input.t, entry, guarded), { nonce, ...valuesOfStep(entry) });
+    },
   };
 }
 
@@ -47,20 +44,23 @@ export function writtenFrame(input: FrameInput): Frame {
  * A message of its own: the server keeps the text that a statement was prepared in, and copies it whenever it is executed.
  */
 export function prepareFrame(step: TransactionStep, input: FrameInput): string {
-  return [
-    "DEALLOCATE ALL",
-    `PREPARE ${names.fence} AS ${fence(input.t, input.key)}`,
-    `PREPARE ${names.settings}(text) AS ${settingsOf(step, input, "$1")}`,
-    prepareEntry(input.t, names.entry, entryOf(step, input), guarded("$1")),
-  ].join(";");
+  const statements = [
+    fenceStatement(input),
+    settingsStatement(step, input),
+    entryStatement(input.t, entryOf(step, input), guarded),
+  ];
+  return ["DEALLOCATE ALL", ...statements.map(prepare)].join(";");
 }
 
-/** The frame that {@link prepareFrame} was sent for. */
-export function preparedFrame(input: FrameInput): Frame {
+function fenceStatement({ t, key }: FrameInput): Statement<never> {
+  return { name: "lockkeeper_fence", types: {}, text: () => fence(t, key) };
+}
+
+function settingsStatement(step: TransactionStep, input: FrameInput): Statement<"nonce"> {
   return {
-    fence: `EXECUTE ${names.fence}`,
-    settings: (_, nonce) => `EXECUTE ${names.settings}(${nonce})`,
-    entry: (step, nonce) => executeEntry(names.entry, nonce, entryOf(step, input)),
+    name: "lockkeeper_settings",
+    types: { nonce: "text" },
+    text: ({ nonce }) => settingsOf(step, input, nonce),
   };
 }
 

@@ -11,6 +11,7 @@ import type { TransactionStep } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
 import type { LeaseKey } from "./lease.ts";
+import type { Statement } from "./prepared.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 /** Values of a new entry; its id, its time and its duration come from the database. */
@@ -86,6 +87,8 @@ const ofStep = [
   "signed",
 ] as const satisfies readonly Given[];
 
+type OfStep = (typeof ofStep)[number];
+
 /** Expressions of an entry that only the database can give. */
 export interface EntryExpressions {
   /** an integer expression, 1, that raises when the entry must not be written */
@@ -97,29 +100,31 @@ export interface EntryExpressions {
 const now = "pg_catalog.clock_timestamp()";
 
 /** Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`. */
-export function insertEntry(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
+function insertEntry(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
   return `${insertQuietly(t, entry, expressions)}${returning}`;
 }
 
 /**
- * Has the server parse and plan {@link insertEntry} under `name`, for {@link executeEntry}: entries like this one, each of
- * another migration. `$1` in the expressions is a text that each brings.
+ * An entry, as {@link insertEntry} adds it, of one of many bodies, which differ by {@link valuesOfStep} alone.
+ *
+ * @param expressions - from the nonce of the body's transaction, as SQL
  */
-export function prepareEntry(
+export function entryStatement(
   t: TableNames,
-  name: string,
   entry: NewEntry,
-  expressions: EntryExpressions,
-): string {
-  const types = ["text", ...ofStep.map((column) => given[column].type)];
-  const parameters = Object.fromEntries(ofStep.map((column, index) => [column, `$${index + 2}`]));
-  const insert = insertValues(t, { ...valuesOf(entry), ...parameters }, expressions);
-  return `PREPARE ${name}(${types.join(", ")}) AS ${insert}${returning}`;
+  expressions: (nonce: string) => EntryExpressions,
+): Statement<"nonce" | OfStep> {
+  return {
+    name: "lockkeeper_entry",
+    types: { nonce: "text", ...valuesAs(ofStep, (column) => given[column].type) },
+    text: ({ nonce, ...own }) =>
+      `${insertValues(t, { ...valuesOf(entry), ...own }, expressions(nonce))}${returning}`,
+  };
 }
 
-/** Adds one entry by what {@link prepareEntry} has prepared. */
-export function executeEntry(name: string, first: string, entry: NewEntry): string {
-  return `EXECUTE ${name}(${[first, ...ofStep.map((column) => given[column].of(entry))].join(", ")})`;
+/** What an entry has of its own among those of {@link entryStatement}, as SQL. */
+export function valuesOfStep(entry: NewEntry): Readonly<Record<OfStep, string>> {
+  return valuesAs(ofStep, (column) => given[column].of(entry));
 }
 
 const returning = " RETURNING id AS lockkeeper_entry, duration_ms AS lockkeeper_ms";
@@ -161,7 +166,14 @@ function insertQuietly(t: TableNames, entry: NewEntry, expressions?: EntryExpres
 }
 
 function valuesOf(entry: NewEntry): Readonly<Record<string, string>> {
-  return Object.fromEntries(givenColumns.map((column) => [column, given[column].of(entry)]));
+  return valuesAs(givenColumns, (column) => given[column].of(entry));
+}
+
+function valuesAs<Column extends string>(
+  columns: readonly Column[],
+  value: (column: Column) => string,
+): Record<Column, string> {
+  return Object.fromEntries(columns.map((column) => [column, value(column)])) as Record<Column, string>;
 }
 
 /** `values` are SQL, by column. */

@@ -64,16 +64,26 @@ const isOutdated: ReadonlySet<string> = new Set([
   sqlstate.changedResult,
 ]);
 
-function prepare(statement: Statement): string {
+/** What has the server parse and plan a statement, once for the session. */
+export function prepare(statement: Statement): string {
   const { name, types } = statement;
   const parameters = Object.keys(types).map((parameter, index): [string, string] => [
     parameter,
     `$${index + 1}`,
   ]);
-  return `PREPARE ${name}(${Object.values(types).join(", ")}) AS ${statement.text(Object.fromEntries(parameters))}`;
+  return `PREPARE ${name}${inBrackets(Object.values(types))} AS ${statement.text(Object.fromEntries(parameters))}`;
 }
 
-const whole: Write = (statement, values) => statement.text(values);
+/** Writes statements as they are, for any session. */
+export const whole: Write = (statement, values) => statement.text(values);
 
-const byName: Write = ({ name, types }, values) =>
-  `EXECUTE ${name}(${(Object.keys(types) as (keyof typeof types)[]).map((parameter) => values[parameter]).join(", ")})`;
+/** Writes statements by their names, for a session in which {@link prepare} was sent. */
+export const byName: Write = ({ name, types }, values) => {
+  const parameters = Object.keys(types) as (keyof typeof types)[];
+  return `EXECUTE ${name}${inBrackets(parameters.map((parameter) => values[parameter]))}`;
+};
+
+/** What has no parameters has no brackets either. */
+function inBrackets(parts: readonly string[]): string {
+  return parts.length === 0 ? "" : `(${parts.join(", ")})`;
+}

@@ -3,9 +3,10 @@ import { randomUUID } from "node:crypto";
 import type { ForeignPlace } from "../../history/foreign.ts";
 import type { TransactionStep } from "../session.ts";
 import { writeBackStep } from "./foreign/write-back.ts";
-import { guarded, writtenFrame, type Frame, type FrameInput } from "./frame.ts";
+import { frameOf, guarded, type Frame, type FrameInput } from "./frame.ts";
 import { insertCovered } from "./history.ts";
 import { begin, streamMark, type LeaseKey } from "./lease.ts";
+import { whole } from "./prepared.ts";
 import { literal } from "./tables.ts";
 
 /**
@@ -38,7 +39,7 @@ export interface Surroundings extends FrameInput {
 export function transactionMessage(
   steps: readonly TransactionStep[],
   around: Surroundings,
-  frame: Frame = writtenFrame(around),
+  frame: Frame = frameOf(around, whole),
 ): TransactionMessage {
   const mark = runMark(around.key);
   const parts: string[] = [mark];
@@ -59,7 +60,7 @@ export function openTransaction(
 ): { readonly opening: string; readonly closing: string } {
   const nonce = newNonce();
   const mark = runMark(around.key);
-  const frame = writtenFrame(around);
+  const frame = frameOf(around, whole);
   return {
     opening: `${mark}${begin};${frame.fence};${frame.settings(step, nonce)}`,
     closing: `${mark}${after(step, around, frame, nonce, true)}`,

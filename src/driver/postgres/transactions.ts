@@ -2,7 +2,8 @@ import type { RunnerError } from "../../error.ts";
 import type { AppliedSteps, SessionSettings, TransactionStep } from "../session.ts";
 import { bodyFailure } from "./body-failure.ts";
 import { committedMeanwhile, readDurations, recordFailure, settle, surroundings } from "./committed.ts";
-import { prepareFrame, preparedFrame, writtenFrame, type Frame } from "./frame.ts";
+import { frameOf, prepareFrame, type Frame } from "./frame.ts";
+import { byName, whole } from "./prepared.ts";
 import { mayTryAgain } from "./retry.ts";
 import { transactionMessage } from "./transaction.ts";
 import type { Workbench } from "./workbench.ts";
@@ -60,7 +61,7 @@ interface Applied {
 async function applyMany(bench: Workbench, steps: Group, settings: SessionSettings): Promise<Applied> {
   bench.kept.assertTrusted();
   try {
-    const frame = await frameOf(bench, steps, settings);
+    const frame = await frameFor(bench, steps, settings);
     const { text } = transactionMessage(steps, surroundings(bench, settings), frame);
     const results = await bench.sendBody(text, settings.lockTimeoutMs);
     return { durations: readDurations(bench, results, steps.length), failure: null };
@@ -82,14 +83,14 @@ async function applyMany(bench: Workbench, steps: Group, settings: SessionSettin
 }
 
 /** What surrounds the bodies of a message: prepared for them all, where they are many and the session is ours alone. */
-async function frameOf(bench: Workbench, steps: Group, settings: SessionSettings): Promise<Frame> {
+async function frameFor(bench: Workbench, steps: Group, settings: SessionSettings): Promise<Frame> {
   const around = surroundings(bench, settings);
-  if (bench.isPooled || steps.length < worthPreparing) return writtenFrame(around);
+  if (bench.isPooled || steps.length < worthPreparing) return frameOf(around, whole);
   if (bench.preparedFor !== settings) {
     await bench.send(prepareFrame(steps[0], around));
     bench.preparedFor = settings;
   }
-  return preparedFrame(around);
+  return frameOf(around, byName);
 }
 
 /** One body in its own message, tried again where it merely met a lock. */

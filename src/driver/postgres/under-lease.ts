@@ -37,7 +37,6 @@ async function benchFor(
   const connection = await database.pool.connect(options.signal);
   try {
     const taken = await takeLease(database, connection, options, times.leaseMs);
-    connection.forget();
     const parts = {
       t: database.t,
       shownUrl: database.shownUrl,

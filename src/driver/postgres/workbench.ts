@@ -76,6 +76,7 @@ export class Workbench {
     this.orphans = parts.orphans;
     this.#pool = parts.pool;
     this.#connection = connection;
+    connection.forget();
     this.#firstToken = key.token;
     this.#key = key;
   }
@@ -223,6 +224,7 @@ export class Workbench {
         this.#connection.release(true);
         try {
           this.#connection = await this.#pool.connect(this.kept.signal);
+          this.#connection.forget();
           const message = renewToken(this.t, this.#key, this.times.leaseMs);
           const results = await awaitAnswer(this.#sender(), this.#connection, message, this.kept.signal);
           const token = results.flatMap((result) => result.rows)[0]?.["lockkeeper_token"];

@@ -1,7 +1,7 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { openDriver } from "../../../src/driver/open.ts";
 import { noopRecorder } from "../../../src/driver/postgres/accept-noop.ts";
-import { openPool } from "../../../src/driver/postgres/connection.ts";
+import { openPool } from "../../../src/driver/postgres/pool.ts";
 import { PostgresDatabase } from "../../../src/driver/postgres/database.ts";
 import { enough } from "../../../src/driver/postgres/prepared.ts";
 import { tableNames } from "../../../src/driver/postgres/tables.ts";
