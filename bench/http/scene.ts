@@ -15,8 +15,8 @@ const limits = { requests: 1_500, seconds: 2 };
 const rounds = 5;
 /** until the server's code is compiled */
 const warmUp = { clients: 64, requests: 6_000, seconds: 6 };
-/** requests counted on the wire, after one that is not */
-const counted = 10;
+/** requests counted on the wire, after those that are not: until the server's connections have prepared what it asks */
+const counted = { before: 40, requests: 10 };
 
 /** Asks a warm server for no-ops and for its status, beside the same by hand, in turns. */
 export async function measureHttp(bench: Bench): Promise<void> {
@@ -89,14 +89,17 @@ async function measureWire(
   const options = { ground, bucketPort: bucket.port, targets: new Map([[name, url]]), clients: 1 };
   await using served = await serve(ours, options);
   for (const what of ["noop", "status"] as const) {
-    const [first = "", ...rest] = await served.tokens(counted + 1);
-    await served[what](name, first);
-    database.reset();
-    bucket.reset();
-    for (const token of rest) await served[what](name, token);
+    const tokens = await served.tokens(counted.before + counted.requests);
+    for (const [index, token] of tokens.entries()) {
+      if (index === counted.before) {
+        database.reset();
+        bucket.reset();
+      }
+      await served[what](name, token);
+    }
     const each = ({ exchanges, bytesUp, bytesDown }: Traffic) => ({
-      exchanges: exchanges / counted,
-      bytes: Math.round((bytesUp + bytesDown) / counted),
+      exchanges: exchanges / counted.requests,
+      bytes: Math.round((bytesUp + bytesDown) / counted.requests),
     });
     record({ kind: "http-wire", what, bucket: each(bucket.traffic()), database: each(database.traffic()) });
   }
