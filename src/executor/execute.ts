@@ -23,7 +23,7 @@ const messageSteps = { first: 16, most: 256 };
 const messageBytes = 512 * 1024;
 /** milliseconds that one message should take; the next is larger or smaller by it */
 const messageTargetMs = 300;
-/** how many times as large a message may be as the one before */
+/** how many times as large as the one before a message is when that was quick */
 const messageGrowth = 4;
 
 /**
@@ -85,8 +85,10 @@ function isAlone({ body }: Step): boolean {
 }
 
 function nextSize(size: number, tookMs: number): number {
-  const fitting = Math.floor(messageTargetMs / tookMs);
-  if (fitting > 1) return Math.min(size * Math.min(fitting, messageGrowth), messageSteps.most);
+  if (tookMs < messageTargetMs) {
+    const growth = tookMs < messageTargetMs / messageGrowth ? messageGrowth : 2;
+    return Math.min(size * growth, messageSteps.most);
+  }
   if (tookMs > messageTargetMs * 3) return Math.max(Math.floor(size / 2), 1);
   return size;
 }
