@@ -3,7 +3,7 @@ import { addUsed, earlierRun, useColumns, useValues, type UseValues } from "./ac
 import { addLinked } from "./audit.ts";
 import type { Connection } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
-import type { Statement, Write } from "./prepared.ts";
+import type { PreparedStatement, Write } from "./prepared.ts";
 import { insertNoop, readRun, requestedColumns, requestedValues, type RequestedValues } from "./runs.ts";
 import { literal, type TableNames } from "./tables.ts";
 import { Together } from "../../together.ts";
@@ -80,7 +80,7 @@ async function record(
 function acceptedNoop(
   t: TableNames,
   isToSweep = false,
-): Statement<keyof (RequestedValues & UseValues) | "version"> {
+): PreparedStatement<keyof (RequestedValues & UseValues) | "version"> {
   return {
     name: "lockkeeper_noop",
     types: { ...requestedColumns, ...useColumns, version: "text" },

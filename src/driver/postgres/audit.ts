@@ -7,7 +7,7 @@ import type { Connection, Row, StatementResult } from "./connection.ts";
 import type { PostgresDatabase } from "./database.ts";
 import { serverError } from "./failure.ts";
 import { begin } from "./lease.ts";
-import { sendPrepared, type Statement, type Write } from "./prepared.ts";
+import { sendPrepared, type PreparedStatement, type Write } from "./prepared.ts";
 import { sqlstate } from "./sqlstate.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -42,7 +42,7 @@ export function auditLog(database: PostgresDatabase): AuditLog {
 /** What one transaction adds to the log, and what it does before that. */
 export interface Addition {
   /** those of what comes before that are sent often */
-  readonly statements: readonly Statement[];
+  readonly statements: readonly PreparedStatement[];
   /** statements that the records are about */
   before(write: Write): readonly string[];
   readonly records: readonly NewRecord[];
@@ -117,7 +117,7 @@ const columns = "seq, previous, sha256, text";
  * else has time between reading and writing; a record that follows in the same transaction is linked to this one, because
  * whoever else takes a number after it waits for our commit.
  */
-function appendLinked(t: TableNames): Statement<"text" | "run"> {
+function appendLinked(t: TableNames): PreparedStatement<"text" | "run"> {
   return {
     name: "lockkeeper_audit",
     types: { text: "text", run: "text" },

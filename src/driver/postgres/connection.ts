@@ -13,8 +13,8 @@ export interface Known {
 }
 
 /**
- * One connection, spoken to by the simple protocol: a message may hold several statements and needs no
- * prepared statement, so the same code works through a pooler in transaction mode.
+ * One connection, spoken to by the simple protocol: a message may hold several statements, whole, so that
+ * they also work through a pooler in transaction mode; what is prepared is `prepared.ts`'s to know.
  */
 export interface Connection {
   /**

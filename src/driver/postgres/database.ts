@@ -7,7 +7,7 @@ import type { Connection, ConnectionPool, Row, StatementResult } from "./connect
 import { databaseFailure, serverError } from "./failure.ts";
 import { creationClash, sqlstate } from "./sqlstate.ts";
 import { readInstant } from "./instant.ts";
-import { sendPrepared, type Statement, type Write } from "./prepared.ts";
+import { sendPrepared, type PreparedStatement, type Write } from "./prepared.ts";
 import { readFacts, readState, selectFacts, stateQuestion, type ServerFacts } from "./state.ts";
 import { addColumns, createTables, literal, type TableNames } from "./tables.ts";
 
@@ -87,7 +87,7 @@ export class PostgresDatabase {
 
   /** As {@link rows}, of what is asked often. */
   rowsOf<Parameter extends string>(
-    statement: Statement<Parameter>,
+    statement: PreparedStatement<Parameter>,
     values: Readonly<Record<Parameter, string>>,
     signal: AbortSignal,
   ): Promise<StatementResult["rows"]> {

@@ -1,8 +1,8 @@
 import type { SessionSettings, TransactionStep } from "../session.ts";
 import { deathSettings } from "./death.ts";
-import { entryOfStep, entryStatement, valuesOfStep, type EntryExpressions } from "./history.ts";
+import { doneInOne, entryOfStep, entryStatement, valuesOfStep, type EntryExpressions } from "./history.ts";
 import { fence, type LeaseKey } from "./lease.ts";
-import { prepare, type Statement, type Write } from "./prepared.ts";
+import { prepare, type PreparedStatement, type Write } from "./prepared.ts";
 import type { ServerFacts } from "./state.ts";
 import { literal, type TableNames } from "./tables.ts";
 
@@ -52,11 +52,11 @@ export function prepareFrame(step: TransactionStep, input: FrameInput): string {
   return ["DEALLOCATE ALL", ...statements.map(prepare)].join(";");
 }
 
-function fenceStatement({ t, key }: FrameInput): Statement<never> {
+function fenceStatement({ t, key }: FrameInput): PreparedStatement<never> {
   return { name: "lockkeeper_fence", types: {}, text: () => fence(t, key) };
 }
 
-function settingsStatement(step: TransactionStep, input: FrameInput): Statement<"nonce"> {
+function settingsStatement(step: TransactionStep, input: FrameInput): PreparedStatement<"nonce"> {
   return {
     name: "lockkeeper_settings",
     types: { nonce: "text" },
@@ -93,15 +93,6 @@ function settingsOf(step: TransactionStep, { settings, leaseMs, facts }: FrameIn
   // One column: the server describes each to us, for each transaction, and nobody reads them.
   return `SELECT pg_catalog.concat(${[began, ...set].join(", ")})`;
 }
-
-/** A body in one transaction counts as one statement. */
-const doneInOne = {
-  status: "done",
-  statementsDone: 1,
-  statements: 1,
-  statementChecksums: [],
-  error: null,
-} as const;
 
 function entryOf(step: TransactionStep, { key, settings }: FrameInput): ReturnType<typeof entryOfStep> {
   return entryOfStep(step, key, settings.appliedBy, doneInOne);

@@ -11,7 +11,7 @@ import type { TransactionStep } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
 import type { LeaseKey } from "./lease.ts";
-import type { Statement } from "./prepared.ts";
+import type { PreparedStatement } from "./prepared.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 /** Values of a new entry; its id, its time and its duration come from the database. */
@@ -25,6 +25,15 @@ export type EntryProgress = Pick<
   NewEntry,
   "status" | "statementsDone" | "statements" | "statementChecksums" | "checkpoint" | "error"
 >;
+
+/** A body in one transaction counts as one statement. */
+export const doneInOne = {
+  status: "done",
+  statementsDone: 1,
+  statements: 1,
+  statementChecksums: [],
+  error: null,
+} as const;
 
 /** The entry of a body that a run carries out. */
 export function entryOfStep(
@@ -101,7 +110,7 @@ const now = "pg_catalog.clock_timestamp()";
 
 /** Adds one entry and returns `lockkeeper_entry` (its id) and `lockkeeper_ms`. */
 function insertEntry(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
-  return `${insertQuietly(t, entry, expressions)}${returning}`;
+  return `${insertValues(t, valuesOf(entry), expressions)}${returning}`;
 }
 
 /**
@@ -113,7 +122,7 @@ export function entryStatement(
   t: TableNames,
   entry: NewEntry,
   expressions: (nonce: string) => EntryExpressions,
-): Statement<"nonce" | OfStep> {
+): PreparedStatement<"nonce" | OfStep> {
   return {
     name: "lockkeeper_entry",
     types: { nonce: "text", ...valuesAs(ofStep, (column) => given[column].type) },
@@ -137,14 +146,7 @@ export function insertCovered(
   appliedBy: string,
   expressions?: EntryExpressions,
 ): readonly string[] {
-  const common = { stream, runId, token, appliedBy, signed: step.signed } as const;
-  const done = {
-    status: "done",
-    statementsDone: 1,
-    statements: 1,
-    statementChecksums: [],
-    error: null,
-  } as const;
+  const common = { stream, runId, token, appliedBy, signed: step.signed, ...doneInOne } as const;
   return step.covers.map(({ seq, version, path, sha256, size, chain }) => {
     const entry = {
       seq,
@@ -157,12 +159,8 @@ export function insertCovered(
       origin: "covered",
       note: null,
     } as const;
-    return insertQuietly(t, { ...common, ...done, ...entry }, expressions);
+    return insertValues(t, valuesOf({ ...common, ...entry }), expressions);
   });
-}
-
-function insertQuietly(t: TableNames, entry: NewEntry, expressions?: EntryExpressions): string {
-  return insertValues(t, valuesOf(entry), expressions);
 }
 
 function valuesOf(entry: NewEntry): Readonly<Record<string, string>> {

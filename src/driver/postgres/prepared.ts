@@ -4,7 +4,7 @@ import { isThroughPooler } from "./pooler.ts";
 import { sqlstate } from "./sqlstate.ts";
 
 /** A statement that a server is asked for again and again, so that it need not parse and plan it each time. */
-export interface Statement<Parameter extends string = string> {
+export interface PreparedStatement<Parameter extends string = string> {
   /** under which it is prepared on a connection */
   readonly name: string;
   /** of its parameters */
@@ -15,7 +15,7 @@ export interface Statement<Parameter extends string = string> {
 
 /** Writes a statement with these literals into a message: by its name, or whole. */
 export type Write = <Parameter extends string>(
-  statement: Statement<Parameter>,
+  statement: PreparedStatement<Parameter>,
   values: Readonly<Record<Parameter, string>>,
 ) => string;
 
@@ -30,7 +30,7 @@ export const enough = 32;
  */
 export async function sendPrepared(
   connection: Connection,
-  statements: readonly Statement[],
+  statements: readonly PreparedStatement[],
   message: (write: Write) => string,
   signal: AbortSignal,
 ): Promise<readonly StatementResult[]> {
@@ -65,7 +65,7 @@ const isOutdated: ReadonlySet<string> = new Set([
 ]);
 
 /** What has the server parse and plan a statement, once for the session. */
-export function prepare(statement: Statement): string {
+export function prepare(statement: PreparedStatement): string {
   const { name, types } = statement;
   const parameters = Object.keys(types).map((parameter, index): [string, string] => [
     parameter,

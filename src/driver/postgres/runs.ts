@@ -13,7 +13,7 @@ import type { NewRun, PickedUpRun, PickUpQuery, RunChange, RunQuery } from "../r
 import type { RunBeginning } from "../session.ts";
 import type { Row } from "./connection.ts";
 import { instantColumn, readInstant } from "./instant.ts";
-import type { Statement } from "./prepared.ts";
+import type { PreparedStatement } from "./prepared.ts";
 import { jsonLiteral, literal, type TableNames } from "./tables.ts";
 
 const endedStatuses = "('succeeded', 'failed', 'canceled')";
@@ -98,7 +98,7 @@ export function selectRuns(t: TableNames, where: string, limit: number): string 
 }
 
 /** The newest run of a target, as {@link selectRuns} gives it. */
-export function newestRun(t: TableNames): Statement<"target"> {
+export function newestRun(t: TableNames): PreparedStatement<"target"> {
   return {
     name: "lockkeeper_newest_run",
     types: { target: "text" },

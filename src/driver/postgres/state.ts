@@ -5,7 +5,7 @@ import type { FailedRelease, Hold, LeaseHolder, StreamState } from "../stream-st
 import type { Row } from "./connection.ts";
 import { entryColumns, readEntry } from "./history.ts";
 import { instantColumn, readInstant } from "./instant.ts";
-import type { Statement } from "./prepared.ts";
+import type { PreparedStatement } from "./prepared.ts";
 import { literal, type TableNames } from "./tables.ts";
 
 /** What the driver needs to know of the server besides the stream's state. */
@@ -43,7 +43,7 @@ export function selectState(t: TableNames, stream: string): string {
 }
 
 /** {@link selectState}, for whoever asks again. */
-export function stateQuestion(t: TableNames): Statement<"stream"> {
+export function stateQuestion(t: TableNames): PreparedStatement<"stream"> {
   return {
     name: "lockkeeper_state",
     types: { stream: "text" },
