@@ -98,7 +98,7 @@ export function s3Failure(thrown: unknown, source: string, { act, key }: S3Act):
   }
   if (status === 401 || status === 403 || name === "ExpiredToken" || name === "InvalidToken") {
     return new RunnerError("SOURCE_DENIED", `${source}: ${what} was denied${answer}`, {
-      hint: deniedHints[act],
+      hint: credentialHints.get(name) ?? deniedHints[act],
       fields,
       cause: error,
     });
@@ -134,6 +134,14 @@ function withoutAnswer(thrown: unknown): unknown {
   if (thrown.stack !== undefined) error.stack = thrown.stack;
   return error;
 }
+
+/** What the store says of the credentials themselves: a right that is granted would change nothing. */
+const credentialHints: ReadonlyMap<string, string> = new Map([
+  ["SignatureDoesNotMatch", "check the secret key: it is not that of this access key"],
+  ["InvalidAccessKeyId", "check the access key: the store does not know it"],
+  ["ExpiredToken", "get new credentials: these have expired"],
+  ["InvalidToken", "get new credentials: the store does not take this session token"],
+]);
 
 const deniedHints = {
   listing: "grant s3:ListBucket on the bucket",

@@ -376,6 +376,19 @@ describe("a faulty store that only S3 has", () => {
     expect(requests).toHaveLength(1);
   });
 
+  test.each([
+    ["SignatureDoesNotMatch", "secret key"],
+    ["InvalidAccessKeyId", "access key"],
+    ["ExpiredToken", "expired"],
+    ["InvalidToken", "session token"],
+    ["AccessDenied", "grant s3:"],
+  ])("where it is refused by %s, the next step is about that", async (code, words) => {
+    const answer = `<Error><Code>${code}</Code></Error>`;
+    const { source } = await startFaultyStore("s3", [send(403, answer, "application/xml")]);
+    for (const asked of [source.read("a.sql", { maxBytes }, signal), source.list("", signal)])
+      await expect(asked).rejects.toMatchObject({ code: "SOURCE_DENIED", hint: containing(words) });
+  });
+
   test("keeps nothing of what the server repeats from the signed request", async () => {
     const answer =
       "<Error><Code>SignatureDoesNotMatch</Code><CanonicalRequest>x-amz-security-token:hunter2</CanonicalRequest></Error>";
